@@ -1,0 +1,5 @@
+"""`python -m iii_skill` is `iii-skill`."""
+
+from iii_skill.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The command line `iii-skill`, one command per file."""

@@ -1,0 +1,62 @@
+"""The click group `iii-skill`: commands are imported when they run, so that help stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from iii_skill import __version__
+
+COMMANDS = {
+    "serve": "Run the host: workers connect over WebSocket, clients over HTTP.",
+    "scaffold": "Write a complete state worker (or an adapter plugin) from a template.",
+    "adapters": "List the installed state adapters and the plugins that failed to load.",
+    "adapter": "Test a state adapter against the conformance kit.",
+    "attach": "Serve state:: inside a running iii engine, out of any adapter.",
+    "migrate": "Move state between the real engine's stores and our adapters.",
+}
+"""Command name to its one-line help; the command `x` is `iii_skill.cli.x.x`."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command in the order of the table, then those of plugins."""
+        return [*COMMANDS, *sorted(set(super().list_commands(ctx)) - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of the command."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"iii_skill.cli.{cmd_name}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table above, then plugin commands, without importing a command."""
+        rows = list(COMMANDS.items())
+        for name in sorted(set(super().list_commands(ctx)) - set(COMMANDS)):
+            command = super().get_command(ctx, name)
+            if command is not None:
+                rows.append((name, command.get_short_help_str()))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="iii-skill")
+def cli() -> None:
+    """Durable, pluggable state for iii workers: a host, a scaffolder and an agent skill."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli(prog_name="iii-skill")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

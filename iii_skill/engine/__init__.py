@@ -1,0 +1,1 @@
+"""ROUTING: who owns which function and trigger, and where an invocation goes. No sockets."""

@@ -1,0 +1,50 @@
+"""One invocation on its way: Call, and what comes back: Result or Failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """Success. `value` is encoded JSON; None is an answer without a `result`, unlike b"null"."""
+
+    value: bytes | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """An error with its code on the wire."""
+
+    code: str
+    message: str
+    stacktrace: str | None = None
+
+
+Outcome: TypeAlias = Result | Failure
+Reply: TypeAlias = Callable[[Outcome], None]
+
+NOTHING = Result()
+
+
+def no_reply(_outcome: Outcome) -> None:
+    """The reply of a void call."""
+
+
+class Call(msgspec.Struct):
+    """An invocation: whoever takes it calls `reply` exactly once, at once or later.
+
+    `data` and `metadata` are encoded JSON. `namespace` None means `default`. `caller_id` is the id of the
+    worker (or session) that called; events that the engine fires have none.
+    """
+
+    function_id: str
+    data: bytes
+    reply: Reply = no_reply
+    namespace: str | None = None
+    caller_id: str | None = None
+    metadata: bytes | None = None
+    traceparent: str | None = None
+    baggage: str | None = None
+    invocation_id: str | None = None

@@ -1,0 +1,41 @@
+"""A trigger registration, and what a trigger type inside the host provides."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """A registration: when the event of `trigger_type` that `config` describes happens, call the function.
+
+    `config` and `metadata` are encoded JSON (`config` is b"null" when absent). `owner_id` is the worker that
+    registered it, None for a durable or in-process one.
+    """
+
+    id: str
+    trigger_type: str
+    function_id: str
+    config: bytes = b"null"
+    metadata: bytes | None = None
+    namespace: str | None = None
+    trigger_namespace: str | None = None
+    owner_id: str | None = None
+
+    def settings(self) -> Any:
+        """The decoded `config`."""
+        return msgspec.json.decode(self.config)
+
+
+class TriggerProvider(Protocol):
+    """A trigger type that lives in the host (`state`, `http`)."""
+
+    trigger_type: str
+    description: str
+
+    def register(self, trigger: Trigger) -> None:
+        """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
+
+    def unregister(self, trigger: Trigger) -> None:
+        """Stop it; unknown ids are fine."""

@@ -1,0 +1,45 @@
+"""The pluggy hooks that a plugin may implement.
+
+A plugin is a module (or object) named by an entry point of the group `iii_skill`. It marks its hooks with
+`@iii_skill.hookimpl`. Hook names are prefixed, because hooks of all plugins share one namespace. Bundled
+adapters come in through the same door. A hook returns classes, paths or functions; it does no work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from iii_skill.adapter import StateAdapter
+    from iii_skill.host import Host
+
+GROUP = "iii_skill"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def iii_state_adapters() -> Iterable[type[StateAdapter]]:  # type: ignore[empty-body]
+    """The adapter classes of this plugin."""
+
+
+@hookspec
+def iii_templates() -> Iterable[Path]:  # type: ignore[empty-body]
+    """Directories that each hold one or more template directories (with a `template.toml`)."""
+
+
+@hookspec
+def iii_functions(host: Host) -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
+    """Extra functions to register in process: function id to Python callable (payload -> result)."""
+
+
+@hookspec
+def iii_commands(cli: click.Group) -> None:
+    """Add click commands to the group of `iii-skill`."""

@@ -1,0 +1,1 @@
+"""HTTP triggers: routes, requests and responses as plain values, without sockets."""

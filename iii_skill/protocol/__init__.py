@@ -1,0 +1,1 @@
+"""WIRE: the worker protocol as texts and messages, without sockets, asyncio or a clock."""

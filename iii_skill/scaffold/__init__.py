@@ -1,0 +1,1 @@
+"""Scaffolder: templates, questions, rendering and writing of projects."""

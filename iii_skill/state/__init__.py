@@ -1,0 +1,1 @@
+"""MEANING: what the state functions do, without sockets and without a store."""

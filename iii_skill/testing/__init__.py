@@ -1,0 +1,1 @@
+"""Shipped to others: the conformance kit for adapter authors."""

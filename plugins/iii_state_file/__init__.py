@@ -1,0 +1,1 @@
+"""The adapter `file`: SQLite in one directory, durable at every acknowledged write."""

@@ -1,0 +1,1 @@
+"""The adapter `redis`: any Redis or Valkey, shared by many hosts."""
