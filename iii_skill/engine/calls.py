@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from iii_skill.errors import IiiSkillError, InvocationError
+
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """Success. `value` is encoded JSON; None is an answer without a `result`, unlike b"null"."""
@@ -48,3 +50,12 @@ class Call(msgspec.Struct):
     traceparent: str | None = None
     baggage: str | None = None
     invocation_id: str | None = None
+
+    def succeed(self, value: bytes | None) -> None:
+        """Answer with encoded JSON; None is an answer without a `result`."""
+        self.reply(NOTHING if value is None else Result(value))
+
+    def fail(self, error: IiiSkillError) -> None:
+        """Answer with the error's code and message."""
+        stacktrace = error.stacktrace if isinstance(error, InvocationError) else None
+        self.reply(Failure(error.code, error.message, stacktrace))
