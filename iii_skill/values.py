@@ -23,7 +23,7 @@ class Keep(enum.Enum):
 KEEP: Final = Keep.KEEP
 """What a change returns to leave the key as it is."""
 
-ChangeFunction: TypeAlias = Callable[[bytes | None], bytes | None | Literal[Keep.KEEP]]
+ChangeFunction: TypeAlias = Callable[[bytes | None], bytes | Literal[Keep.KEEP] | None]
 """A pure function from the current encoded value (None: no such key) to the new one (None: delete)."""
 
 

@@ -22,6 +22,8 @@ class Trigger(msgspec.Struct, frozen=True):
     namespace: str | None = None
     trigger_namespace: str | None = None
     owner_id: str | None = None
+    home: str = "default"
+    """The namespace of the worker that registered it."""
 
     def settings(self) -> Any:
         """The decoded `config`."""

@@ -1,0 +1,157 @@
+"""Who owns which function: those of the host answer everywhere, those of workers in their namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+from iii_skill.engine.calls import Call, Failure
+from iii_skill.engine.workers import Worker
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+
+Handler: TypeAlias = Callable[[Call], None]
+
+NOT_FOUND = "function_not_found"
+
+_BY_WORKER = "{what} served by the worker `{worker}` of the iii engine, not by this host."
+_QUEUES = _BY_WORKER.format(what="Queues are", worker="iii-queue")
+_TOPICS = _BY_WORKER.format(what="Publish and subscribe is", worker="iii-pubsub")
+
+SERVED_ELSEWHERE = {
+    "stream": _BY_WORKER.format(what="Streams are", worker="iii-stream"),
+    "queue": _QUEUES,
+    "enqueue": _QUEUES,
+    "durable": _QUEUES,
+    "cron": _BY_WORKER.format(what="Schedules are", worker="iii-cron"),
+    "pubsub": _TOPICS,
+    "publish": _TOPICS,
+    "state": "This host was started without state; `iii-skill attach` serves it.",
+}
+"""First segment of a function id that this host does not serve: what would serve it."""
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A registered function: either a worker's (`owner`) or one inside the host (`handler`)."""
+
+    id: str
+    namespace: str
+    owner: Worker | None = None
+    handler: Handler | None = None
+    description: str | None = None
+    request_schema: Any = None
+    response_schema: Any = None
+    metadata: Any = None
+    worker_name: str | None = None
+
+    @property
+    def shown_worker_name(self) -> str:
+        """The worker's name, else the first segment of the id."""
+        if self.worker_name is not None:
+            return self.worker_name
+        if self.owner is not None and self.owner.name:
+            return self.owner.name
+        return self.id.split("::", 1)[0]
+
+    @property
+    def internal(self) -> bool:
+        """True for what listings hide unless asked."""
+        if self.id.startswith("engine::"):
+            return True
+        return isinstance(self.metadata, dict) and self.metadata.get("internal") is True
+
+
+class Functions:
+    """The functions of the host and of all workers."""
+
+    def __init__(self) -> None:
+        self.builtins: dict[str, Function] = {}
+        self._by_name: dict[tuple[str, str], Function] = {}
+        self._reserved: list[str] = ["engine::"]
+        self._open: tuple[str, ...] = ("engine::queue::",)
+
+    def reserve(self, prefix: str) -> None:
+        """No worker may claim an id that starts with `prefix`."""
+        self._reserved.append(prefix)
+
+    def is_reserved(self, function_id: str) -> bool:
+        """True when the id belongs to the host."""
+        if function_id in self.builtins:
+            return True
+        if function_id.startswith(self._open):
+            return False
+        return any(function_id.startswith(prefix) for prefix in self._reserved)
+
+    def add_builtin(self, function: Function) -> None:
+        """Add, or replace, a function of the host."""
+        self.builtins[function.id] = function
+
+    def remove_builtin(self, function_id: str) -> None:
+        """Remove a function of the host; unknown ids are fine."""
+        self.builtins.pop(function_id, None)
+
+    def add(self, function: Function) -> Function | None:
+        """Add a worker's function; gives the one of another live worker that stands in the way, or None."""
+        key = (function.namespace, function.id)
+        held = self._by_name.get(key)
+        if held is not None and held.owner is not function.owner and held.owner and held.owner.live:
+            return held
+        self._by_name[key] = function
+        return None
+
+    def remove(self, namespace: str, function_id: str, owner: Worker) -> bool:
+        """Remove a function if this worker owns it."""
+        key = (namespace, function_id)
+        held = self._by_name.get(key)
+        if held is None or held.owner is not owner:
+            return False
+        del self._by_name[key]
+        return True
+
+    def remove_worker(self, owner: Worker) -> list[Function]:
+        """Remove everything that a worker owns; gives what that was."""
+        gone = [function for function in self._by_name.values() if function.owner is owner]
+        for function in gone:
+            del self._by_name[(function.namespace, function.id)]
+        return gone
+
+    def find(self, function_id: str, namespace: str | None) -> Function | Failure:
+        """The function that a call of this id and namespace reaches, or why there is none."""
+        builtin = self.builtins.get(function_id)
+        if namespace is not None and not namespace.strip():
+            return Failure(
+                "INVALID_NAMESPACE",
+                "`namespace` is empty: it was named and left blank. "
+                "Give it a name, or omit it to use `default`.",
+            )
+        if builtin is not None:
+            return builtin
+        wanted = namespace or DEFAULT_NAMESPACE
+        function = self._by_name.get((wanted, function_id))
+        if function is not None:
+            return function
+        return Failure(NOT_FOUND, self._missing(function_id, wanted))
+
+    def lookup(self, function_id: str, namespace: str | None) -> Function | None:
+        """As `find`, None when there is none."""
+        function = self.find(function_id, namespace)
+        return function if isinstance(function, Function) else None
+
+    def owned_by(self, owner: Worker) -> list[Function]:
+        """The functions of one worker."""
+        return [function for function in self._by_name.values() if function.owner is owner]
+
+    def __iter__(self) -> Iterator[Function]:
+        yield from self.builtins.values()
+        yield from self._by_name.values()
+
+    def _missing(self, function_id: str, namespace: str) -> str:
+        text = f"Function {function_id} not found in namespace {namespace}."
+        elsewhere = sorted(ns for ns, name in self._by_name if name == function_id)
+        if elsewhere:
+            return f"{text} It is registered in namespace(s): {', '.join(elsewhere)}."
+        first = function_id.removeprefix("iii::").split("::", 1)[0]
+        if first in SERVED_ELSEWHERE and not (first == "state" and "state::get" in self.builtins):
+            return f"{text} {SERVED_ELSEWHERE[first]}"
+        return text

@@ -1,0 +1,216 @@
+"""Which trigger types there are, who provides them, and which triggers wait for a provider.
+
+A trigger whose type nobody provides is parked until somebody does. A provider inside the host cannot be
+claimed by a worker. Only the worker that registered a trigger may remove it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from iii_skill.engine.triggers import Trigger, TriggerProvider
+from iii_skill.engine.workers import Worker
+from iii_skill.errors import TriggerRefused
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+from iii_skill.protocol.messages import DeliverTrigger, WithdrawTrigger
+
+logger = logging.getLogger(__name__)
+
+NOT_SERVED = {
+    "cron": "iii-cron",
+    "queue": "iii-queue",
+    "durable:subscriber": "iii-queue",
+    "subscribe": "iii-pubsub",
+    "pubsub": "iii-pubsub",
+    "stream": "iii-stream",
+    "stream:join": "iii-stream",
+    "stream:leave": "iii-stream",
+}
+"""Trigger types that the real engine's own workers provide and this host does not."""
+
+
+class TriggerType(msgspec.Struct, frozen=True):
+    """A trigger type that a worker provides."""
+
+    id: str
+    namespace: str
+    owner: Worker
+    description: str
+    configuration_schema: Any = None
+    request_schema: Any = None
+
+
+Provider: TypeAlias = TriggerProvider | TriggerType
+
+
+class TriggerTable:
+    """All triggers and trigger types of the host."""
+
+    def __init__(self) -> None:
+        self.builtin_types: dict[str, TriggerProvider] = {}
+        self.types: dict[tuple[str, str], TriggerType] = {}
+        self.triggers: dict[str, Trigger] = {}
+        self._placed: dict[str, Provider] = {}
+
+    def add(self, trigger: Trigger, owner: Worker | None) -> None:
+        """Start a trigger, replace the one of its id, or park it; TriggerRefused leaves the old one."""
+        for label, name in (
+            ("namespace", trigger.namespace),
+            ("trigger_namespace", trigger.trigger_namespace),
+        ):
+            if name is not None and not name.strip():
+                raise TriggerRefused(
+                    f"`{label}` is empty: it was named and left blank. "
+                    "Give it a name, or omit it to use `default`.",
+                    code="INVALID_NAMESPACE",
+                )
+        held = self.triggers.get(trigger.id)
+        if held is not None and held.owner_id != trigger.owner_id and not _same_target(held, trigger):
+            raise TriggerRefused(f"The trigger id '{trigger.id}' belongs to another worker.")
+        provider = self.provider(trigger.trigger_type, trigger.trigger_namespace, owner)
+        if isinstance(provider, TriggerType):
+            provider.owner.send(_delivery(trigger))
+        elif provider is not None:
+            provider.register(trigger)
+        before = self._placed.pop(trigger.id, None)
+        if held is not None and before is not None and before is not provider:
+            _withdraw(held, before)
+        self.triggers[trigger.id] = trigger
+        if provider is not None:
+            self._placed[trigger.id] = provider
+        elif trigger.trigger_type in NOT_SERVED:
+            raise TriggerRefused(
+                f"This host does not serve the trigger type '{trigger.trigger_type}'; the worker "
+                f"`{NOT_SERVED[trigger.trigger_type]}` of the iii engine does. The trigger waits until "
+                "a worker provides the type."
+            )
+
+    def remove(self, trigger_id: str, owner_id: str | None) -> bool:
+        """End a trigger if `owner_id` registered it; unknown ids and those of others are left alone."""
+        trigger = self.triggers.get(trigger_id)
+        if trigger is None or trigger.owner_id != owner_id:
+            return False
+        self._drop(trigger)
+        return True
+
+    def add_builtin_type(self, provider: TriggerProvider) -> None:
+        """Provide a type inside the host; parked triggers of it start now."""
+        self.builtin_types[provider.trigger_type] = provider
+        for trigger in list(self.triggers.values()):
+            if trigger.trigger_type == provider.trigger_type and trigger.id not in self._placed:
+                self._place(trigger, provider)
+
+    def add_type(self, new: TriggerType) -> None:
+        """A worker provides a type now: every trigger of it is delivered (again)."""
+        old = self.types.get((new.namespace, new.id))
+        self.types[(new.namespace, new.id)] = new
+        for trigger in list(self.triggers.values()):
+            placed = self._placed.get(trigger.id)
+            if (placed is old and old is not None) or (placed is None and _fits(trigger, new)):
+                self._place(trigger, new)
+
+    def remove_type(self, type_id: str, namespace: str, owner: Worker) -> bool:
+        """A worker provides a type no more: its triggers are parked."""
+        held = self.types.get((namespace, type_id))
+        if held is None or held.owner is not owner:
+            return False
+        del self.types[(namespace, type_id)]
+        for trigger_id, provider in list(self._placed.items()):
+            if provider is held:
+                del self._placed[trigger_id]
+        return True
+
+    def rejected(self, trigger_id: str, by: Worker) -> Trigger | None:
+        """A provider refused a trigger: park it; None unless `by` is its current provider."""
+        placed = self._placed.get(trigger_id)
+        if not isinstance(placed, TriggerType) or placed.owner is not by:
+            return None
+        del self._placed[trigger_id]
+        return self.triggers.get(trigger_id)
+
+    def remove_worker(self, worker: Worker) -> None:
+        """A worker left: its triggers end, and those of the types it provided are parked."""
+        for trigger in [t for t in self.triggers.values() if t.owner_id == worker.id]:
+            self._drop(trigger)
+        for kind in [kind for kind in self.types.values() if kind.owner is worker]:
+            self.remove_type(kind.id, kind.namespace, worker)
+
+    def provider(self, trigger_type: str, namespace: str | None, owner: Worker | None) -> Provider | None:
+        """Who provides a type: in the named namespace strictly, else in the owner's, then in `default`."""
+        builtin = self.builtin_types.get(trigger_type)
+        if builtin is not None:
+            return builtin
+        if namespace is not None:
+            return self.types.get((namespace, trigger_type))
+        own = owner.namespace if owner is not None else DEFAULT_NAMESPACE
+        return self.types.get((own, trigger_type)) or self.types.get((DEFAULT_NAMESPACE, trigger_type))
+
+    def placed(self) -> Iterator[Trigger]:
+        """The triggers that have a provider."""
+        return (self.triggers[trigger_id] for trigger_id in self._placed)
+
+    def owned_by(self, worker: Worker) -> list[Trigger]:
+        """The triggers that a worker registered."""
+        return [trigger for trigger in self.triggers.values() if trigger.owner_id == worker.id]
+
+    def _place(self, trigger: Trigger, provider: Provider) -> None:
+        self._placed[trigger.id] = provider
+        if isinstance(provider, TriggerType):
+            provider.owner.send(_delivery(trigger))
+            return
+        try:
+            provider.register(trigger)
+        except TriggerRefused as error:
+            del self._placed[trigger.id]
+            logger.warning("trigger %s of type %s: %s", trigger.id, trigger.trigger_type, error.message)
+
+    def _drop(self, trigger: Trigger) -> None:
+        del self.triggers[trigger.id]
+        provider = self._placed.pop(trigger.id, None)
+        if provider is not None:
+            _withdraw(trigger, provider)
+
+
+def _same_target(held: Trigger, new: Trigger) -> bool:
+    """A reconnected worker whose old connection still stands replays its own triggers."""
+    return (held.trigger_type, held.function_id, held.namespace) == (
+        new.trigger_type,
+        new.function_id,
+        new.namespace,
+    )
+
+
+def _fits(trigger: Trigger, kind: TriggerType) -> bool:
+    if trigger.trigger_type != kind.id:
+        return False
+    named = trigger.trigger_namespace
+    return named == kind.namespace or (named is None and kind.namespace in (DEFAULT_NAMESPACE, trigger.home))
+
+
+def _delivery(trigger: Trigger) -> DeliverTrigger:
+    return DeliverTrigger(
+        trigger.id,
+        trigger.trigger_type,
+        trigger.function_id,
+        Raw(trigger.config),
+        None if trigger.metadata is None else Raw(trigger.metadata),
+        _named(trigger.namespace),
+        _named(trigger.trigger_namespace),
+    )
+
+
+def _named(namespace: str | None) -> str | None:
+    """Providers are told a namespace only when it is not `default`."""
+    return None if namespace == DEFAULT_NAMESPACE else namespace
+
+
+def _withdraw(trigger: Trigger, provider: Provider) -> None:
+    if isinstance(provider, TriggerType):
+        provider.owner.send(WithdrawTrigger(trigger.id, trigger.trigger_type))
+    else:
+        provider.unregister(trigger)

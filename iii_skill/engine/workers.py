@@ -1,0 +1,154 @@
+"""Worker: one connected program, what it said about itself, and the calls it is executing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from msgspec import UNSET, Raw
+
+from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.protocol.codec import encode
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE, Connection
+from iii_skill.protocol.messages import Answer, ErrorBody, Invoke, ToWorker
+
+MESSAGE_LIMIT = 64 * 1024 * 1024
+"""The largest message in bytes that any SDK takes, and that the host takes."""
+
+OLD_PYTHON_LIMIT = 1024 * 1024
+"""The largest message in bytes that Python SDKs before 0.24.6 survive."""
+
+BUFFER_LIMIT = 64 * 1024 * 1024
+"""Bytes waiting for a worker that does not read, beyond which it gets no further calls."""
+
+TOO_LARGE = "payload_too_large"
+BUSY = "worker_not_reading"
+
+
+class Worker:
+    """A connected worker. `wake` tells the driver that there are texts to send, `close` ends the socket."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        wake: Callable[[], None],
+        close: Callable[[int, str], None],
+        buffered: Callable[[], int],
+        address: str | None = None,
+    ) -> None:
+        self.connection = connection
+        self.id = connection.worker_id
+        self.token = connection.token
+        self.address = address
+        self.close = close
+        self.executing: dict[str, Call] = {}
+        self.connected_at_ms = int(time.time() * 1000)
+        self.live = True
+        self.identified = False
+        self.name: str | None = None
+        self.description: str | None = None
+        self.runtime: str | None = None
+        self.version: str | None = None
+        self.os: str | None = None
+        self.pid: int | None = None
+        self.isolation: str | None = None
+        self.message_limit = MESSAGE_LIMIT
+        self._wake = wake
+        self._buffered = buffered
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of everything this worker registers."""
+        return self.connection.namespace or DEFAULT_NAMESPACE
+
+    @property
+    def label(self) -> str:
+        """How messages for people name this worker."""
+        return f"worker '{self.name}'" if self.name else f"worker {self.id}"
+
+    def identify(self, *, runtime: str | None, version: str | None) -> None:
+        """Note the SDK, and with it the largest message that it survives."""
+        self.identified = True
+        self.runtime, self.version = runtime, version
+        if runtime == "python" and _before(version, (0, 24, 6)):
+            self.message_limit = OLD_PYTHON_LIMIT
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message of the protocol; nothing happens once the worker is gone."""
+        if self.live:
+            self.connection.send(message)
+            self._wake()
+
+    def answer(self, call: Call, outcome: Outcome) -> None:
+        """Send the answer to a call that this worker made."""
+        if not self.live or call.invocation_id is None:
+            return
+        if type(outcome) is Result:
+            value = outcome.value
+            message = Answer(
+                call.invocation_id,
+                call.function_id,
+                UNSET if value is None else Raw(value),
+                None,
+                call.traceparent,
+                call.baggage,
+            )
+        else:
+            assert isinstance(outcome, Failure)
+            message = _failed(call, outcome)
+        text = encode(message)
+        if len(text) > self.message_limit:
+            text = encode(_failed(call, Failure(TOO_LARGE, self._too_large("The answer", len(text)))))
+        self.connection.queue(text)
+        self._wake()
+
+    def execute(self, invocation_id: str, call: Call, data: bytes, baggage: str | None) -> Failure | None:
+        """Hand a call to this worker; a Failure says why it was not sent."""
+        text = encode(
+            Invoke(
+                invocation_id,
+                call.function_id,
+                Raw(data),
+                call.traceparent,
+                baggage,
+                None if call.metadata is None else Raw(call.metadata),
+            )
+        )
+        if len(text) > self.message_limit:
+            return Failure(TOO_LARGE, self._too_large("The call", len(text)))
+        if self._buffered() > BUFFER_LIMIT:
+            return Failure(BUSY, f"{self.label} does not read its messages; the call was not made.")
+        self.executing[invocation_id] = call
+        self.connection.queue(text)
+        self._wake()
+        return None
+
+    def _too_large(self, what: str, size: int) -> str:
+        text = f"{what} has {size} bytes, more than the {self.message_limit} bytes that {self.label} can take"
+        if self.message_limit == OLD_PYTHON_LIMIT:
+            return f"{text}: Python SDK {self.version} closes the connection on it; 0.24.6 and newer take it."
+        return text + "."
+
+
+def _failed(call: Call, failure: Failure) -> Answer:
+    return Answer(
+        call.invocation_id or "",
+        call.function_id,
+        UNSET,
+        ErrorBody(failure.code, failure.message, failure.stacktrace),
+        call.traceparent,
+        call.baggage,
+    )
+
+
+def _before(version: str | None, bound: tuple[int, int, int]) -> bool:
+    """True for a release before `bound`; a version that cannot be read counts as old."""
+    parts: list[int] = []
+    for part in (version or "").split(".")[:3]:
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        parts.append(int(digits.group()))
+    return tuple(parts) < bound

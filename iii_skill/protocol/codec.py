@@ -1,0 +1,78 @@
+"""Texts to messages and back: one decode, one encode, payloads stay encoded."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import msgspec
+
+from iii_skill.protocol.messages import FromWorker, ToWorker
+
+_decoder: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
+_loose = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Only in a text that does not parse: the id of the call whose answer would otherwise never come.
+_INVOCATION_ID = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f-]{32,36})"')
+_INVOKE = re.compile(rb'"type"\s*:\s*"invokefunction"')
+_FUNCTION_ID = re.compile(rb'"function_id"\s*:\s*"([^"\\]*)"')
+
+
+class Malformed(Exception):
+    """A text that is no message. `invocation_id` is set when it was meant to be a call that waits."""
+
+    def __init__(self, reason: str, *, invocation_id: str | None = None, function_id: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.invocation_id = invocation_id
+        self.function_id = function_id
+
+
+def decode(text: bytes) -> FromWorker:
+    """The message of one text; raises Malformed with what can be saved of it."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(text, str(error) or type(error).__name__) from None
+
+
+def encode(message: ToWorker) -> bytes:
+    """The text of one message."""
+    return _encode(message)
+
+
+def normal_id(invocation_id: str) -> str | None:
+    """The lower-case dashed form of a UUID, or None when it is none."""
+    if _UUID.fullmatch(invocation_id):
+        return invocation_id
+    try:
+        return str(uuid.UUID(invocation_id))
+    except ValueError:
+        return None
+
+
+def _malformed(text: bytes, reason: str) -> Malformed:
+    call = _INVOKE.search(text)
+    found = _INVOCATION_ID.search(text)
+    if call is None or found is None:
+        return Malformed(reason)
+    # A payload may hold fields of the same names: believe the parsed frame where there is one.
+    try:
+        frame = _loose.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        name = _FUNCTION_ID.search(text)
+        return Malformed(
+            reason,
+            invocation_id=normal_id(found.group(1).decode()),
+            function_id=name.group(1).decode("utf-8", "replace") if name else "",
+        )
+    if not isinstance(frame, dict) or frame.get("type") != "invokefunction":
+        return Malformed(reason)
+    invocation_id, function_id = frame.get("invocation_id"), frame.get("function_id")
+    return Malformed(
+        reason,
+        invocation_id=normal_id(invocation_id) if isinstance(invocation_id, str) else None,
+        function_id=function_id if isinstance(function_id, str) else "",
+    )

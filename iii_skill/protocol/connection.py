@@ -1,0 +1,173 @@
+"""The host's side of one worker connection, without a socket, without asyncio and without a clock.
+
+Rules: the host speaks first (`workerregistered`). A text becomes at most one message; a malformed one is
+answered where it was a call that waits, and never ends the connection. Registrations are held back until
+the worker has said its namespace (its first `engine::workers::register`) or the driver calls `release`
+(the grace is over), then they are applied in the order in which they came. A void call has no
+invocation id. Drivers pump: `receive_text`, route the messages, `texts_to_send`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+
+from iii_skill.protocol.codec import Malformed, decode, encode, normal_id
+from iii_skill.protocol.messages import (
+    Answer,
+    ErrorBody,
+    FromWorker,
+    InvokeFunction,
+    Observe,
+    ObserveResult,
+    Ping,
+    Pinged,
+    Pong,
+    RegisterFunction,
+    RegisterTrigger,
+    RegisterTriggerType,
+    ToWorker,
+    UnregisterFunction,
+    UnregisterTrigger,
+    UnregisterTriggerType,
+    WorkerRegistered,
+)
+
+MALFORMED = "invalid_message"
+"""The code of the answer to a call that could not be read."""
+
+IDENTIFY = "engine::workers::register"
+"""The call with which a worker says its name, SDK and namespace."""
+
+DEFAULT_NAMESPACE = "default"
+
+_HELD_BACK = (
+    RegisterFunction,
+    UnregisterFunction,
+    RegisterTriggerType,
+    UnregisterTriggerType,
+    RegisterTrigger,
+    UnregisterTrigger,
+)
+
+_KNOWN_ACTIONS = ("void", "enqueue")
+
+
+class _Namespace(msgspec.Struct):
+    namespace: str | None = None
+
+
+class Connection:
+    """Protocol state of one worker: identity, namespace, what is held back, texts to send."""
+
+    def __init__(self) -> None:
+        self.worker_id = str(uuid.uuid4())
+        self.token = str(uuid.uuid4())
+        self.namespace: str | None = None
+        self.warnings: list[str] = []
+        """Why texts were dropped; the driver logs and clears them."""
+        self._held: list[FromWorker] = []
+        self._out: list[bytes] = []
+        self.send(WorkerRegistered(self.worker_id, self.token))
+
+    def receive_text(self, text: bytes) -> Sequence[FromWorker]:
+        """The messages to route now, in order; replies of the protocol itself go to `texts_to_send`."""
+        try:
+            message = decode(text)
+        except Malformed as fault:
+            self._refuse(fault)
+            return ()
+        if isinstance(message, InvokeFunction):
+            return self._call(message)
+        if isinstance(message, Ping):
+            self.send(Pinged())
+            return ()
+        if isinstance(message, Pong):
+            return ()
+        if isinstance(message, Observe):
+            text_of_it = "This host does not serve observers; use a `state` or `http` trigger instead."
+            self.send(ObserveResult(message.id, "error", ErrorBody("UNSUPPORTED", text_of_it)))
+            return ()
+        if self.namespace is None and isinstance(message, _HELD_BACK):
+            self._held.append(message)
+            return ()
+        return (message,)
+
+    def release(self) -> Sequence[FromWorker]:
+        """The grace is over: what was held back, now in the namespace `default`."""
+        if self.namespace is None:
+            self.namespace = DEFAULT_NAMESPACE
+        held, self._held = self._held, []
+        return held
+
+    def send(self, message: ToWorker) -> int:
+        """Queue a message; returns the length of its text in bytes."""
+        text = encode(message)
+        self._out.append(text)
+        return len(text)
+
+    def queue(self, text: bytes) -> None:
+        """Queue a text that is encoded already."""
+        self._out.append(text)
+
+    def texts_to_send(self) -> list[bytes]:
+        """What is to go out, drained."""
+        out, self._out = self._out, []
+        return out
+
+    @property
+    def has_texts(self) -> bool:
+        """True when `texts_to_send` would give something."""
+        return bool(self._out)
+
+    def _call(self, message: InvokeFunction) -> Sequence[FromWorker]:
+        action = message.action
+        if action is not None and action.type not in _KNOWN_ACTIONS:
+            fault = f"unknown action type '{action.type}'; expected `void` or `enqueue`"
+            self._refuse(_fault_of(message, fault))
+            return ()
+        if message.data is msgspec.UNSET:
+            fault = "missing field `data`; send {} for an empty payload"
+            self._refuse(_fault_of(message, fault))
+            return ()
+        given = message.invocation_id
+        if given is not None:
+            normal = normal_id(given)
+            if normal is None:
+                self.warnings.append(f"call of {message.function_id}: invocation_id '{given}' is no UUID")
+                text = f"invocation_id '{given}' is no UUID"
+                self.send(Answer(given, message.function_id, error=ErrorBody(MALFORMED, text)))
+                return ()
+            if normal is not given:
+                message = msgspec.structs.replace(message, invocation_id=normal)
+        if message.function_id == IDENTIFY and self.namespace is None:
+            self.namespace = _namespace_of(message) or DEFAULT_NAMESPACE
+            return (message, *self.release())
+        return (message,)
+
+    def _refuse(self, fault: Malformed) -> None:
+        self.warnings.append(f"malformed message: {fault.reason}")
+        if fault.invocation_id is not None:
+            error = ErrorBody(MALFORMED, f"The call could not be read and was not made: {fault.reason}.")
+            self.send(Answer(fault.invocation_id, fault.function_id, error=error))
+
+
+def _fault_of(message: InvokeFunction, reason: str) -> Malformed:
+    given = message.invocation_id
+    waits = given is not None and (message.action is None or message.action.type != "void")
+    return Malformed(
+        reason,
+        invocation_id=normal_id(given) if waits and given is not None else None,
+        function_id=message.function_id,
+    )
+
+
+def _namespace_of(message: InvokeFunction) -> str | None:
+    assert message.data is not msgspec.UNSET
+    try:
+        namespace = msgspec.json.decode(bytes(message.data), type=_Namespace).namespace
+    except msgspec.DecodeError:
+        return None
+    return namespace if namespace and namespace.strip() else None
