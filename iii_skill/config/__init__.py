@@ -1,5 +1,7 @@
 """Configuration: `load_config` reads an `iii-config.yaml` of either generation into frozen settings."""
 
+from iii_skill.config.adapter_settings import adapter_settings
+from iii_skill.config.load import load_config
 from iii_skill.config.settings import (
     LOOPBACK,
     Config,
@@ -18,4 +20,6 @@ __all__ = [
     "Middleware",
     "StateConfig",
     "WorkerListener",
+    "adapter_settings",
+    "load_config",
 ]
