@@ -1,0 +1,23 @@
+"""The checks of the kit, one module a group; CHECKS holds them all in the order they run."""
+
+from iii_skill.testing.kit import (
+    basics,
+    concurrency,
+    lifecycle,
+    ordering,
+    revisions,
+    strings,
+    values,
+)
+
+GROUPS = (
+    basics.group,
+    values.group,
+    strings.group,
+    ordering.group,
+    revisions.group,
+    concurrency.group,
+    lifecycle.group,
+)
+
+CHECKS = tuple(check for group in GROUPS for check in group.checks)

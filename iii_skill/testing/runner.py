@@ -1,0 +1,96 @@
+"""Run checks against an adapter in an event loop of our own and say which promises are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.testing.checks import Check
+from iii_skill.testing.kit import CHECKS
+from iii_skill.testing.subject import ContractBroken, Subject
+
+CLOSE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found: `reason` is None when the promise is kept."""
+
+    check: Check
+    reason: str | None
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """True when the promise is kept."""
+        return self.reason is None
+
+
+def checks_for(adapter_type: type[StateAdapter]) -> list[Check]:
+    """The checks that apply to what the adapter class declares."""
+    return [check for check in CHECKS if check.applies(adapter_type)]
+
+
+def run_check(check: Check, subject: Subject, *, seconds: float | None = None) -> None:
+    """Try one promise on a fresh subject; raises ContractBroken (or what the adapter raised)."""
+    unhandled: list[str] = []
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: unhandled.append(_describe(context)))
+        try:
+            await _within(seconds or check.seconds, check.body(subject), "The check got no answer")
+        finally:
+            await _within(
+                min(CLOSE_SECONDS, seconds or CLOSE_SECONDS), subject.close(), "`close` did not end"
+            )
+
+    with asyncio.Runner() as runner:
+        runner.run(body())
+    if unhandled:
+        raise ContractBroken(f"An error reached nobody but the event loop: {unhandled[0]}")
+
+
+def run_checks(
+    adapter_type: type[StateAdapter],
+    settings: Callable[[Path], Mapping[str, Any]],
+    checks: Iterable[Check] | None = None,
+    *,
+    seconds: float | None = None,
+) -> Iterator[Verdict]:
+    """Run the checks one by one, each with fresh settings made from a directory of its own."""
+    for check in checks_for(adapter_type) if checks is None else checks:
+        started = time.perf_counter()
+        reason = None
+        with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
+            try:
+                subject = Subject(adapter_type, settings(Path(place)), Path(place))
+                run_check(check, subject, seconds=seconds)
+            except Exception as error:
+                reason = _reason(error)
+        yield Verdict(check, reason, time.perf_counter() - started)
+
+
+async def _within(seconds: float, work: Any, what: str) -> None:
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            await work
+    except TimeoutError:
+        if deadline.expired():
+            raise ContractBroken(f"{what} within {seconds:g} s.") from None
+        raise
+
+
+def _describe(context: Mapping[str, Any]) -> str:
+    error = context.get("exception")
+    return f"{context.get('message')}" if error is None else f"{context.get('message')}: {error!r}"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ContractBroken) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,164 @@
+"""Subject: the adapter under test with its settings, and Store: one opened instance of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from iii_skill.adapter import ChangeFunction, StateAdapter
+from iii_skill.values import Answer, Change
+
+T = TypeVar("T")
+
+Pairs: TypeAlias = list[tuple[str, bytes]]
+"""What `list` answers, as the kit compares it."""
+
+Names: TypeAlias = list[str]
+"""What `keys` and `scopes` answer, as the kit compares it."""
+
+
+class ContractBroken(AssertionError):
+    """An adapter does not keep a promise of the contract; the message says which and how."""
+
+
+def expect(condition: object, sentence: str) -> None:
+    """Raise ContractBroken with the sentence unless the condition holds."""
+    if not condition:
+        raise ContractBroken(sentence)
+
+
+async def settle(answer: Answer[T]) -> T:
+    """The value of an adapter's answer, whether it came at once or has to be awaited."""
+    if inspect.isawaitable(answer):
+        return await answer
+    return answer
+
+
+def begin(answer: Answer[T]) -> asyncio.Future[T]:
+    """An adapter's answer as a future, so that many calls can be under way."""
+    if inspect.isawaitable(answer):
+        return asyncio.ensure_future(answer)
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    done.set_result(answer)
+    return done
+
+
+class Store:
+    """One opened adapter; every answer is awaited and its type is checked."""
+
+    def __init__(self, adapter: StateAdapter) -> None:
+        self.adapter = adapter
+
+    async def get(self, scope: str, key: str) -> bytes | None:
+        """What the adapter's `get` answers."""
+        return _bytes_or_none("get", await settle(self.adapter.get(scope, key)))
+
+    async def list(self, scope: str) -> Pairs:
+        """What the adapter's `list` answers."""
+        return _pairs(await settle(self.adapter.list(scope)))
+
+    async def keys(self, scope: str) -> Names:
+        """What the adapter's `keys` answers."""
+        return list(await settle(self.adapter.keys(scope)))
+
+    async def scopes(self) -> Names:
+        """What the adapter's `scopes` answers."""
+        return list(await settle(self.adapter.scopes()))
+
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        """What the adapter's `update` answers."""
+        return _change("update", await settle(self.adapter.update(scope, key, change)))
+
+    async def set(self, scope: str, key: str, value: bytes) -> Change:
+        """What the adapter's `set` answers."""
+        return _change("set", await settle(self.adapter.set(scope, key, value)))
+
+    async def delete(self, scope: str, key: str) -> Change:
+        """What the adapter's `delete` answers."""
+        return _change("delete", await settle(self.adapter.delete(scope, key)))
+
+    def begin_update(self, scope: str, key: str, change: ChangeFunction) -> asyncio.Future[Change]:
+        """Call `update` now and await the answer later."""
+        return begin(self.adapter.update(scope, key, change))
+
+
+class Subject:
+    """An adapter class and the settings of one fresh storage; opens instances and closes them all."""
+
+    def __init__(self, adapter_type: type[StateAdapter], settings: Mapping[str, Any], place: Path) -> None:
+        self.adapter_type = adapter_type
+        self.settings = {key: _plain(value) for key, value in settings.items()}
+        self.place = place
+        self._opened: list[StateAdapter] = []
+
+    def config(self) -> Any:
+        """The settings as the adapter's `config_type`."""
+        return msgspec.convert(self.settings, self.adapter_type.config_type, strict=False)
+
+    def make(self) -> StateAdapter:
+        """A new instance that is closed at the end, opened or not."""
+        adapter = self.adapter_type()
+        self._opened.append(adapter)
+        return adapter
+
+    async def open(self) -> Store:
+        """Open a new instance on the storage."""
+        adapter = self.make()
+        await adapter.open(self.config())
+        return Store(adapter)
+
+    async def reopen(self, store: Store) -> Store:
+        """Close the instance and open another one on the same storage."""
+        await store.adapter.close()
+        return await self.open()
+
+    async def close(self) -> None:
+        """Close every instance, also those that are closed already."""
+        while self._opened:
+            await self._opened.pop().close()
+
+
+async def gather(answers: Sequence[Awaitable[T]]) -> list[T]:
+    """All the answers; the first failure is raised after all have ended."""
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _bytes_or_none(method: str, value: Any) -> bytes | None:
+    expect(
+        value is None or type(value) is bytes, f"`{method}` gave {type(value).__name__}, not bytes or None."
+    )
+    return value if value is None else bytes(value)
+
+
+def _pairs(answer: Any) -> Pairs:
+    expect(isinstance(answer, Sequence), f"`list` gave {type(answer).__name__}, not a sequence of pairs.")
+    for pair in answer:
+        whole = isinstance(pair, tuple) and len(pair) == 2
+        expect(
+            whole and type(pair[0]) is str and type(pair[1]) is bytes, f"`list` gave {pair!r:.80} as a pair."
+        )
+    return list(answer)
+
+
+def _change(method: str, answer: Any) -> Change:
+    expect(isinstance(answer, Change), f"`{method}` answered {type(answer).__name__}, not a Change.")
+    assert isinstance(answer, Change)
+    _bytes_or_none(f"{method}().old", answer.old)
+    _bytes_or_none(f"{method}().new", answer.new)
+    expect(
+        type(answer.revision) is int, f"`{method}` gave a revision of type {type(answer.revision).__name__}."
+    )
+    return answer

@@ -1,0 +1,13 @@
+"""The bundled adapters keep the adapter contract."""
+
+from __future__ import annotations
+
+from iii_state_memory import MemoryAdapter
+
+from iii_skill.testing import AdapterContract
+
+
+class TestMemoryAdapter(AdapterContract):
+    """The adapter `memory`."""
+
+    adapter = MemoryAdapter
