@@ -1,0 +1,109 @@
+"""The trigger type `http`: registrations become routes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from iii_skill.engine.triggers import Trigger
+from iii_skill.errors import TriggerRefused
+from iii_skill.http.routes import METHODS, Parameters, Place, Route, RouteTable
+
+logger = logging.getLogger(__name__)
+
+
+class HttpTriggers:
+    """The routes of all workers. One refused route leaves everything as it was."""
+
+    trigger_type = "http"
+    description = "HTTP API trigger"
+
+    def __init__(self) -> None:
+        self._table = RouteTable()
+        self._routes: dict[str, Route] = {}
+
+    def register(self, trigger: Trigger) -> None:
+        """Serve the route, or move the trigger of that id to it; TriggerRefused leaves all as it was."""
+        route = route_of(trigger)
+        former = self._routes.get(trigger.id)
+        self._table.check(route, replacing=former)
+        if former is not None:
+            self._table.remove(former)
+        self._routes[trigger.id] = route
+        if route.method not in METHODS:
+            return
+        hidden = self._table.add(route)
+        if hidden is not None:
+            logger.warning(
+                "route %s is registered twice: %s serves it now instead of %s, as on the engine",
+                route.label,
+                route.trigger.function_id,
+                hidden.trigger.function_id,
+            )
+
+    def unregister(self, trigger: Trigger) -> None:
+        """Stop serving the route of that trigger id; unknown ids are fine."""
+        route = self._routes.pop(trigger.id, None)
+        if route is not None:
+            self._table.remove(route)
+
+    def find(self, path: str) -> tuple[Place | None, Parameters]:
+        """The place that a raw request path leads to."""
+        return self._table.find(path)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+
+def route_of(trigger: Trigger) -> Route:
+    """The route that a registration asks for; TriggerRefused without a string `api_path`."""
+    config = trigger.settings()
+    path = config.get("api_path") if isinstance(config, dict) else None
+    if not isinstance(path, str):
+        raise TriggerRefused("api_path is required for http triggers")
+    condition = config.get("condition_function_id")
+    middleware = config.get("middleware_function_ids")
+    route = Route.of(
+        trigger,
+        method=_method(trigger, config),
+        path=path,
+        condition_function_id=condition if isinstance(condition, str) else None,
+        middleware_function_ids=tuple(name for name in middleware if isinstance(name, str))
+        if isinstance(middleware, list)
+        else (),
+    )
+    _warn_if_never_served(route)
+    return route
+
+
+def _method(trigger: Trigger, config: dict[str, Any]) -> str:
+    """`http_method` in upper case; anything but a string is GET, as on the engine."""
+    method = config.get("http_method")
+    if isinstance(method, str):
+        return method.upper()
+    if method is not None:
+        logger.warning(
+            "trigger %s (%s): http_method is no string, so GET is served, as on the engine; "
+            "register one trigger for each method",
+            trigger.id,
+            trigger.function_id,
+        )
+    elif "method" in config:
+        logger.warning(
+            "trigger %s (%s): `method` is ignored, so GET is served, as on the engine; write `http_method`",
+            trigger.id,
+            trigger.function_id,
+        )
+    return "GET"
+
+
+def _warn_if_never_served(route: Route) -> None:
+    why = None
+    if route.method not in METHODS:
+        why = f"the method {route.method} is not served"
+    elif route.method == "OPTIONS":
+        why = "every OPTIONS request is answered with CORS headers"
+    elif not route.path.isascii() or any(blank in route.path for blank in " \t?#"):
+        why = "raw paths are compared, which never hold blanks, `?`, `#` or characters beyond ASCII"
+    if why is not None:
+        logger.warning("route %s of %s never runs: %s", route.label, route.trigger.function_id, why)

@@ -1,0 +1,128 @@
+"""The payload of an http call: the nine keys that a function receives, encoded once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+import msgspec
+import orjson
+
+from iii_skill.http.routes import Parameters, Route
+
+JSON_TYPE = "application/json"
+MAX_DEPTH = 127
+"""The deepest nesting of a body that the engine parses; a deeper one arrives as null."""
+
+ESCAPE = re.compile(rb"\\.", re.DOTALL)
+STRING = re.compile(rb'"[^"]*"')
+NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+class RequestParts(msgspec.Struct):
+    """What an HTTP request says, in the shapes of section `data`; `body` is encoded JSON."""
+
+    headers: dict[str, str]
+    path_params: Parameters
+    query: bytes = b""
+    body: bytes = b"null"
+
+    def query_params(self) -> bytes:
+        """The decoded query as encoded JSON: of a repeated name the last value."""
+        if not self.query:
+            return b"{}"
+        text = self.query.decode("utf-8", "replace")
+        return orjson.dumps(dict(parse_qsl(text, keep_blank_values=True, errors="replace")))
+
+
+def header_map(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name: of a repeated one the last; a value that is not ASCII arrives empty."""
+    try:
+        return {name.decode("ascii"): value.decode("ascii") for name, value in pairs}
+    except UnicodeDecodeError:
+        return {
+            name.decode("latin-1"): value.decode("ascii") if value.isascii() else "" for name, value in pairs
+        }
+
+
+def is_json(headers: dict[str, str]) -> bool:
+    """True when the body is parsed: the content type contains lower-case `application/json`."""
+    return JSON_TYPE in headers.get("content-type", "")
+
+
+def json_body(raw: bytes) -> bytes:
+    """The body as it is spliced into the payload: the same bytes when they are valid JSON, else null."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return b"null"
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _too_deep(raw):
+        return b"null"
+    return raw
+
+
+def payload(route: Route, parts: RequestParts, body_ref: bytes, response_ref: bytes) -> bytes:
+    """The `data` of the call; the refs are encoded channel references."""
+    return b"".join(
+        (
+            *_opening(route, parts),
+            b',"request_body":',
+            body_ref,
+            b',"response":',
+            response_ref,
+            _trigger(route),
+        )
+    )
+
+
+def condition_payload(route: Route, parts: RequestParts) -> bytes:
+    """The payload of a condition function: the same without the channels."""
+    return b"".join((*_opening(route, parts), _trigger(route)))
+
+
+def middleware_payload(route: Route, parts: RequestParts) -> bytes:
+    """The payload of a middleware function."""
+    return (
+        b'{"phase":"preHandler","request":{"path_params":%b,"query_params":%b,"headers":%b,"method":%b},'
+        b'"context":{}}'
+        % (
+            orjson.dumps(parts.path_params),
+            parts.query_params(),
+            orjson.dumps(parts.headers),
+            orjson.dumps(route.method),
+        )
+    )
+
+
+def _opening(route: Route, parts: RequestParts) -> tuple[bytes, ...]:
+    return (
+        b'{"body":',
+        parts.body,
+        b',"headers":',
+        orjson.dumps(parts.headers),
+        b',"method":',
+        route.method_json,
+        b',"path":',
+        route.path_json,
+        b',"path_params":',
+        orjson.dumps(parts.path_params) if parts.path_params else b"{}",
+        b',"query_params":',
+        parts.query_params(),
+    )
+
+
+def _trigger(route: Route) -> bytes:
+    return b',"trigger":{"type":"http","path":%b,"method":%b}}' % (route.path_json, route.method_json)
+
+
+def _too_deep(raw: bytes) -> bool:
+    """True when brackets outside of strings nest deeper than MAX_DEPTH. `raw` is valid JSON."""
+    unescaped = ESCAPE.sub(b"", raw) if b"\\" in raw else raw
+    brackets = STRING.sub(b"", unescaped.translate(None, delete=NO_BRACKETS))
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        # Each round takes away the innermost level.
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(brackets)

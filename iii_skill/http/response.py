@@ -1,0 +1,206 @@
+"""From what a function answers to what the client gets: only `status_code`, `headers` and `body` count."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import msgspec
+
+from iii_skill.engine.calls import Failure
+
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+
+CONTENT_TYPE = b"content-type"
+JSON_TYPE = (CONTENT_TYPE, b"application/json")
+FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+"""Headers of an answer that are dropped: passed on they would break the response."""
+
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+WHOLE = re.compile(rb"\d{1,20}")
+SPACED = re.compile(rb"[\s]")
+
+EXAMPLE = 'return {"status_code": 200, "body": ...}'
+
+
+class Response(msgspec.Struct):
+    """A complete response; the CORS headers are still to come."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+
+
+class Answer(msgspec.Struct):
+    """What a function answered, as a response. `complaint` says what of it the engine ignores."""
+
+    response: Response
+    complaint: str | None = None
+
+
+class _Envelope(msgspec.Struct):
+    status_code: msgspec.Raw = msgspec.Raw(b"")
+    headers: msgspec.Raw = msgspec.Raw(b"")
+    body: msgspec.Raw = msgspec.Raw(b"")
+    status_alias: msgspec.Raw = msgspec.field(name="statusCode", default=msgspec.Raw(b""))
+    status: msgspec.Raw = msgspec.Raw(b"")
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+def answer(value: bytes) -> Answer:
+    """The response to a non-null answer."""
+    if not value.lstrip().startswith(b"{"):
+        return Answer(_json(200, b"{}"), f"the answer is no object, so the client gets 200 {{}}; {EXAMPLE}")
+    try:
+        envelope = _envelope.decode(value)
+    except msgspec.MsgspecError as error:
+        return Answer(failure("invalid_response", f"the answer is not valid JSON: {error}"))
+    headers = _headers(bytes(envelope.headers))
+    raw_status = bytes(envelope.status_code)
+    status = _status(raw_status)
+    if 100 <= status < 200:
+        return Answer(
+            Response(500, []), f"status {status} is no final one, so the client gets 500; {EXAMPLE}"
+        )
+    if status in (204, 304):
+        return Answer(Response(status, headers if _typed(headers) else [JSON_TYPE, *headers]))
+    return Answer(_body(status, headers, bytes(envelope.body)), _complaint(envelope, raw_status))
+
+
+def failure(code: str, message: str) -> Response:
+    """500 with the envelope of an error."""
+    error = {"code": code, "error_id": secrets.token_hex(6), "message": message}
+    return _json(500, msgspec.json.encode({"error": error}))
+
+
+def failed(outcome: Failure) -> Response:
+    """500 for an error answer: code and message; the stack trace stays here."""
+    return failure(outcome.code, outcome.message)
+
+
+def problem(status: int, code: str, message: str) -> Response:
+    """An answer of the server itself, without `error_id`."""
+    return _json(status, msgspec.json.encode({"error": {"code": code, "message": message}}))
+
+
+def middleware_response(value: bytes) -> Response | None:
+    """The response when a middleware answered `respond`; None: go on. The body is always JSON."""
+    try:
+        verdict = _verdict.decode(value)
+    except msgspec.MsgspecError:
+        return None
+    if verdict.action != "respond":
+        return None
+    try:
+        pairs = msgspec.json.decode(bytes(verdict.response.headers) or b"{}", type=dict[str, str])
+    except msgspec.MsgspecError:
+        pairs = {}
+    headers = _kept(pairs.items())
+    if not _typed(headers):
+        headers.insert(0, JSON_TYPE)
+    status = _status(bytes(verdict.response.status_code))
+    return Response(status, headers, compact(bytes(verdict.response.body) or b"null"))
+
+
+def stream_headers(pairs: dict[str, str]) -> HeaderList:
+    """The headers that a `set_headers` message sets."""
+    return _kept(pairs.items())
+
+
+def compact(raw: bytes) -> bytes:
+    """The same JSON without blanks; numbers and the order of keys stay as they are."""
+    return msgspec.json.format(raw, indent=-1) if SPACED.search(raw) else raw
+
+
+class _Patch(msgspec.Struct):
+    status_code: msgspec.Raw = msgspec.Raw(b"")
+    headers: msgspec.Raw = msgspec.Raw(b"")
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Verdict(msgspec.Struct):
+    action: str
+    response: _Patch = msgspec.field(default_factory=_Patch)
+
+
+_verdict = msgspec.json.Decoder(_Verdict)
+
+
+def _json(status: int, body: bytes) -> Response:
+    return Response(status, [JSON_TYPE], body)
+
+
+def _body(status: int, headers: HeaderList, raw: bytes) -> Response:
+    """A string with a content type is sent as text, everything else as JSON."""
+    if not _typed(headers):
+        return Response(status, [JSON_TYPE, *headers], compact(raw) if raw else b"{}")
+    if not raw:
+        return Response(status, headers, b"{}")
+    if raw == b"null":
+        return Response(status, headers, b"")
+    if raw.startswith(b'"'):
+        return Response(status, headers, msgspec.json.decode(raw, type=str).encode())
+    return Response(status, headers, compact(raw))
+
+
+def _status(raw: bytes) -> int:
+    """A whole JSON number from 100 to 999 after modulo 65536; anything else is 200."""
+    if not WHOLE.fullmatch(raw):
+        return 200
+    status = int(raw)
+    if status >= 1 << 64:
+        return 200
+    status %= 65536
+    return status if 100 <= status <= 999 else 200
+
+
+def _headers(raw: bytes) -> HeaderList:
+    if raw.startswith(b"{"):
+        pairs = msgspec.json.decode(raw, type=dict[str, object])
+        return _kept((name, value) for name, value in pairs.items() if isinstance(value, str))
+    if raw.startswith(b"["):
+        lines = [line for line in msgspec.json.decode(raw, type=list[object]) if isinstance(line, str)]
+        split = (line.partition(":") for line in lines)
+        return _kept((name.strip(), value.strip()) for name, colon, value in split if colon)
+    return []
+
+
+def _kept(pairs: Iterable[tuple[str, str]]) -> HeaderList:
+    """Without bad names, line breaks and what would break the framing."""
+    kept: HeaderList = []
+    for name, value in pairs:
+        if not NAME.fullmatch(name) or BAD_VALUE.search(value):
+            continue
+        encoded = name.lower().encode("ascii")
+        if encoded not in FRAMING:
+            kept.append((encoded, value.strip().encode("utf-8", "replace")))
+    return kept
+
+
+def _typed(headers: HeaderList) -> bool:
+    return any(name == CONTENT_TYPE for name, _ in headers)
+
+
+def _complaint(envelope: _Envelope, raw_status: bytes) -> str | None:
+    if raw_status:
+        if WHOLE.fullmatch(raw_status) and 100 <= int(raw_status) <= 999:
+            return None
+        shown = raw_status[:40].decode("utf-8", "replace")
+        return f"`status_code` {shown} is no whole number from 100 to 999, so the client gets 200; {EXAMPLE}"
+    for name, raw in (("statusCode", envelope.status_alias), ("status", envelope.status)):
+        if bytes(raw):
+            return (
+                f"`{name}` is ignored, so the client gets 200; "
+                f"write `status_code` in a plain object: {EXAMPLE}"
+            )
+    if not bytes(envelope.body) and not bytes(envelope.headers):
+        return (
+            "the answer has none of `status_code`, `headers`, `body`, so the client gets 200 {} "
+            f"and the data is lost; {EXAMPLE}"
+        )
+    return None

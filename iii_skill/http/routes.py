@@ -1,0 +1,240 @@
+"""The route table: which route takes a method and a raw path, at a cost independent of how many there are."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from iii_skill.engine.triggers import Trigger
+from iii_skill.errors import TriggerRefused
+from iii_skill.http.patterns import Kind, Segment, normal, segments
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+Parameters: TypeAlias = dict[str, str]
+
+NO_PARAMETERS: Parameters = {}
+
+
+class Route(msgspec.Struct, frozen=True):
+    """An http trigger: `path` is the pattern as it was written."""
+
+    trigger: Trigger
+    method: str
+    path: str
+    condition_function_id: str | None = None
+    middleware_function_ids: tuple[str, ...] = ()
+    method_json: bytes = b""
+    path_json: bytes = b""
+
+    @classmethod
+    def of(
+        cls,
+        trigger: Trigger,
+        *,
+        method: str,
+        path: str,
+        condition_function_id: str | None = None,
+        middleware_function_ids: tuple[str, ...] = (),
+    ) -> Route:
+        """A route with its constant parts of every payload encoded once."""
+        return cls(
+            trigger=trigger,
+            method=method,
+            path=path,
+            condition_function_id=condition_function_id,
+            middleware_function_ids=middleware_function_ids,
+            method_json=msgspec.json.encode(method),
+            path_json=msgspec.json.encode(path),
+        )
+
+    @property
+    def label(self) -> str:
+        """Method and path, as errors name the route."""
+        return f"{self.method} {normal(self.path)}"
+
+
+class Place:
+    """One structure of segments. Of the routes of a method the last registered one serves."""
+
+    __slots__ = ("allow", "methods", "segments")
+
+    def __init__(self, parts: tuple[Segment, ...]) -> None:
+        self.segments = parts
+        self.methods: dict[str, list[Route]] = {}
+        self.allow = ""
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the parameters, in order."""
+        return tuple(part.text for part in self.segments if part.kind is not Kind.LITERAL)
+
+    def find(self, method: str) -> Route | None:
+        """The route that serves the method."""
+        routes = self.methods.get(method)
+        return routes[-1] if routes else None
+
+    def any_route(self) -> Route:
+        """Some route of this place, to name in an error."""
+        return next(iter(self.methods.values()))[-1]
+
+    def changed(self) -> None:
+        """Compute `allow` anew: every GET route also names HEAD, as the engine does."""
+        served = set(self.methods) | ({"HEAD"} if "GET" in self.methods else set())
+        self.allow = ",".join(method for method in METHODS if method in served)
+
+
+class _Node:
+    """A step of the tree for paths with parameters."""
+
+    __slots__ = ("literals", "parameter", "place", "rest")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.rest: Place | None = None
+        self.place: Place | None = None
+
+    def empty(self) -> bool:
+        return not (self.literals or self.parameter or self.rest or self.place)
+
+
+class RouteTable:
+    """All routes. Literal paths are one dictionary look-up; the others walk a tree of their segments."""
+
+    def __init__(self) -> None:
+        self._literal: dict[str, Place] = {}
+        self._root = _Node()
+        self._places: dict[tuple[str | Kind, ...], Place] = {}
+
+    def check(self, route: Route, *, replacing: Route | None = None) -> None:
+        """TriggerRefused when the path cannot be served or its parameters are named differently elsewhere.
+
+        `replacing` is the route that makes room for this one.
+        """
+        parts = segments(route.path)
+        place = self._places.get(_structure(parts))
+        if place is None:
+            return
+        others = [other for routes in place.methods.values() for other in routes if other is not replacing]
+        names = tuple(part.text for part in parts if part.kind is not Kind.LITERAL)
+        if others and place.names() != names:
+            raise TriggerRefused(
+                f"Route '{route.label}' conflicts with already-registered route '{others[-1].label}': "
+                "routes with identical structure but different path-parameter names are not supported"
+            )
+
+    def add(self, route: Route) -> Route | None:
+        """Serve the route from now on; gives back the one of the same method and path that it hides."""
+        self.check(route)
+        parts = segments(route.path)
+        structure = _structure(parts)
+        place = self._places.get(structure)
+        if place is None:
+            place = self._places[structure] = Place(parts)
+            self._insert(normal(route.path), place)
+        hidden = place.find(route.method)
+        place.methods.setdefault(route.method, []).append(route)
+        place.changed()
+        return hidden
+
+    def remove(self, route: Route) -> None:
+        """Stop serving the route; one that it hid serves again."""
+        structure = _structure(segments(route.path))
+        place = self._places.get(structure)
+        if place is None or route not in place.methods.get(route.method, ()):
+            return
+        place.methods[route.method].remove(route)
+        if not place.methods[route.method]:
+            del place.methods[route.method]
+        place.changed()
+        if not place.methods:
+            del self._places[structure]
+            self._forget(normal(route.path), place)
+
+    def find(self, path: str) -> tuple[Place | None, Parameters]:
+        """The place for a raw, undecoded path, with the raw values of its `:name` parameters."""
+        place = self._literal.get(path)
+        if place is not None:
+            return place, NO_PARAMETERS
+        if self._root.empty():
+            return None, NO_PARAMETERS
+        parts = path[1:].split("/")
+        place = _walk(self._root, parts, 0)
+        if place is None:
+            return None, NO_PARAMETERS
+        return place, _values(place, parts)
+
+    def _insert(self, path: str, place: Place) -> None:
+        if all(part.kind is Kind.LITERAL for part in place.segments):
+            self._literal[path] = place
+            return
+        node = self._root
+        for part in place.segments:
+            if part.kind is Kind.REST:
+                node.rest = place
+                return
+            if part.kind is Kind.PARAMETER:
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.literals.setdefault(part.text, _Node())
+        node.place = place
+
+    def _forget(self, path: str, place: Place) -> None:
+        if self._literal.get(path) is place:
+            del self._literal[path]
+            return
+        trail: list[tuple[_Node, Segment]] = []
+        node = self._root
+        for part in place.segments:
+            trail.append((node, part))
+            if part.kind is Kind.REST:
+                node.rest = None
+                break
+            following = node.parameter if part.kind is Kind.PARAMETER else node.literals.get(part.text)
+            assert following is not None
+            node = following
+        else:
+            node.place = None
+        for parent, part in reversed(trail):
+            if part.kind is Kind.PARAMETER and parent.parameter is not None and parent.parameter.empty():
+                parent.parameter = None
+            elif part.kind is Kind.LITERAL and parent.literals[part.text].empty():
+                del parent.literals[part.text]
+
+
+def _structure(parts: tuple[Segment, ...]) -> tuple[str | Kind, ...]:
+    return tuple(part.text if part.kind is Kind.LITERAL else part.kind for part in parts)
+
+
+def _walk(node: _Node, parts: list[str], index: int) -> Place | None:
+    """The best place below the node: literal before parameter before rest."""
+    if index == len(parts):
+        return node.place
+    part = parts[index]
+    last = index == len(parts) - 1
+    following = node.literals.get(part)
+    if following is not None:
+        place = _walk(following, parts, index + 1)
+        if place is not None:
+            return place
+    if node.parameter is not None and (part or not last):
+        place = _walk(node.parameter, parts, index + 1)
+        if place is not None:
+            return place
+    if node.rest is not None and (part or not last):
+        return node.rest
+    return None
+
+
+def _values(place: Place, parts: list[str]) -> Parameters:
+    """The engine delivers no parameters at all when one of them is empty."""
+    values: Parameters = {}
+    for segment, part in zip(place.segments, parts, strict=False):
+        if segment.kind is Kind.PARAMETER:
+            if not part:
+                return NO_PARAMETERS
+            if segment.delivered:
+                values[segment.text] = part
+    return values
