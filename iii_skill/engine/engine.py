@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.functions import Function, Functions, Handler
 from iii_skill.engine.stamp import stamp_caller, with_function
@@ -53,6 +54,7 @@ class Engine:
         self.triggers = TriggerTable()
         self.workers: dict[str, Worker] = {}
         self.fanout = Fanout(self.invoke, timeout_s=handler_timeout_s)
+        self.channels = Channels()
         self.on_change: list[Callable[[str, Worker | None], None]] = []
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
         self._routes: dict[type, Callable[[Worker, FromWorker], None]] = {

@@ -1,0 +1,72 @@
+"""Python callables as functions of the engine: JSON in, JSON out, exceptions as errors with a code."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from iii_skill.engine.calls import Call, Failure
+from iii_skill.engine.functions import Handler
+from iii_skill.errors import IiiSkillError, InputError
+
+logger = logging.getLogger(__name__)
+
+
+def encoded(value: Any) -> bytes:
+    """The value as compact JSON; InputError for what JSON cannot say (NaN, lone surrogates, other types)."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"The value is not JSON: {error}.") from None
+
+
+def decoded(data: bytes) -> Any:
+    """The value of encoded JSON; integers of any size stay exact."""
+    return msgspec.json.decode(data)
+
+
+def python_handler(function: Callable[[Any], Any]) -> Handler:
+    """A handler that runs the callable on the event loop, never inside the caller's stack."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def wait(call: Call, result: Coroutine[Any, Any, Any]) -> None:
+        try:
+            _succeed(call, await result)
+        except Exception as error:
+            _fail(call, error)
+
+    def run(call: Call) -> None:
+        try:
+            result = function(decoded(call.data))
+            if inspect.iscoroutine(result):
+                task = asyncio.get_running_loop().create_task(wait(call, result))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                return
+            _succeed(call, result)
+        except Exception as error:
+            _fail(call, error)
+
+    def handler(call: Call) -> None:
+        asyncio.get_running_loop().call_soon(run, call)
+
+    return handler
+
+
+def _succeed(call: Call, result: Any) -> None:
+    call.succeed(None if result is None else encoded(result))
+
+
+def _fail(call: Call, error: Exception) -> None:
+    if isinstance(error, IiiSkillError):
+        call.fail(error)
+        return
+    logger.warning("function %s raised %s: %s", call.function_id, type(error).__name__, error)
+    call.reply(Failure("invocation_failed", str(error), "".join(traceback.format_exception(error))))

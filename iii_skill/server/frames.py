@@ -1,0 +1,38 @@
+"""WebSocket text frames of the server side, so that all answers of one tick leave in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+FRAGMENT = 8 * 1024 * 1024
+"""Longer texts leave in fragments: the Rust SDK takes no frame over 16 MiB."""
+
+_TEXT, _CONTINUATION, _FINAL = 0x1, 0x0, 0x80
+
+
+def text_frames(texts: Iterable[bytes]) -> bytes:
+    """The bytes on the wire of several text messages."""
+    parts: list[bytes] = []
+    for text in texts:
+        size = len(text)
+        if size < 126:
+            parts.append(bytes((0x81, size)))
+            parts.append(text)
+        elif size < 65536:
+            parts.append(b"\x81\x7e" + size.to_bytes(2, "big"))
+            parts.append(text)
+        elif size <= FRAGMENT:
+            parts.append(b"\x81\x7f" + size.to_bytes(8, "big"))
+            parts.append(text)
+        else:
+            _fragments(text, parts)
+    return b"".join(parts)
+
+
+def _fragments(text: bytes, parts: list[bytes]) -> None:
+    for start in range(0, len(text), FRAGMENT):
+        piece = text[start : start + FRAGMENT]
+        opcode = _TEXT if start == 0 else _CONTINUATION
+        last = _FINAL if start + FRAGMENT >= len(text) else 0
+        parts.append(bytes((opcode | last, 127)) + len(piece).to_bytes(8, "big"))
+        parts.append(piece)
