@@ -1,0 +1,18 @@
+"""FileConfig: the settings of the adapter `file`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+
+class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the data lies and how much of it may stay in memory."""
+
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = ".iii/state"
+    """The directory of the store; a relative one counts from the working directory at start."""
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024 * 1024
+    """Memory for current values, least recently used first out; uncommitted writes come on top."""
+    allow_network_fs: bool = False
+    """Accept a directory on a network file system, where locks and flushes may not hold."""

@@ -1,0 +1,96 @@
+"""Reader: read-only connections on their own threads, so that a slow disk never blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from iii_state_file.lane import Lane
+from iii_state_file.schema import connect
+
+Row: TypeAlias = "tuple[int, bytes, int]"
+"""Position, value and revision."""
+
+_ROW = "SELECT position, value, revision FROM entries WHERE scope = ? AND key = ?"
+
+LIST = "SELECT key, value FROM entries WHERE scope = ? ORDER BY position"
+KEYS = "SELECT key FROM entries WHERE scope = ? ORDER BY position"
+# Jumps from scope to scope in the index: its cost is the number of scopes, not of keys.
+SCOPES = """
+WITH RECURSIVE found(scope) AS (
+  SELECT min(scope) FROM entries
+  UNION ALL
+  SELECT (SELECT min(scope) FROM entries WHERE scope > found.scope) FROM found WHERE found.scope IS NOT NULL
+)
+SELECT scope FROM found WHERE scope IS NOT NULL
+"""
+
+
+class Scan(NamedTuple):
+    """One query over many rows and who waits for it; `single` takes the only column out of its row."""
+
+    future: asyncio.Future[Any]
+    query: str
+    parameters: tuple[str, ...]
+    single: bool
+
+
+class KeyReader:
+    """Reads current rows of single keys, all that are queued at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        found: Callable[[Sequence[tuple[str, str]], Sequence[Row | None]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._connection = connect(path, "ro")
+        self._found = found
+        self._failed = failed
+        self._lane: Lane[list[tuple[str, str]]] = Lane("reader", self._work, end=self._connection.close)
+        self.put = self._lane.put
+        self.stop = self._lane.stop
+        self.join = self._lane.join
+
+    def _work(self, jobs: list[list[tuple[str, str]]]) -> None:
+        names = [name for job in jobs for name in job]
+        execute = self._connection.execute
+        try:
+            rows = [execute(_ROW, name).fetchone() for name in names]
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._found(names, rows)
+
+
+class ScanReader:
+    """Runs queries over whole scopes, one after another; each is one moment of the store."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        found: Callable[[asyncio.Future[Any], Sequence[Any]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._connection = connect(path, "ro")
+        self._found = found
+        self._failed = failed
+        self._lane: Lane[Scan] = Lane("scanner", self._work, end=self._connection.close)
+        self.put = self._lane.put
+        self.stop = self._lane.stop
+        self.join = self._lane.join
+
+    def _work(self, scans: list[Scan]) -> None:
+        for scan in scans:
+            if scan.future.cancelled():
+                continue
+            try:
+                rows = self._connection.execute(scan.query, scan.parameters).fetchall()
+            except Exception as error:
+                self._failed(error)
+                return
+            self._found(scan.future, [row[0] for row in rows] if scan.single else rows)

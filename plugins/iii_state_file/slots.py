@@ -1,0 +1,78 @@
+"""Slots: the current bytes of recently used keys, bounded by bytes, least recently used first out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any, Final
+
+from iii_skill.values import ChangeFunction
+from iii_state_file.reader import Scan
+
+LOADING: Final = 1 << 62
+"""The batch number of a slot whose row is still being read: above every committed one."""
+
+_OVERHEAD = 560
+
+
+class Slot:
+    """What is known of one key: its current value (None: no such key), which may not be committed yet."""
+
+    __slots__ = ("batch", "key", "position", "revision", "scope", "stored", "value", "waiting")
+
+    def __init__(self, scope: str, key: str) -> None:
+        self.scope = scope
+        self.key = key
+        self.value: bytes | None = None
+        self.position = 0
+        """The place in `list`; 0 while there is no such key."""
+        self.stored = 0
+        """The position that the database holds after every batch handed over so far."""
+        self.revision = 0
+        self.batch = LOADING
+        """The batch of the last write; the value is durable when that one is committed."""
+        self.waiting: list[tuple[asyncio.Future[Any], ChangeFunction | None]] | None = []
+        """Calls that came before the row was read, in order; None afterwards."""
+
+    def size(self) -> int:
+        """The memory that the slot takes, about."""
+        value = self.value
+        return _OVERHEAD + 2 * (len(self.scope) + len(self.key)) + (0 if value is None else len(value))
+
+
+class Raised:
+    """What a change function raised, to be given to its caller when that shows nothing uncommitted."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Flight:
+    """A batch from its first write until it is committed: who waits for it, in order of the calls."""
+
+    __slots__ = ("answers", "number", "scans")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.answers: list[tuple[asyncio.Future[Any], Any]] = []
+        self.scans: list[Scan] = []
+
+
+class Slots(OrderedDict[tuple[str, str], Slot]):
+    """Slots by (scope, key), the least recently used first. `used` is kept by whoever changes a value."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.used = 0
+
+    def evict(self, committed: int) -> None:
+        """Drop the least recently used slots over the limit; one that is not durable yet stays."""
+        while self.used > self.limit and self:
+            name, slot = next(iter(self.items()))
+            if slot.batch > committed:
+                return
+            del self[name]
+            self.used -= slot.size()

@@ -1,0 +1,79 @@
+"""Store: the claimed directory with its connections and threads, opened and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from iii_skill.errors import StoreRefused
+from iii_state_file.config import FileConfig
+from iii_state_file.directory import claim_directory
+from iii_state_file.reader import KeyReader, Row, ScanReader
+from iii_state_file.schema import describe, finish, open_writer
+from iii_state_file.writer import Writer
+
+
+class Store:
+    """Blocking to open and to close; in between `write`, `read` and `scan` hand work to its threads."""
+
+    def __init__(self, config: FileConfig) -> None:
+        self.directory = claim_directory(config.data_dir, allow_network_fs=config.allow_network_fs)
+        try:
+            self._connection = open_writer(self.directory.database)
+        except BaseException:
+            self.directory.release()
+            raise
+        self.revision = self._number("SELECT revision FROM store")
+        self.position = self._number("SELECT coalesce(max(position), 0) FROM entries")
+        self._writer: Writer | None = None
+        self._readers: list[KeyReader | ScanReader] = []
+
+    def start(
+        self,
+        *,
+        committed: Callable[[int], None],
+        found: Callable[[Sequence[tuple[str, str]], Sequence[Row | None]], None],
+        scanned: Callable[[asyncio.Future[Any], Sequence[Any]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Start the threads; the callables are called on them."""
+        path = self.directory.database
+        try:
+            reader = KeyReader(path, found=found, failed=failed)
+            self._readers.append(reader)
+            scanner = ScanReader(path, found=scanned, failed=failed)
+            self._readers.append(scanner)
+        except sqlite3.Error as error:
+            raise StoreRefused(describe(path, error)) from error
+        writer = Writer(self._connection, committed=committed, failed=failed)
+        self._writer = writer
+        self.write, self.read, self.scan = writer.put, reader.put, scanner.put
+
+    def close(self) -> None:
+        """Let the threads finish, checkpoint and release the lock."""
+        writer = self._writer
+        if writer is not None and writer.broken:
+            # SQLite checkpoints when the last connection closes; after a failed flush it must not.
+            self._end_writer()
+            self._end_readers()
+        else:
+            self._end_readers()
+            self._end_writer()
+        self.directory.release()
+
+    def _end_readers(self) -> None:
+        for reader in self._readers:
+            reader.stop()
+            reader.join()
+
+    def _end_writer(self) -> None:
+        if self._writer is None:
+            finish(self._connection)
+        else:
+            self._writer.stop()
+            self._writer.join()
+
+    def _number(self, query: str) -> int:
+        return int(self._connection.execute(query).fetchone()[0])
