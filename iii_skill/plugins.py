@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pluggy
 
 from iii_skill import hookspecs
 from iii_skill.adapter import StateAdapter
 from iii_skill.errors import PluginError
 from iii_skill.hookspecs import GROUP
+from iii_skill.values import Durability
+
+if TYPE_CHECKING:
+    import click
+
+    from iii_skill.host import Host
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,9 @@ class Source:
     entry_point: str
     package: str
     version: str
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version} ({self.entry_point})"
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,15 @@ class AdapterEntry:
     source: Source
 
 
+@dataclass(frozen=True)
+class PluginFunction:
+    """A function that a plugin adds to the host."""
+
+    function_id: str
+    function: Callable[..., Any]
+    source: Source
+
+
 @dataclass
 class Plugins:
     """The loaded plugins: hooks, adapters by name, and what was left out."""
@@ -55,7 +77,7 @@ class Plugins:
     def adapter(self, name: str) -> type[StateAdapter]:
         """The class of the adapter `name`; PluginError names what there is, or both sides of a clash."""
         if name in self._clashes:
-            raise PluginError(_clash(name, self._clashes[name]) + " Uninstall one of the packages.")
+            raise PluginError(_clash("an adapter", name, self._clashes[name]))
         entry = self.adapters.get(name)
         if entry is not None:
             return entry.adapter
@@ -66,61 +88,103 @@ class Plugins:
     def paths(self) -> list[tuple[Path, Source]]:
         """Template directories of all plugins, each with its plugin; a failing hook is reported."""
         found: list[tuple[Path, Source]] = []
-        for impl in self.manager.hook.iii_templates.get_hookimpls():
-            source = self.sources[impl.plugin_name]
-            try:
-                found += [(Path(path), source) for path in impl.function() or ()]
-            except Exception as error:
-                self.broken.append(BrokenPlugin(source, _reason("iii_templates", error)))
+        for source, paths in self._answers("iii_templates", lambda hook: [Path(p) for p in hook() or ()]):
+            found += [(path, source) for path in paths]
         return found
 
-    def _add(self, adapter: Any, source: Source) -> None:
-        fault = _fault(adapter)
-        if fault is not None:
-            self.broken.append(BrokenPlugin(source, fault))
-            return
-        name = adapter.name
-        if name in self._clashes:
-            self._clashes[name].append(source)
-        elif name in self.adapters:
-            self._clashes[name] = [self.adapters.pop(name).source, source]
-        else:
-            self.adapters[name] = AdapterEntry(adapter, source)
+    def functions(self, host: Host) -> list[PluginFunction]:
+        """Functions that plugins add to `host`; a failing hook and an id of two plugins are reported."""
+        found: dict[str, list[PluginFunction]] = {}
+        for source, functions in self._answers("iii_functions", lambda hook: dict(hook(host) or {})):
+            for function_id, function in functions.items():
+                if not (isinstance(function_id, str) and callable(function)):
+                    reason = f"iii_functions gave {function_id!r}: a function id must name a callable."
+                    self.broken.append(BrokenPlugin(source, reason))
+                    continue
+                found.setdefault(function_id, []).append(PluginFunction(function_id, function, source))
+        for function_id, entries in found.items():
+            if len(entries) > 1:
+                self._report("a function", function_id, [entry.source for entry in entries])
+        return [entries[0] for entries in found.values() if len(entries) == 1]
 
-    def _report_clashes(self) -> None:
-        for name, sources in self._clashes.items():
-            self.broken += [BrokenPlugin(source, _clash(name, sources)) for source in sources]
+    def add_commands(self, cli: click.Group) -> None:
+        """Let plugins add their commands to `cli`; a failing hook is reported."""
+        for _source, _nothing in self._answers("iii_commands", lambda hook: hook(cli)):
+            pass
+
+    def _answers(self, hook: str, ask: Callable[[Callable[..., Any]], Any]) -> Iterator[tuple[Source, Any]]:
+        """What each plugin's hook answers, oldest plugin first; what it raises goes to `broken`."""
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            source = self.sources[impl.plugin_name]
+            try:
+                answer = ask(_caller(impl))
+            except (Exception, SystemExit) as error:
+                self.broken.append(BrokenPlugin(source, _reason(hook, error)))
+                continue
+            yield source, answer
+
+    def _collect_adapters(self) -> None:
+        found: dict[str, list[AdapterEntry]] = {}
+        for source, classes in self._answers("iii_state_adapters", lambda hook: list(hook() or ())):
+            for adapter in classes:
+                fault = _fault(adapter)
+                if fault is None:
+                    found.setdefault(adapter.name, []).append(AdapterEntry(adapter, source))
+                else:
+                    self.broken.append(BrokenPlugin(source, fault))
+        for name, entries in found.items():
+            if len(entries) == 1:
+                self.adapters[name] = entries[0]
+                continue
+            self._clashes[name] = [entry.source for entry in entries]
+            self._report("an adapter", name, self._clashes[name])
+
+    def _report(self, kind: str, name: str, sources: list[Source]) -> None:
+        self.broken += [BrokenPlugin(source, _clash(kind, name, sources)) for source in sources]
 
 
 def load_plugins(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Plugins:
-    """Load every entry point of the group `iii_skill`; what is broken is reported in `.broken`, not raised."""
+    """Load every entry point of the group `iii_skill`; what is broken goes to `.broken`, it never raises."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
     points = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
     for point in sorted(points, key=lambda p: (p.name, p.value)):
-        source = _source(point)
-        try:
-            module = point.load()
-            manager.register(module, name=point.name)
-            manager.check_pending()
-        except Exception as error:
-            if manager.has_plugin(point.name):
-                manager.unregister(name=point.name)
-            plugins.broken.append(BrokenPlugin(source, _reason("import", error)))
-            continue
-        plugins.sources[point.name] = source
-    for impl in manager.hook.iii_state_adapters.get_hookimpls():
-        source = plugins.sources[impl.plugin_name]
-        try:
-            classes = list(impl.function() or ())
-        except Exception as error:
-            plugins.broken.append(BrokenPlugin(source, _reason("iii_state_adapters", error)))
-            continue
-        for adapter in classes:
-            plugins._add(adapter, source)
-    plugins._report_clashes()
+        _load(point, plugins)
+    plugins._collect_adapters()
     return plugins
+
+
+def _load(point: metadata.EntryPoint, plugins: Plugins) -> None:
+    source = _source(point)
+    taken = plugins.sources.get(point.name)
+    if taken is not None:
+        reason = f"The entry point '{point.name}' is already that of {taken}; one of them must be renamed."
+        plugins.broken.append(BrokenPlugin(source, reason))
+        return
+    try:
+        plugin = point.load()
+    except (Exception, SystemExit) as error:
+        plugins.broken.append(BrokenPlugin(source, _reason("import", error)))
+        return
+    try:
+        plugins.manager.register(plugin, name=point.name)
+        plugins.manager.check_pending()
+    except Exception as error:
+        if plugins.manager.has_plugin(point.name):
+            plugins.manager.unregister(name=point.name)
+        plugins.broken.append(BrokenPlugin(source, _reason("hooks", error)))
+        return
+    plugins.sources[point.name] = source
+
+
+def _caller(impl: pluggy.HookImpl) -> Callable[..., Any]:
+    """Call one implementation as pluggy does: it may take fewer arguments than the hook offers."""
+
+    def call(*args: Any) -> Any:
+        return impl.function(*args[: len(impl.argnames)])
+
+    return call
 
 
 def _source(point: metadata.EntryPoint) -> Source:
@@ -131,13 +195,13 @@ def _source(point: metadata.EntryPoint) -> Source:
 
 
 def _reason(what: str, error: BaseException) -> str:
-    first = str(error).strip().splitlines()[:1]
-    return f"{what}: {type(error).__name__}: {first[0] if first else 'no message'}"
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return f"{what}: {type(error).__name__}: {text or 'no message'}"
 
 
-def _clash(name: str, sources: list[Source]) -> str:
-    packages = " and ".join(f"{s.package} {s.version} ({s.entry_point})" for s in sources)
-    return f"Several plugins bring an adapter named '{name}': {packages}; none of them is used."
+def _clash(kind: str, name: str, sources: list[Source]) -> str:
+    packages = " and ".join(map(str, sources))
+    return f"Several plugins bring {kind} named '{name}': {packages}; none is used, uninstall one of them."
 
 
 def _fault(adapter: Any) -> str | None:
@@ -151,4 +215,10 @@ def _fault(adapter: Any) -> str | None:
     absent = [field for field in ("name", "durability") if not hasattr(adapter, field)]
     if absent:
         return f"Adapter {label} does not declare {' and '.join(absent)}."
+    if not (isinstance(adapter.name, str) and _NAME.match(adapter.name)):
+        return f"Adapter {label} is named {adapter.name!r}; use lower-case letters, digits and hyphens."
+    if not isinstance(adapter.durability, Durability):
+        return f"Adapter {label} declares durability {adapter.durability!r}, which is no Durability."
+    if not (inspect.isclass(adapter.config_type) and issubclass(adapter.config_type, msgspec.Struct)):
+        return f"Adapter {label} has a config_type that is no msgspec Struct."
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
+from collections.abc import MutableMapping
 
 import click
 
@@ -23,28 +23,42 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group that knows its commands' names and help without importing them."""
 
+    _extended = False
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command in the order of the table, then those of plugins."""
-        return [*COMMANDS, *sorted(set(super().list_commands(ctx)) - set(COMMANDS))]
+        return [*COMMANDS, *sorted(self._plugin_commands())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of the command."""
+        """Import the module of the command; plugins are only asked for names that are not ours."""
         if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
+            return self._plugin_commands().get(cmd_name)
         module = importlib.import_module(f"iii_skill.cli.{cmd_name}")
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Take a plugin's command; a name that is taken is refused."""
+        wanted = name or cmd.name
+        if wanted in COMMANDS or wanted in self.commands:
+            raise ValueError(f"the command '{wanted}' is already there")
+        super().add_command(cmd, name)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table above, then plugin commands, without importing a command."""
         rows = list(COMMANDS.items())
-        for name in sorted(set(super().list_commands(ctx)) - set(COMMANDS)):
-            command = super().get_command(ctx, name)
-            if command is not None:
-                rows.append((name, command.get_short_help_str()))
+        for name, command in sorted(self._plugin_commands().items()):
+            rows.append((name, command.get_short_help_str()))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def _plugin_commands(self) -> MutableMapping[str, click.Command]:
+        if not self._extended:
+            self._extended = True
+            extensions = importlib.import_module("iii_skill.cli.extensions")
+            extensions.add_plugin_commands(self)
+        return self.commands
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,72 @@
+"""The options with which serve, attach and migrate choose an adapter and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from iii_skill.config import StateConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def adapter_options(function: F) -> F:
+    """Add `--adapter`, `--adapter-config`, `--data-dir` and `--redis-url`."""
+    options = (
+        click.option(
+            "--adapter", metavar="NAME", help="State adapter (see `iii-skill adapters`).  [default: file]"
+        ),
+        click.option(
+            "--adapter-config",
+            "adapter_config",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="A setting of the adapter; may be repeated.",
+        ),
+        click.option("--data-dir", metavar="DIR", help="Where the adapter `file` keeps its data."),
+        click.option("--redis-url", metavar="URL", help="Which server the adapter `redis` uses."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def with_adapter(
+    state: StateConfig,
+    *,
+    adapter: str | None,
+    adapter_config: tuple[str, ...],
+    data_dir: str | None,
+    redis_url: str | None,
+) -> StateConfig:
+    """The state settings with the command line on top; another adapter drops the settings of the file."""
+    given = dict(_pairs(adapter_config))
+    if data_dir is not None:
+        given["data_dir"] = data_dir
+    if redis_url is not None:
+        given["redis_url"] = redis_url
+    if adapter is None and redis_url is not None:
+        adapter = "redis"
+    if adapter is None and not given:
+        return state
+    same = adapter is None or adapter == state.adapter_name
+    return msgspec.structs.replace(
+        state,
+        adapter_name=state.adapter_name if adapter is None else adapter,
+        adapter_config=({**state.adapter_config} if same else {}) | given,
+        where=f"adapter '{adapter or state.adapter_name}'",
+        from_text=True,
+    )
+
+
+def _pairs(texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"'{text}' is not KEY=VALUE.", param_hint="--adapter-config")
+        pairs.append((key, value))
+    return pairs

@@ -1,0 +1,76 @@
+"""`iii-skill adapters`: what is installed, what it promises, and what failed to load."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+
+from iii_skill.plugins import AdapterEntry, Plugins, load_plugins
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def adapters(*, as_json: bool) -> None:
+    """List the installed state adapters and the plugins that failed to load."""
+    plugins = load_plugins()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report(plugins)), indent=2).decode())
+        return
+    for name in sorted(plugins.adapters):
+        click.echo("\n".join(_lines(adapter_report(plugins.adapters[name]))))
+    for broken in plugins.broken:
+        click.echo(f"failed: {broken.source}\n  {broken.reason}")
+
+
+def report(plugins: Plugins) -> dict[str, Any]:
+    """Everything that the command prints, as JSON data."""
+    return {
+        "adapters": [adapter_report(plugins.adapters[name]) for name in sorted(plugins.adapters)],
+        "failed": [
+            {
+                "plugin": broken.source.entry_point,
+                "package": broken.source.package,
+                "version": broken.source.version,
+                "reason": broken.reason,
+            }
+            for broken in plugins.broken
+        ],
+    }
+
+
+def adapter_report(entry: AdapterEntry) -> dict[str, Any]:
+    """One adapter: name, package, version, capabilities and settings."""
+    adapter = entry.adapter
+    return {
+        "name": adapter.name,
+        "package": entry.source.package,
+        "version": entry.source.version,
+        "plugin": entry.source.entry_point,
+        "durability": adapter.durability.value,
+        "shared": adapter.shared,
+        "settings": [_setting(field) for field in msgspec.structs.fields(adapter.config_type)],
+    }
+
+
+def _setting(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    setting: dict[str, Any] = {"name": field.encode_name, "type": _type_name(field.type)}
+    if field.required:
+        return {**setting, "required": True}
+    default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    return {**setting, "required": False, "default": msgspec.to_builtins(default)}
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+def _lines(adapter: dict[str, Any]) -> list[str]:
+    shared = ", shared with other hosts" if adapter["shared"] else ""
+    head = f"{adapter['name']}: durability {adapter['durability']}{shared}"
+    lines = [f"{head} ({adapter['package']} {adapter['version']}, plugin {adapter['plugin']})"]
+    for setting in adapter["settings"]:
+        default = "required" if setting["required"] else f"default {setting['default']!r}"
+        lines.append(f"  {setting['name']}: {setting['type']}, {default}")
+    return lines

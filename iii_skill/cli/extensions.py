@@ -1,0 +1,30 @@
+"""Commands that plugins add: loaded only when help or an unknown command asks for them."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+
+GROUP = "iii_skill"
+_BUNDLED = "iii-skill"
+
+
+def add_plugin_commands(cli: click.Group) -> None:
+    """Ask the plugins of other distributions for commands; what fails is named on stderr.
+
+    The bundled plugins add none, so without other plugins this costs one look at the entry points.
+    """
+    points = [point for point in metadata.entry_points(group=GROUP) if not _bundled(point)]
+    if not points:
+        return
+    from iii_skill.plugins import load_plugins
+
+    plugins = load_plugins(points)
+    plugins.add_commands(cli)
+    for broken in plugins.broken:
+        click.echo(f"Plugin {broken.source} is left out: {broken.reason}", err=True)
+
+
+def _bundled(point: metadata.EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == _BUNDLED

@@ -1,0 +1,142 @@
+"""`iii-skill serve`: the host over WebSocket and HTTP until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from iii_skill.cli.adapter_options import adapter_options, with_adapter
+from iii_skill.config import Config, StateConfig, load_config
+from iii_skill.errors import IiiSkillError
+from iii_skill.host import Host
+from iii_skill.server.run import Servers, run
+
+logger = logging.getLogger("iii_skill")
+
+
+@click.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="An iii-config.yaml.")
+@adapter_options
+@click.option("--port", type=click.IntRange(0, 65535), help="Worker port, 0 picks one.  [default: 49134]")
+@click.option("--http-port", type=click.IntRange(0, 65535), help="HTTP port, 0 picks one.  [default: 3111]")
+@click.option("--host", "address", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
+@click.option("--token", help="What workers must present; needed beyond loopback.", envvar="III_SKILL_TOKEN")
+@click.option("--dangerously-no-auth", is_flag=True, help="Listen beyond loopback without a token.")
+@click.option("--no-state", is_flag=True, help="Serve no state::*; `iii-skill attach` may bring it.")
+@click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when ready.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What goes to stderr.",
+)
+def serve(
+    config_file: Path | None,
+    adapter: str | None,
+    adapter_config: tuple[str, ...],
+    data_dir: str | None,
+    redis_url: str | None,
+    port: int | None,
+    http_port: int | None,
+    address: str | None,
+    token: str | None,
+    dangerously_no_auth: bool,
+    no_state: bool,
+    ready_json: bool,
+    log_level: str,
+) -> None:
+    """Run the host: workers connect over WebSocket, clients over HTTP.
+
+    The store is durable by default (adapter `file`, directory `.iii/state`). Ctrl-C and SIGTERM finish what
+    is in flight and exit 0; a store that fails ends the host with 1.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        config = load_config(config_file, os.environ)
+        state = None
+        if not no_state:
+            # Without a file, or with options that ask for state, it is served whatever the file lists.
+            base = config.state
+            if base is None and (adapter or adapter_config or data_dir or redis_url):
+                base = StateConfig()
+            if base is not None:
+                state = with_adapter(
+                    base,
+                    adapter=adapter,
+                    adapter_config=adapter_config,
+                    data_dir=data_dir,
+                    redis_url=redis_url,
+                )
+        config = msgspec.structs.replace(config, state=state)
+        _warn(config)
+        serving = _serve(
+            config,
+            port=port,
+            http_port=http_port,
+            address=address,
+            token=token,
+            no_auth=dangerously_no_auth,
+            ready_json=ready_json,
+        )
+        code = _run(serving)
+    except IiiSkillError as error:
+        raise click.ClickException(error.message) from None
+    sys.exit(code)
+
+
+async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
+    host = Host(config)
+    await host.open()
+    try:
+        servers = await host.serve(**options)
+    except BaseException:
+        await host.close()
+        raise
+    return await run(host, servers, lambda: _announce(host, servers, ready_json))
+
+
+def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
+    adapter = host.adapter
+    name = None if adapter is None else adapter.name
+    data_dir = None if adapter is None or adapter.data_dir is None else str(adapter.data_dir)
+    if ready_json:
+        ready = {
+            "ready": True,
+            "ws": servers.ws_url,
+            "http": servers.http_url,
+            "adapter": name,
+            "data_dir": data_dir,
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready, separators=(",", ":")), flush=True)
+        return
+    state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
+    http = "" if servers.http_url is None else f", HTTP on {servers.http_url}"
+    print(f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}. Ctrl-C stops it.", flush=True)
+
+
+def _warn(config: Config) -> None:
+    if config.unserved:
+        logger.warning("not served by this host, ignored: %s", ", ".join(config.unserved))
+    for note in config.notes:
+        logger.warning("%s", note)
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(serving)
+    return uvloop.run(serving)
