@@ -1,0 +1,66 @@
+"""At the door: a value that one of the SDKs could not read back is refused when it is written."""
+
+from __future__ import annotations
+
+import functools
+
+import orjson
+
+from iii_skill.errors import ValueRefused
+
+MAX_NESTING = 125
+"""Levels of arrays and objects in a value; the frames around it take two more of the 127 that SDKs read."""
+
+
+def check_value(encoded: bytes) -> None:
+    """Accept the encoded JSON of one value; ValueRefused says why it cannot be read back by everyone."""
+    try:
+        orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        raise ValueRefused(_unreadable(error)) from None
+    check_nesting(encoded)
+
+
+def check_payload(encoded: bytes) -> None:
+    """The same for a whole payload whose values are checked for nesting later."""
+    try:
+        orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        raise ValueRefused(_unreadable(error)) from None
+
+
+def check_nesting(encoded: bytes) -> None:
+    """Accept readable JSON of at most MAX_NESTING levels."""
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and not fits(encoded, MAX_NESTING):
+        raise ValueRefused(
+            f"The value is nested deeper than {MAX_NESTING} levels, which not every SDK can read back; "
+            "it was not stored."
+        )
+
+
+def fits(encoded: bytes, levels: int) -> bool:
+    """True when readable JSON nests at most so many levels: the reader's own limit does the counting."""
+    outer = _reader_limit() - levels
+    try:
+        orjson.loads(b"[" * outer + encoded + b"]" * outer)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+@functools.cache
+def _reader_limit() -> int:
+    """The deepest nesting that orjson reads (1024 in all known versions)."""
+    low, high = MAX_NESTING, 1 << 14
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            orjson.loads(b"[" * middle + b"]" * middle)
+            low = middle
+        except orjson.JSONDecodeError:
+            high = middle - 1
+    return low
+
+
+def _unreadable(error: orjson.JSONDecodeError) -> str:
+    return f"The value is not JSON that every SDK can read back, so it was not stored: {error}."

@@ -1,0 +1,42 @@
+"""What a caller hears when a state function cannot do it."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from iii_skill.errors import AdapterError, AdapterTimeout, CallerError, IiiSkillError
+
+log = logging.getLogger("iii_skill.state")
+
+
+class ReservedScope(CallerError):
+    """The scope is bookkeeping of the state functions."""
+
+    code = "RESERVED_SCOPE"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"RESERVED_SCOPE: `{scope}` is private worker bookkeeping")
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """The code and lead of one function's adapter errors."""
+
+    code: str
+    lead: str
+    writes: bool = False
+
+
+def refusal(error: BaseException, trouble: Trouble) -> IiiSkillError:
+    """The error that the caller gets: its own mistakes as they are, all else under the function's code."""
+    if isinstance(error, CallerError):
+        return error
+    if isinstance(error, IiiSkillError):
+        message = error.message
+        if isinstance(error, AdapterTimeout) and trouble.writes and "unknown" not in message:
+            message = f"{message.rstrip('.')}; it is unknown whether the write happened."
+        return AdapterError(f"{trouble.lead}{message}", code=trouble.code)
+    log.error("%s: unexpected %s", trouble.code, type(error).__name__, exc_info=error)
+    text = str(error) or "no further reason"
+    return AdapterError(f"{trouble.lead}{type(error).__name__}: {text}", code=trouble.code)

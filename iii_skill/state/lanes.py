@@ -1,0 +1,72 @@
+"""Wait for an adapter's answers without a task per call, and keep the calls for one key in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+Done: TypeAlias = Callable[[Any], None]
+Failed: TypeAlias = Callable[[BaseException], None]
+Lane: TypeAlias = tuple[str, str]
+
+
+class Lanes:
+    """Runs coroutines one after another per lane (scope and key); futures only get a callback."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Lane, deque[tuple[Awaitable[Any], Done, Failed]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def wait(self, answer: Awaitable[Any], lane: Lane | None, done: Done, failed: Failed) -> None:
+        """Call `done` or `failed` with the outcome, later; lane None is not ordered."""
+        if asyncio.isfuture(answer):
+            answer.add_done_callback(lambda future: _settle(future, done, failed))
+        elif lane is None:
+            self._start(_run(answer, done, failed))
+        elif lane in self._waiting:
+            self._waiting[lane].append((answer, done, failed))
+        else:
+            self._waiting[lane] = deque([(answer, done, failed)])
+            self._start(self._drain(lane))
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self, lane: Lane) -> None:
+        queue = self._waiting[lane]
+        try:
+            while queue:
+                await _run(*queue[0])
+                queue.popleft()
+        finally:
+            del self._waiting[lane]
+
+
+async def _run(answer: Awaitable[Any], done: Done, failed: Failed) -> None:
+    try:
+        value = await answer
+    except asyncio.CancelledError as error:
+        failed(error)
+        raise
+    except Exception as error:
+        failed(error)
+    else:
+        done(value)
+
+
+def _settle(future: asyncio.Future[Any], done: Done, failed: Failed) -> None:
+    if future.cancelled():
+        failed(asyncio.CancelledError())
+    elif (error := future.exception()) is not None:
+        failed(error)
+    else:
+        done(future.result())

@@ -1,0 +1,198 @@
+"""Read a payload field by field, slowly, to find what the engine would say is wrong with it.
+
+The rules of the engine's deserializer: an object's fields are visited in byte order of their names, the
+first wrong type wins, then the first missing field in declared order. An array is taken by position. All
+readers get encoded JSON that is known to be well formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from iii_skill.state.opinput import NULL, AppendOp, DecrementOp, IncrementOp, MergeOp, Op, RemoveOp, SetOp
+from iii_skill.state.unexpected import I64_MAX, describe, integer
+
+Reader = Callable[[bytes], Any]
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+
+
+class Mismatch(Exception):
+    """The payload does not fit; the argument is the engine's text without its lead."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A payload: its name in messages, its fields in declared order, and what stands in for absent ones."""
+
+    struct: str
+    fields: Mapping[str, Reader]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    positional: bool = True
+
+
+def read(shape: Shape, payload: bytes) -> dict[str, Any]:
+    """Field name to value; Mismatch says what is wrong."""
+    raw = payload.strip()
+    if raw[:1] == b"{":
+        return _by_name(shape, _object.decode(raw))
+    if raw[:1] == b"[" and shape.positional:
+        return _by_position(shape, _array.decode(raw))
+    raise Mismatch(f"invalid type: {describe(raw)}, expected struct {shape.struct}")
+
+
+def _by_name(shape: Shape, given: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in sorted(given.keys() & {*shape.fields, *shape.aliases}):
+        target = shape.aliases.get(name, name)
+        if target in found:
+            raise Mismatch(f"duplicate field `{target}`")
+        found[target] = shape.fields[target](bytes(given[name]))
+    for name in shape.fields:
+        if name not in found:
+            if name not in shape.defaults:
+                raise Mismatch(f"missing field `{name}`")
+            found[name] = shape.defaults[name]
+    return found
+
+
+def _by_position(shape: Shape, given: Sequence[msgspec.Raw]) -> dict[str, Any]:
+    found = {
+        name: reader(bytes(raw)) for (name, reader), raw in zip(shape.fields.items(), given, strict=False)
+    }
+    size = len(shape.fields)
+    if len(given) < size:
+        noun = "element" if size == 1 else "elements"
+        raise Mismatch(f"invalid length {len(given)}, expected struct {shape.struct} with {size} {noun}")
+    if len(given) > size:
+        raise Mismatch(f"invalid length {len(given)}, expected fewer elements in array")
+    return found
+
+
+def string(raw: bytes) -> str:
+    """A required string."""
+    if raw[:1] != b'"':
+        raise Mismatch(f"invalid type: {describe(raw)}, expected a string")
+    return _text.decode(raw)
+
+
+def optional_string(raw: bytes) -> str | None:
+    """A string, or null for none."""
+    return None if raw == b"null" else string(raw)
+
+
+def anything(raw: bytes) -> msgspec.Raw:
+    """Any value, left encoded."""
+    return msgspec.Raw(raw)
+
+
+def optional_count(raw: bytes) -> int | None:
+    """An unsigned integer, or null for none."""
+    if raw == b"null":
+        return None
+    whole = integer(raw) if raw[:1] in b"-0123456789" else None
+    if whole is None:
+        raise Mismatch(f"invalid type: {describe(raw)}, expected usize")
+    if whole < 0:
+        raise Mismatch(f"invalid value: integer `{whole}`, expected usize")
+    return whole
+
+
+def optional_flag(raw: bytes) -> bool | None:
+    """A boolean, or null for none."""
+    if raw not in (b"null", b"true", b"false"):
+        raise Mismatch(f"invalid type: {describe(raw)}, expected a boolean")
+    return None if raw == b"null" else raw == b"true"
+
+
+def ops(raw: bytes) -> list[Op]:
+    """The list of ops; the first bad one wins."""
+    if raw[:1] != b"[":
+        raise Mismatch(f"invalid type: {describe(raw)}, expected a sequence")
+    return [_op(bytes(one)) for one in _array.decode(raw)]
+
+
+def _amount(raw: bytes) -> int:
+    whole = integer(raw) if raw[:1] in b"-0123456789" else None
+    if whole is None:
+        raise Mismatch(f"invalid type: {describe(raw)}, expected i64")
+    if whole > I64_MAX:
+        raise Mismatch(f"invalid value: integer `{whole}`, expected i64")
+    return whole
+
+
+def _path(raw: bytes) -> str | list[str] | None:
+    if raw == b"null":
+        return None
+    if raw[:1] == b'"':
+        return _text.decode(raw)
+    if raw[:1] == b"[":
+        parts = [bytes(part) for part in _array.decode(raw)]
+        if all(part[:1] == b'"' for part in parts):
+            return [_text.decode(part) for part in parts]
+    raise Mismatch("data did not match any variant of untagged enum MergePath")
+
+
+@dataclass(frozen=True)
+class _Variant:
+    op: Callable[..., Op]
+    struct: str
+    fields: Mapping[str, Reader]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_VARIANTS = {
+    "set": _Variant(SetOp, "Set", {"path": string, "value": anything}, {"value": NULL}),
+    "merge": _Variant(MergeOp, "Merge", {"path": _path, "value": anything}, {"path": None}),
+    "increment": _Variant(IncrementOp, "Increment", {"path": string, "by": _amount}),
+    "decrement": _Variant(DecrementOp, "Decrement", {"path": string, "by": _amount}),
+    "append": _Variant(AppendOp, "Append", {"path": _path, "value": anything}, {"path": None}),
+    "remove": _Variant(RemoveOp, "Remove", {"path": string}),
+}
+
+
+def _op(raw: bytes) -> Op:
+    if raw[:1] == b"{":
+        given = _object.decode(raw)
+        if "type" not in given:
+            raise Mismatch("missing field `type`")
+        variant = _variant(bytes(given["type"]))
+        return variant.op(**_by_name(Shape(variant.struct, variant.fields, variant.defaults), given))
+    if raw[:1] == b"[":
+        parts = _array.decode(raw)
+        if not parts:
+            raise Mismatch("missing field `type`")
+        return _op_by_position(_variant(bytes(parts[0])), parts[1:])
+    raise Mismatch(f"invalid type: {describe(raw)}, expected internally tagged enum UpdateOp")
+
+
+def _op_by_position(variant: _Variant, parts: Sequence[msgspec.Raw]) -> Op:
+    size = len(variant.fields)
+    noun = "element" if size == 1 else "elements"
+    found = {
+        name: reader(bytes(raw)) for (name, reader), raw in zip(variant.fields.items(), parts, strict=False)
+    }
+    if len(parts) < size:
+        struct = f"struct variant UpdateOp::{variant.struct}"
+        raise Mismatch(f"invalid length {len(parts)}, expected {struct} with {size} {noun}")
+    if len(parts) > size:
+        raise Mismatch(f"invalid length {len(parts)}, expected {size} {noun} in sequence")
+    return variant.op(**found)
+
+
+def _variant(raw: bytes) -> _Variant:
+    if raw[:1] != b'"':
+        raise Mismatch(f"invalid type: {describe(raw)}, expected variant identifier")
+    name = _text.decode(raw)
+    variant = _VARIANTS.get(name)
+    if variant is None:
+        known = ", ".join(f"`{one}`" for one in _VARIANTS)
+        raise Mismatch(f"unknown variant `{name}`, expected one of {known}")
+    return variant

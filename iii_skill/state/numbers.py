@@ -1,0 +1,33 @@
+"""Arithmetic on encoded numbers: integers stay exact, floats stay floats, as the engine does it."""
+
+from __future__ import annotations
+
+from operator import add, sub
+from typing import Any
+
+import msgspec
+
+from iii_skill.state.unexpected import I64_MIN, U64_MAX
+
+
+def plus(encoded: bytes, amount: int) -> bytes | None:
+    """The encoded sum, or None when an integer would leave the range of i64 and u64.
+
+    An integer stored outside that range already is counted on exactly; the engine had made it a float.
+    """
+    return _count(add, encoded, amount)
+
+
+def minus(encoded: bytes, amount: int) -> bytes | None:
+    """The encoded difference, with the rules of `plus`; floats are truly subtracted: -0.0 - 0 is -0.0."""
+    return _count(sub, encoded, amount)
+
+
+def _count(operation: Any, encoded: bytes, amount: int) -> bytes | None:
+    if encoded == b"-0" or any(mark in encoded for mark in b".eE"):
+        return msgspec.json.encode(operation(float(encoded), float(amount)))
+    number = int(encoded)
+    total = operation(number, amount)
+    if I64_MIN <= number <= U64_MAX and not I64_MIN <= total <= U64_MAX:
+        return None
+    return b"%d" % total

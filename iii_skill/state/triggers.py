@@ -1,0 +1,134 @@
+"""The trigger type `state`: which registrations want to hear of a write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from iii_skill.errors import TriggerRefused
+from iii_skill.state.events import StateEvent
+from iii_skill.state.mismatch import Mismatch, Shape, optional_string, read
+
+
+class Registration(Protocol):
+    """What is needed of a trigger; `config` is encoded JSON."""
+
+    @property
+    def id(self) -> str:
+        """Its name; a second registration of one id replaces the first."""
+
+    @property
+    def config(self) -> bytes:
+        """The encoded configuration."""
+
+
+T = TypeVar("T", bound=Registration)
+
+
+class TriggerConfig(msgspec.Struct, frozen=True):
+    """Exact filters (None: any; "" matches only "") and the function that may say no (None: none)."""
+
+    scope: str | None
+    key: str | None
+    condition_function_id: str | None
+
+
+class Match(msgspec.Struct, Generic[T], frozen=True):
+    """A trigger that wants an event, and its condition: None is none, "" is one that nobody serves."""
+
+    trigger: T
+    condition_function_id: str | None
+
+
+_SHAPE = Shape(
+    "StateTriggerConfig",
+    {"scope": optional_string, "key": optional_string, "condition_function_id": optional_string},
+    {"scope": None, "key": None, "condition_function_id": None},
+)
+
+
+def read_config(config: bytes) -> TriggerConfig:
+    """Parse a trigger's configuration; TriggerRefused carries the engine's text."""
+    try:
+        return TriggerConfig(**read(_SHAPE, config))
+    except Mismatch as error:
+        raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
+
+
+class StateTriggers(Generic[T]):
+    """All `state` triggers, found by scope and key; a TriggerProvider of the engine by structure."""
+
+    trigger_type = "state"
+    description = (
+        "Fires after a state::* write to `scope` and `key` unless `condition_function_id` says false."
+    )
+
+    def __init__(self) -> None:
+        self._filters: dict[str, tuple[str | None, str | None]] = {}
+        self._matches: dict[tuple[str | None, str | None], dict[str, Match[T]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._filters)
+
+    def register(self, trigger: T) -> None:
+        """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
+        config = read_config(trigger.config)
+        self.unregister(trigger)
+        where = (config.scope, config.key)
+        self._filters[trigger.id] = where
+        self._matches.setdefault(where, {})[trigger.id] = Match(trigger, config.condition_function_id)
+
+    def unregister(self, trigger: Registration) -> None:
+        """Stop it; unknown ids are fine."""
+        where = self._filters.pop(trigger.id, None)
+        if where is None:
+            return
+        matches = self._matches[where]
+        del matches[trigger.id]
+        if not matches:
+            del self._matches[where]
+
+    def matching(self, event: StateEvent) -> Sequence[Match[T]]:
+        """The triggers whose filters accept the event; costs nothing while there are none."""
+        if not self._matches:
+            return ()
+        scope, key = event.scope, event.key
+        found: list[Match[T]] = []
+        for where in ((scope, key), (scope, None), (None, key), (None, None)):
+            matches = self._matches.get(where)
+            if matches:
+                found.extend(matches.values())
+        return found
+
+
+CONFIG_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "scope": {"type": ["string", "null"], "description": "Only writes to this scope; null: every scope."},
+        "key": {"type": ["string", "null"], "description": "Only writes to this key; null: every key."},
+        "condition_function_id": {
+            "type": ["string", "null"],
+            "description": "Called with the event first; only the answer `false` stops the handler.",
+        },
+    },
+}
+
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event_type", "key", "new_value", "scope", "type"],
+    "properties": {
+        "type": {"type": "string"},
+        "event_type": {"allOf": [{"$ref": "#/definitions/StateEventType"}]},
+        "scope": {"type": "string"},
+        "key": {"type": "string"},
+        "old_value": {},
+        "new_value": {},
+    },
+    "definitions": {
+        "StateEventType": {"type": "string", "enum": ["state:created", "state:updated", "state:deleted"]}
+    },
+}

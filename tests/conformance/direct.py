@@ -1,0 +1,62 @@
+"""Play recorded cases against a StateWorker in this process, without a socket or an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from conformance.recorded import Answer, Case, expand, map_text, project, shrink
+
+from iii_skill.errors import IiiSkillError
+from iii_skill.state.worker import StateWorker
+
+
+@dataclass
+class DirectCall:
+    """An invocation whose answer is a future."""
+
+    data: bytes
+    caller_id: str | None = "worker-1"
+    answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def succeed(self, value: bytes | None) -> None:
+        """The answer, decoded strictly."""
+        self.answer.set_result({"result_absent": True} if value is None else {"result": json.loads(value)})
+
+    def fail(self, error: IiiSkillError) -> None:
+        """The error as it goes on the wire."""
+        self.answer.set_result({"error": {"code": error.code, "message": error.message}})
+
+
+def plays_directly(case: Case, worker: StateWorker) -> bool:
+    """True for cases that need neither triggers nor the engine nor raw frames."""
+    return not case.functions and all(
+        step.get("function_id") in worker.functions and not step.keys() & {"action", "namespace"}
+        for step in case.steps
+    )
+
+
+async def ask(worker: StateWorker, function_id: str, payload: Any) -> Answer:
+    """Call a function of the worker and wait for its answer."""
+    call = DirectCall(json.dumps(payload).encode())
+    worker.functions[function_id](call)
+    return await asyncio.wait_for(call.answer, 5)
+
+
+async def play(case: Case, worker: StateWorker, scope: str) -> list[Answer]:
+    """The answers to the steps of a case, in the form of the recording."""
+    return [await _step(step, worker, scope) for step in case.steps]
+
+
+async def _step(step: Mapping[str, Any], worker: StateWorker, scope: str) -> Answer:
+    payload = expand(step.get("payload"), lambda text: text.replace("{scope}", scope))
+    answer = await ask(worker, step["function_id"], payload)
+    if "result" in answer:
+        answer["result"] = project(step, answer["result"], scope)
+    answer = map_text(answer, lambda text: text.replace(scope, "{scope}"))
+    if "result" in answer:
+        answer["result"] = shrink(answer["result"])
+    return answer
