@@ -2,10 +2,14 @@
 
 from iii_skill.testing.kit import (
     basics,
+    capabilities,
     concurrency,
+    crashes,
+    histories,
     lifecycle,
     ordering,
     revisions,
+    sharing,
     strings,
     values,
 )
@@ -17,7 +21,11 @@ GROUPS = (
     ordering.group,
     revisions.group,
     concurrency.group,
+    histories.group,
     lifecycle.group,
+    capabilities.group,
+    sharing.group,
+    crashes.group,
 )
 
 CHECKS = tuple(check for group in GROUPS for check in group.checks)

@@ -1,0 +1,178 @@
+"""Sharing: two hosts on one storage see each other's changes, each once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from iii_skill.testing.checks import Group, is_shared
+from iii_skill.testing.kit.concurrency import expect_chain, increment
+from iii_skill.testing.subject import ContractBroken, Store, Subject, expect, gather
+from iii_skill.values import KEEP, Change
+
+group = Group("sharing", applies=is_shared)
+
+
+class Watcher:
+    """Reads `changes()` of one store; made with `watch`, which waits until it really listens."""
+
+    def __init__(self, store: Store) -> None:
+        self.seen: list[Change] = []
+        self._probes: set[bytes | None] = set()
+        self._news = asyncio.Event()
+        self._task = asyncio.create_task(self._read(store))
+
+    async def _read(self, store: Store) -> None:
+        async for change in store.adapter.changes():
+            if change.scope == "probe":
+                self._probes.add(change.new)
+            else:
+                self.seen.append(change)
+            self._news.set()
+
+    async def heard(self, probe: bytes) -> bool:
+        """True as soon as the probe came by, False when 50 ms passed without any news."""
+        while probe not in self._probes:
+            self._news.clear()
+            if self._task.done():
+                raise ContractBroken(f"`changes()` ended by itself: {_end(self._task)}.")
+            try:
+                await asyncio.wait_for(self._news.wait(), 0.05)
+            except TimeoutError:
+                return False
+        return True
+
+    async def collect(self, count: int) -> None:
+        """Wait until `count` changes were seen or none came for 3 s."""
+        while len(self.seen) < count:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), 3)
+            except TimeoutError:
+                return
+
+    async def stop(self) -> None:
+        """Cancel the reader."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def watch(store: Store, writer: Store) -> Watcher:
+    """A watcher that has seen a probe, so that everything written from now on has to come."""
+    watcher = Watcher(store)
+    number = 0
+    while True:
+        number += 1
+        probe = b'"start %d"' % number
+        await writer.set("probe", "key", probe)
+        if await watcher.heard(probe):
+            return watcher
+
+
+async def drain(watcher: Watcher, writer: Store, count: int) -> list[Change]:
+    """What the watcher sees until `count` changes came, and up to a later probe for what is too much."""
+    await watcher.collect(count)
+    for probe in (b'"end"', b'"after"'):
+        await writer.set("probe", "key", probe)
+        while not await watcher.heard(probe):
+            pass
+    await watcher.stop()
+    return watcher.seen
+
+
+@group.check()
+async def two_hosts_see_each_others_writes(subject: Subject) -> None:
+    """What one instance was answered, the other reads at once: get, list, keys, scopes."""
+    one, two = await subject.open(), await subject.open()
+    for number in range(20):
+        writer, reader = (one, two) if number % 2 else (two, one)
+        value = b"%d" % number
+        await writer.set("scope", f"key-{number}", value)
+        expect(
+            await reader.get("scope", f"key-{number}") == value, "A write of one host is unseen by the other."
+        )
+        expect(
+            await reader.keys("scope") == [f"key-{n}" for n in range(number + 1)], "Hosts see other orders."
+        )
+        await writer.set("scope", "key-0", value)
+        expect(
+            await reader.get("scope", "key-0") == value, "A host reads a stale value after another's write."
+        )
+    await one.delete("scope", "key-3")
+    expect(await two.get("scope", "key-3") is None, "A delete of one host is unseen by the other.")
+
+
+@group.check()
+async def updates_of_two_hosts_lose_nothing(subject: Subject) -> None:
+    """8 tasks on two instances increment one counter: it is 160 and the Changes form one chain."""
+    stores = [await subject.open(), await subject.open()]
+
+    async def work(store: Store) -> list[Change]:
+        return [await store.update("scope", "counter", increment) for _ in range(20)]
+
+    changes = [c for part in await gather([work(stores[n % 2]) for n in range(8)]) for c in part]
+    expect(await stores[0].get("scope", "counter") == b"160", "Two hosts lost increments of each other.")
+    expect_chain(changes)
+
+
+@group.check()
+async def changes_yields_every_change_once_and_in_order(subject: Subject) -> None:
+    """`changes()` of each instance yields what both were answered: all, once, in order for each key."""
+    stores = [await subject.open(), await subject.open()]
+    watchers = [await watch(store, stores[0]) for store in stores]
+
+    async def work(number: int) -> list[Change]:
+        store, made = stores[number % 2], []
+        for step in range(12):
+            key = f"key-{(number + step) % 4}"
+            made.append(await store.update("scope", key, increment))
+            if step % 5 == 4:
+                made.append(await store.delete("scope", key))
+            await store.update("scope", key, lambda _old: KEEP)
+        return made
+
+    answered = [change for part in await gather([work(number) for number in range(6)]) for change in part]
+    for watcher in watchers:
+        seen = await drain(watcher, stores[0], len(answered))
+        for key in sorted({change.key for change in answered}):
+            told = [change for change in seen if change.key == key]
+            wanted = sorted((c for c in answered if c.key == key), key=lambda change: change.revision)
+            expect(len(told) <= len(wanted), f"`changes()` yields {len(told)} of {len(wanted)}: some twice.")
+            expect(
+                len(told) >= len(wanted),
+                f"`changes()` yields {len(told)} of {len(wanted)}: some are missing.",
+            )
+            revisions = [change.revision for change in told]
+            expect(revisions == sorted(revisions), "`changes()` yields the changes of a key out of order.")
+            expect(told == wanted, "`changes()` yields other values than the writers were answered.")
+
+
+@group.check()
+async def changes_tells_nothing_of_keep(subject: Subject) -> None:
+    """A KEEP and an update whose `change` raised are no changes; a delete that found nothing is one."""
+    one, two = await subject.open(), await subject.open()
+    watcher = await watch(two, one)
+    await one.update("scope", "key", lambda _old: KEEP)
+    gone = await one.delete("scope", "key")
+    seen = await drain(watcher, one, 1)
+    expect(
+        seen == [gone], f"`changes()` yields {len(seen)} changes for a KEEP and a delete that found nothing."
+    )
+
+
+@group.check()
+async def a_reader_of_changes_can_be_cancelled(subject: Subject) -> None:
+    """A cancelled reader of `changes()` harms nothing, and a new one can be made."""
+    one, two = await subject.open(), await subject.open()
+    for _ in range(3):
+        watcher = await watch(two, one)
+        await watcher.stop()
+        await two.set("scope", "key", b"1")
+        expect(
+            await one.get("scope", "key") == b"1", "After a cancelled reader of `changes()` a write is lost."
+        )
+
+
+def _end(task: asyncio.Task[None]) -> str:
+    if task.cancelled():
+        return "cancelled"
+    return repr(task.exception()) if task.exception() else "no more changes"

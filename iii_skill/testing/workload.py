@@ -1,0 +1,127 @@
+"""What a child process of the kit does: open the adapter, write, and tell line by line what was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.testing.subject import Store
+
+WRITERS = 4
+COUNTERS = 2
+SCOPE = "crash"
+MADE = "made"
+
+
+def value_of(writer: int, number: int) -> bytes:
+    """What a writer writes as its number: of many sizes, and recognisable when torn."""
+    return b'"%d %d %s"' % (writer, number, b"%x" % (number % 16) * (number * 977 % 20_000))
+
+
+def number_of(writer: int, value: bytes) -> int | None:
+    """The number of a whole value of this writer, None when it is torn."""
+    parts = value.strip(b'"').split(b" ")
+    if len(parts) < 2 or not parts[1].isdigit():
+        return None
+    number = int(parts[1])
+    return number if value == value_of(writer, number) else None
+
+
+def tell(*words: Any) -> None:
+    """One line to the parent; short enough to be written whole or not at all."""
+    os.write(1, json.dumps(words).encode() + b"\n")
+
+
+async def hold(store: Store, _base: int) -> None:
+    """Keep the storage open until the parent says so, then write once more and close."""
+    await store.set("scope", "key", b'"first"')
+    tell("open")
+    await asyncio.to_thread(sys.stdin.readline)
+    await store.set("scope", "key", b'"held"')
+    await store.adapter.close()
+    tell("finished")
+
+
+async def write(store: Store, base: int) -> None:
+    """Write and read without end; every line says what an answer said."""
+
+    async def writer(name: int) -> None:
+        for number in itertools.count(base):
+            change = await store.set(SCOPE, f"writer-{name}", value_of(name, number))
+            tell("wrote", f"writer-{name}", number, change.revision)
+
+    async def counter() -> None:
+        while True:
+            change = await store.update(SCOPE, "counter", lambda old: b"%d" % (int(old or b"0") + 1))
+            tell("wrote", "counter", int(change.new or b"0"), change.revision)
+
+    async def maker() -> None:
+        for number in itertools.count(base):
+            change = await store.set(MADE, f"{number:012}", b"1")
+            tell("made", number, change.revision)
+            if number % 3 == 0:
+                change = await store.delete(MADE, f"{number:012}")
+                tell("deleted", number, change.revision)
+
+    async def reader() -> None:
+        while True:
+            for name in range(WRITERS):
+                value = await store.get(SCOPE, f"writer-{name}")
+                if value is not None:
+                    tell("saw", f"writer-{name}", number_of(name, value))
+            counted = dict(await store.list(SCOPE)).get("counter")
+            if counted is not None:
+                tell("saw", "counter", int(counted))
+            await asyncio.sleep(0)
+
+    tell("open")
+    tasks = [writer(name) for name in range(WRITERS)] + [counter() for _ in range(COUNTERS)]
+    await asyncio.gather(*tasks, maker(), reader())
+
+
+SCENARIOS = {"hold": hold, "write": write}
+
+
+def main() -> None:
+    """Read the request from the first line of standard input and do the scenario."""
+    request = json.loads(sys.stdin.readline())
+    sys.path[:] = request["sys_path"]
+    adapter_type = _load(request["module"], request["file"], request["class"])
+
+    async def run() -> None:
+        adapter = adapter_type()
+        await adapter.open(msgspec.convert(request["settings"], adapter_type.config_type, strict=False))
+        await SCENARIOS[request["scenario"]](Store(adapter), request["options"].get("base", 0))
+
+    asyncio.run(run())
+
+
+def _load(module: str, file: str, name: str) -> type[StateAdapter]:
+    """The adapter class by module name, or by file where a test runner gave the module its name."""
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError:
+        spec = importlib.util.spec_from_file_location(module, file)
+        assert spec is not None
+        assert spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[module] = loaded
+        spec.loader.exec_module(loaded)
+    found: Any = loaded
+    for part in name.split("."):
+        found = getattr(found, part)
+    adapter_type: type[StateAdapter] = found
+    return adapter_type
+
+
+if __name__ == "__main__":
+    main()
