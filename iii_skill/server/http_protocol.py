@@ -1,0 +1,98 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request, and word when a client leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_URL = 65534
+MAX_HEADERS = 100
+MAX_HEAD = 512 * 1024
+LINGER_S = 1.0
+"""How long a refused client may go on sending: closing at once would cost it the answer."""
+
+CLIENT_GONE = "iii_skill.client_gone"
+"""The key of `scope` under which an application leaves the callable to tell."""
+
+# Any status from 100 to 999 may be answered; uvicorn knows the lines below 600.
+for _status in range(600, 1000):
+    httptools_impl.STATUS_LINE.setdefault(_status, b"HTTP/1.1 %d \r\n" % _status)
+
+
+class _Refused(Exception):
+    """The head of a request is beyond its bounds."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    _status = 400
+    _refused = False
+    _in_head = False
+    _head_fed = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a malformed request is answered 400, a head beyond its bounds 414 or 431, all empty."""
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return
+        except httptools.HttpParserError:
+            self._refuse()
+            return
+        if self._in_head:
+            self._head_fed += len(data)
+            if self._head_fed > MAX_HEAD:
+                self._status = 431
+                self._refuse()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_fed = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self.url += url
+        if len(self.url) > MAX_URL:
+            self._status = 414
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        if len(self.headers) >= MAX_HEADERS:
+            self._status = 431
+            raise _Refused
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: the application starts."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the application that nobody takes its answer any more."""
+        cycle = self.cycle
+        super().connection_lost(exc)
+        if cycle is not None and not cycle.response_complete:
+            scope: Any = cycle.scope
+            gone = scope.get(CLIENT_GONE)
+            if gone is not None:
+                gone()
+
+    def _refuse(self) -> None:
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            # A pipelined request is malformed: the answer before it is still being written.
+            self.cycle.keep_alive = False
+            return
+        line = httptools_impl.STATUS_LINE[self._status]
+        self.transport.write(line + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.loop.call_later(LINGER_S, self.transport.close)
