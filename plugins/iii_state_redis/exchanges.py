@@ -1,0 +1,200 @@
+"""The exchanges of the adapter: read a field, write one whatever is there, and ask anything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
+from iii_skill.values import Change
+
+from .faults import FATE_UNKNOWN, ServerFault, adapter_error
+from .layout import Bucket
+from .pipe import Exchange
+
+if TYPE_CHECKING:
+    from .cache import Key
+    from .store import Store
+
+NULL = b"null"
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+EXEC = b"*1\r\n$4\r\nEXEC\r\n"
+
+
+def is_json(value: bytes) -> bool:
+    """True when the bytes are one JSON document that every SDK can read."""
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def revision(stream_id: bytes) -> int:
+    """A stream id as one integer that sorts like it: 41 bits of milliseconds, 22 of sequence."""
+    milliseconds, _, sequence = stream_id.partition(b"-")
+    return (int(milliseconds) << 22) + int(sequence)
+
+
+class Routed(Exchange):
+    """An exchange that may be sent again to where the server says, when it has not been carried out."""
+
+    __slots__ = ("bucket", "redirects", "store")
+    writes = False
+
+    def __init__(self, store: Store, bucket: Bucket, command: bytes) -> None:
+        self.store = store
+        self.bucket = bucket
+        self.command = command
+        self.redirects = 0
+
+    def reply(self, value: Any) -> None:
+        """Answer, or follow a redirection."""
+        if type(value) is ServerFault:
+            if not self.store.redirect(self, value):
+                self.failed(adapter_error(value))
+        else:
+            self.answered(value)
+
+    def refused(self, error: AdapterUnavailable) -> None:
+        """It never left."""
+        self.failed(error)
+
+    def lost(self, reason: str) -> None:
+        """A read had no effect; a write may have had its effect."""
+        if self.writes:
+            self.failed(AdapterTimeout(f"Redis was lost before it answered ({reason}); {FATE_UNKNOWN}."))
+        else:
+            self.failed(AdapterUnavailable(f"Redis was lost before it answered ({reason}); try again."))
+
+    def overdue(self, seconds: float) -> None:
+        """No answer within the time-out."""
+        fate = f"; {FATE_UNKNOWN}" if self.writes else ""
+        self.failed(AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}."))
+
+    def answered(self, value: Any) -> None:
+        """The reply, which is no error."""
+        raise NotImplementedError
+
+    def failed(self, error: AdapterError) -> None:
+        """There will be no reply; may be called more than once."""
+        raise NotImplementedError
+
+
+class Ask(Routed):
+    """Any command; the future gets the raw reply."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, store: Store, bucket: Bucket, command: bytes) -> None:
+        super().__init__(store, bucket, command)
+        self.future: asyncio.Future[Any] = store.loop.create_future()
+
+    def answered(self, value: Any) -> None:
+        """Hand it on."""
+        if not self.future.done():
+            self.future.set_result(value)
+
+    def failed(self, error: AdapterError) -> None:
+        """Hand it on."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Moment(Ask):
+    """Read commands inside MULTI and EXEC; the future gets the list of their replies."""
+
+    __slots__ = ("collected", "replies")
+
+    def __init__(self, store: Store, bucket: Bucket, commands: Sequence[bytes]) -> None:
+        super().__init__(store, bucket, b"".join([MULTI, *commands, EXEC]))
+        self.replies = len(commands) + 2
+        self.collected: list[Any] = []
+
+    def reply(self, value: Any) -> None:
+        """The last reply has all values; an earlier one may have the reason why it has none."""
+        self.collected.append(value)
+        if len(self.collected) < self.replies:
+            return
+        replies, self.collected = self.collected, []
+        nested = value if type(value) is list else []
+        fault = next((reply for reply in (*replies, *nested) if type(reply) is ServerFault), value)
+        super().reply(fault)
+
+
+class Ignored(Routed):
+    """A command whose reply does not matter."""
+
+    __slots__ = ()
+
+    def reply(self, value: Any) -> None:
+        """Drop it."""
+
+    def failed(self, error: AdapterError) -> None:
+        """Drop it."""
+
+
+class Read(Routed):
+    """HGET: the bytes of one key, checked unless they are the ones known."""
+
+    __slots__ = ("future", "key")
+
+    def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key) -> None:
+        super().__init__(store, bucket, command)
+        self.key = key
+        self.future: asyncio.Future[bytes | None] = store.loop.create_future()
+
+    def answered(self, value: bytes | None) -> None:
+        """The value, or the error that it is no JSON."""
+        if self.future.done():
+            return
+        if value is None or self.store.checked(self.key, value):
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(garbage(self.key))
+
+    def failed(self, error: AdapterError) -> None:
+        """Hand it on."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Write(Routed):
+    """Set or delete, whatever is there."""
+
+    __slots__ = ("future", "key", "new")
+    writes = True
+
+    def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key, new: bytes | None) -> None:
+        super().__init__(store, bucket, command)
+        self.key = key
+        self.new = new
+        self.future: asyncio.Future[Change] = store.loop.create_future()
+
+    def answered(self, value: list[bytes | None]) -> None:
+        """The Change; an old value that is no JSON counts as null, so that a broken key can be repaired."""
+        if self.future.done():
+            return
+        stream_id, old = value
+        assert stream_id is not None
+        if old is not None and not is_json(old):
+            old = NULL
+        scope, key = self.key
+        self.future.set_result(Change(scope, key, old, self.new, revision(stream_id)))
+
+    def failed(self, error: AdapterError) -> None:
+        """What the key holds now is not known."""
+        self.store.known.forget(self.key)
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def garbage(key: Key) -> AdapterError:
+    """The error of a key whose bytes another program broke."""
+    return AdapterError(
+        f"The value of key {key[1]!r} in scope {key[0]!r} is no JSON; another program wrote it. "
+        "Set or delete the key to repair it."
+    )

@@ -1,0 +1,57 @@
+"""What the server's error replies mean to a caller."""
+
+from __future__ import annotations
+
+from iii_skill.errors import AdapterError, AdapterUnavailable
+
+FATE_UNKNOWN = (
+    "the fate of the write is unknown: it may have happened or not, so read the key before you repeat it"
+)
+
+_PASSING = {
+    "LOADING": "it is loading its data; try again",
+    "BUSY": "another client's script keeps it busy; try again",
+    "READONLY": "it has become a read-only replica; reconnecting",
+    "UNBLOCKED": "it has changed its role; reconnecting",
+    "MASTERDOWN": "it is a replica that has lost its master; reconnecting",
+    "CLUSTERDOWN": "the cluster is down; try again",
+    "TRYAGAIN": "the cluster is moving the scope; try again",
+    "NOREPLICAS": "it has too few replicas to accept writes (`min-replicas-to-write`)",
+    "MISCONF": "it refuses writes because it cannot save to its disk",
+}
+_LASTING = {
+    "OOM": "it is out of memory (`maxmemory`); nothing was changed: delete keys or give it more",
+    "WRONGTYPE": "a key of this scope has another type than the adapter's; delete it or set key_prefix",
+    "NOPERM": "the user lacks the right to a command or key",
+    "NOAUTH": "it asks for a password; set one in redis_url",
+    "CROSSSLOT": "it is a Redis Cluster; set layout=cluster",
+}
+MOVED_ROLE = frozenset({"READONLY", "UNBLOCKED", "MASTERDOWN", "LOADING"})
+"""After one of these the connection is of no use."""
+
+
+class ServerFault(Exception):
+    """An error reply of the server."""
+
+    @property
+    def code(self) -> str:
+        """The first word, also of an error inside a script (Redis before 7 wraps it in a sentence)."""
+        text = str(self)
+        first = text.partition(" ")[0]
+        if first != "ERR":
+            return first
+        if "script" in text:
+            for code in (*_PASSING, *_LASTING):
+                if f" {code} " in text:
+                    return code
+        return first
+
+
+def adapter_error(fault: ServerFault) -> AdapterError:
+    """The error that a caller gets for an error reply; the server has changed nothing."""
+    code = fault.code
+    if code in _PASSING:
+        return AdapterUnavailable(f"Redis refused: {_PASSING[code]} ({code}).")
+    if code in _LASTING:
+        return AdapterError(f"Redis refused: {_LASTING[code]} ({code}).")
+    return AdapterError(f"Redis refused: {fault}")

@@ -1,0 +1,132 @@
+"""Make a connection that is ready for commands: redis-py does sockets, TLS, authentication and database."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Any, NamedTuple
+
+from iii_skill.errors import StoreRefused
+
+from .pipe import Pipe
+from .scripts import SCRIPTS
+
+OLDEST = (6, 2)
+
+
+class NotReady(Exception):
+    """The server cannot be used now; it may later."""
+
+
+class Mode(enum.Enum):
+    """What kind of server answered."""
+
+    SINGLE = "standalone"
+    CLUSTER = "cluster"
+
+
+class Address(NamedTuple):
+    """A redis-py connection class and what to make it with."""
+
+    connection_class: Any
+    arguments: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Host and port or path, never the password."""
+        path = self.arguments.get("path")
+        if path:
+            return str(path)
+        return f"{self.arguments.get('host', 'localhost')}:{self.arguments.get('port', 6379)}"
+
+    def at(self, host: str, port: int) -> Address:
+        """The same settings at another node of the cluster."""
+        return Address(self.connection_class, {**self.arguments, "host": host, "port": port})
+
+
+def address(url: str) -> Address:
+    """Read a redis_url; StoreRefused says what is wrong with it."""
+    try:
+        import hiredis  # noqa: F401
+        from redis.asyncio import connection as redis_connection
+    except ImportError as error:
+        raise StoreRefused(
+            f"The adapter 'redis' needs redis-py with hiredis ({error}): pip install 'iii-skill[redis]'."
+        ) from None
+    try:
+        arguments: dict[str, Any] = dict(redis_connection.parse_url(url))
+    except ValueError as error:
+        raise StoreRefused(f"redis_url cannot be read: {error}") from None
+    connection_class = arguments.pop("connection_class", redis_connection.Connection)
+    for name in ("max_connections", "decode_responses", "timeout", "protocol", "legacy_responses"):
+        arguments.pop(name, None)
+    found = Address(connection_class, {"client_name": "iii-skill", **arguments})
+    try:
+        _connection(found, 1)
+    except Exception as error:
+        raise StoreRefused(f"redis_url cannot be used: {error}") from None
+    return found
+
+
+async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
+    """Connect within `seconds` and start the pipe; NotReady: later may help, StoreRefused: it may not."""
+    from redis import exceptions
+
+    connection = _connection(target, seconds)
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.connect()
+            mode = await _prepare(connection)
+    except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
+        raise StoreRefused(
+            f"Redis at {target.label} refuses the user or password of redis_url: {error}"
+        ) from None
+    except exceptions.BusyLoadingError:
+        raise NotReady("it is loading its data") from None
+    except exceptions.InvalidResponse as error:
+        raise StoreRefused(f"What answers at {target.label} is no Redis: {error}") from None
+    except exceptions.ResponseError as error:
+        raise StoreRefused(f"Redis at {target.label} refuses the connection: {error}") from None
+    except (exceptions.RedisError, OSError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise StoreRefused(f"The certificate of {target.label} is not trusted: {error}") from None
+        raise NotReady(str(error) or type(error).__name__) from None
+    except TimeoutError:
+        raise NotReady(f"it did not answer within {seconds:g} s") from None
+    else:
+        writer = connection._writer
+        connection._reader = connection._writer = None
+        pipe.start(writer.transport, writer)
+        return mode
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+def _connection(target: Address, seconds: float) -> Any:
+    arguments = {"socket_timeout": seconds, "socket_connect_timeout": seconds, **target.arguments}
+    return target.connection_class(protocol=2, **arguments)
+
+
+async def _prepare(connection: Any) -> Mode:
+    """Look who answered and load the scripts."""
+    await connection.send_command("INFO")
+    for script in SCRIPTS:
+        await connection.send_command("SCRIPT", "LOAD", script.source)
+    info = _info(await connection.read_response())
+    version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2] if part.isdigit())
+    if version < OLDEST:
+        raise StoreRefused(
+            f"This is Redis {info.get('redis_version')}; the adapter needs 6.2 or newer, or Valkey."
+        )
+    if info.get("loading") == "1":
+        raise NotReady("it is loading its data")
+    if info.get("role") == "slave":
+        raise NotReady("it is a read-only replica")
+    for _ in SCRIPTS:
+        await connection.read_response()
+    return Mode.CLUSTER if info.get("redis_mode") == "cluster" else Mode.SINGLE
+
+
+def _info(raw: bytes) -> dict[str, str]:
+    lines = raw.decode("utf-8", "replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -1,0 +1,185 @@
+"""Pipe: one connection that carries many exchanges, in order, one write per turn of the event loop.
+
+A pipe may be given exchanges before its connection is made: they leave when it is. Each exchange ends in
+exactly one of `reply`, `lost` (the connection broke) or `overdue`; an overdue exchange keeps its place until
+its late reply has been dropped. No byte for `timeout` seconds while something waits breaks the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from iii_skill.errors import AdapterUnavailable
+
+from .faults import ServerFault
+
+MAX_WAITING = 20_000
+MAX_UNSENT = 64 * 1024 * 1024
+
+
+class Exchange:
+    """A command and what becomes of its reply."""
+
+    __slots__ = ("command", "deadline")
+    command: bytes
+    deadline: float
+    replies = 1
+    """How many replies the command gets; `reply` is called for each."""
+
+    def reply(self, value: Any) -> None:
+        """The server's answer, a ServerFault included."""
+        raise NotImplementedError
+
+    def refused(self, error: AdapterUnavailable) -> None:
+        """It never left."""
+        raise NotImplementedError
+
+    def lost(self, reason: str) -> None:
+        """It left, and the connection broke before its reply."""
+        raise NotImplementedError
+
+    def overdue(self, seconds: float) -> None:
+        """It left, and no reply has come in time; may be called more than once."""
+        raise NotImplementedError
+
+
+class Pipe(asyncio.Protocol):
+    """Exchanges over one connection."""
+
+    def __init__(self, timeout: float, on_fault: Callable[[Pipe, ServerFault], None]) -> None:
+        import hiredis
+
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._on_fault = on_fault
+        self._reader = hiredis.Reader(replyError=ServerFault)
+        self._waiting: deque[Exchange] = deque()
+        self._out: list[bytes] = []
+        self._scheduled = False
+        self._transport: asyncio.Transport | None = None
+        self._keep: Any = None
+        self._heard = 0.0
+        self._watch_handle: asyncio.TimerHandle | None = None
+        self._ended = False
+        self._retired = False
+        self._reason = "the connection was closed"
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done when nothing can be sent any more; the result says why."""
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self, transport: asyncio.Transport, keep: Any) -> None:
+        """Take over a connection that is ready for commands; `keep` must live as long as it."""
+        self._keep = keep
+        transport.set_protocol(self)
+        self._transport = transport
+        self._heard = self._loop.time()
+        self._watch_handle = self._loop.call_later(self._timeout / 20, self._watch)
+        self._flush()
+
+    def send(self, exchange: Exchange) -> None:
+        """Queue the exchange; it leaves at the end of this turn of the loop."""
+        if self._ended:
+            exchange.refused(AdapterUnavailable(f"Redis cannot be used now: {self._reason}."))
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            exchange.refused(AdapterUnavailable(f"{MAX_WAITING} calls wait for Redis already; try again."))
+            return
+        if not self._scheduled:
+            if self._transport is not None and self._transport.get_write_buffer_size() > MAX_UNSENT:
+                exchange.refused(AdapterUnavailable("Redis does not take what was sent already; try again."))
+                return
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        exchange.deadline = self._loop.time() + self._timeout
+        self._waiting.append(exchange)
+        if exchange.replies != 1:
+            self._waiting.extend([exchange] * (exchange.replies - 1))
+        self._out.append(exchange.command)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._transport is not None and self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Give each complete reply to the exchange whose turn it is."""
+        reader = self._reader
+        reader.feed(data)
+        self._heard = self._loop.time()
+        waiting = self._waiting
+        try:
+            while (value := reader.gets()) is not False:
+                if not waiting:
+                    raise ValueError("a reply that nothing asked for")
+                if type(value) is ServerFault:
+                    self._on_fault(self, value)
+                waiting.popleft().reply(value)
+        except Exception as error:
+            self.abort(f"what came was no Redis reply ({error})")
+        if self._retired and not waiting:
+            self.abort(self._reason)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Every exchange that waits is told; nobody knows what the server did with them."""
+        self._end(f"the connection broke ({exc})" if exc else self._reason)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def eof_received(self) -> bool:
+        """The server closed it."""
+        self._reason = "Redis closed the connection"
+        return False
+
+    def retire(self, reason: str) -> None:
+        """Take nothing new; close when the last reply is there."""
+        self._reason = reason
+        self._retired = self._ended = True
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        if not self._waiting:
+            self.abort(reason)
+
+    def abort(self, reason: str) -> None:
+        """Break the connection now."""
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(reason)
+
+    def abandon(self, error: AdapterUnavailable) -> None:
+        """The connection could not be made: nothing of what waits has left."""
+        waiting, self._waiting = self._waiting, deque()
+        self._out.clear()
+        for exchange in waiting:
+            exchange.refused(error)
+        self._end(error.message)
+
+    async def drained(self) -> None:
+        """Wait until the connection of a retired pipe is closed."""
+        if self._transport is not None:
+            await self._closed
+
+    def _end(self, reason: str) -> None:
+        self._ended = True
+        if self._watch_handle is not None:
+            self._watch_handle.cancel()
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            exchange.lost(reason)
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        for exchange in self._waiting:
+            if exchange.deadline > now:
+                break
+            exchange.overdue(self._timeout)
+        if self._waiting and self._waiting[0].deadline <= now and now - self._heard >= self._timeout:
+            self.abort(f"no byte came for {self._timeout:g} s")
+            return
+        self._watch_handle = self._loop.call_later(self._timeout / 20, self._watch)

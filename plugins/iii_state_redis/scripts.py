@@ -1,0 +1,77 @@
+"""The two Lua scripts that change a key: values pass through them as bytes, no cjson ever.
+
+Rules: every key is declared. Whatever can fail (wrong type, out of memory, read-only) fails before the first
+write that counts, because Redis does not roll a script back. The id that XADD gives is the revision: it rises
+strictly, also across a flush or a failover, and it orders the stream that other hosts read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+# An empty argument means "no value": encoded JSON is never empty.
+_WRITE = """
+local values, order, index, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local key, scope, length = ARGV[1], ARGV[2], ARGV[3]
+local function write(old, new)
+  local rank
+  if new == '' then
+    redis.call('XLEN', stream)
+    if old then
+      redis.call('HDEL', values, key)
+      redis.call('ZREM', order, key)
+      if redis.call('EXISTS', values) == 0 then
+        redis.call('DEL', order)
+        redis.call('SREM', index, scope)
+      end
+    end
+  elseif not old then
+    rank = (redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2] or 0) + 1
+    redis.call('SADD', index, scope)
+  end
+  local id = redis.call('XADD', stream, 'MAXLEN', '~', length, '*',
+    's', scope, 'k', key, 'o', old or '', 'n', new)
+  if new ~= '' then
+    if rank then redis.call('ZADD', order, rank, key) end
+    redis.call('HSET', values, key, new)
+  end
+  return id
+end
+local old = redis.call('HGET', values, key)
+"""
+
+_BLIND = """
+return {write(old, ARGV[4]), old}
+"""
+
+_SWAP = """
+if (old or '') ~= ARGV[4] then return {false, old} end
+local ids = {}
+for i = 5, #ARGV do
+  ids[#ids + 1] = write(old, ARGV[i])
+  old = ARGV[i] ~= '' and ARGV[i]
+end
+return ids
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script's source and the digest that EVALSHA names it by."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest())
+
+
+BLIND = Script(_WRITE + _BLIND)
+"""Arguments key, scope, length, new: writes whatever is there; gives [revision id, old]."""
+
+SWAP = Script(_WRITE + _SWAP)
+"""Arguments key, scope, length, expected, new...: writes all in turn when the current bytes are the expected
+ones, and gives their revision ids; else gives [nil, current bytes] and changes nothing."""
+
+SCRIPTS = (BLIND, SWAP)

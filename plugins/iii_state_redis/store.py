@@ -1,0 +1,140 @@
+"""Store: the connections, the layout and what is known of the keys, shared by the exchanges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from iii_skill.errors import StoreRefused
+from iii_skill.values import Change
+
+from .cache import Key, KnownValues
+from .config import RedisConfig
+from .exchanges import Ask, Ignored, Moment, Read, Routed, Write, is_json
+from .faults import ServerFault
+from .handshake import Address, Mode, address
+from .layout import Bucket, Layout, Place, encode
+from .link import Link
+from .scripts import BLIND, SCRIPTS, SWAP, Script
+from .turns import Turn
+
+MOST_REDIRECTS = 5
+Pack = Callable[[tuple[str | bytes | int, ...]], bytes]
+
+
+class Store:
+    """One Redis, as the adapter and its exchanges see it."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self.config = config
+        self.target: Address = address(config.redis_url)
+        from hiredis import pack_command
+
+        self.pack: Pack = cast(Pack, pack_command)
+        self.loop = asyncio.get_running_loop()
+        self.timeout = config.timeout
+        self.layout = Layout(config.layout, config.key_prefix)
+        self.known = KnownValues()
+        self.turns: dict[Key, Turn] = {}
+        self.link = self.new_link(self.layout.buckets[0])
+        self._length = config.stream_length
+        self._small = config.stream_bytes // (2 * config.stream_length)
+
+    def target_of(self, bucket: Bucket) -> Address:
+        """The server that holds the bucket."""
+        return self.target
+
+    def new_link(self, bucket: Bucket) -> Link:
+        """One more connection, not open yet, to the server that holds the bucket."""
+        config = self.config
+        return Link(self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout)
+
+    async def open(self) -> None:
+        """Connect; StoreRefused when this server can never serve the layout."""
+        await self.link.open()
+        if self.link.mode is Mode.CLUSTER and self.config.layout == "engine":
+            raise StoreRefused(f"{self.target.label} is a Redis Cluster: set layout=cluster.")
+
+    async def close(self) -> None:
+        """Wait for what is on its way, then disconnect."""
+        await self.link.close()
+
+    def send(self, exchange: Routed) -> None:
+        """Send it to the server that holds its bucket."""
+        self.link.send(exchange)
+
+    def redirect(self, exchange: Routed, fault: ServerFault) -> bool:
+        """Send it again where that is safe and helps: the server has not carried it out."""
+        if exchange.redirects >= MOST_REDIRECTS or not str(fault).startswith("NOSCRIPT"):
+            return False
+        exchange.redirects += 1
+        for script in SCRIPTS:
+            self.send(Ignored(self, exchange.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
+        self.send(exchange)
+        return True
+
+    def checked(self, key: Key, value: bytes) -> bool:
+        """True when the bytes are JSON; the same bytes as last time are not checked again."""
+        if self.known.get(key) == value:
+            return True
+        if not is_json(value):
+            return False
+        self.known.put(key, value)
+        return True
+
+    def ask(self, bucket: Bucket, *command: str | bytes | int) -> asyncio.Future[Any]:
+        """Any command; a future of the raw reply."""
+        exchange = Ask(self, bucket, self.pack(command))
+        self.send(exchange)
+        return exchange.future
+
+    def moment(self, bucket: Bucket, *commands: Sequence[str | bytes | int]) -> asyncio.Future[list[Any]]:
+        """The replies of read commands, all at one moment."""
+        exchange = Moment(self, bucket, [self.pack(tuple(command)) for command in commands])
+        self.send(exchange)
+        return exchange.future
+
+    def read(self, place: Place, key: Key) -> asyncio.Future[bytes | None]:
+        """HGET."""
+        exchange = Read(self, place.bucket, self.hget(place, key[1]), key)
+        self.send(exchange)
+        return exchange.future
+
+    def write(self, place: Place, key: Key, new: bytes | None) -> asyncio.Future[Change]:
+        """Set or delete without looking."""
+        if new is None:
+            self.known.forget(key)
+        else:
+            self.known.put(key, new)
+        value = new or b""
+        exchange = Write(self, place.bucket, self._script(BLIND, place, key[1], len(value), value), key, new)
+        self.send(exchange)
+        return exchange.future
+
+    def hget(self, place: Place, key: str) -> bytes:
+        """The packed command that reads a key."""
+        return self.pack((b"HGET", place.values, encode(key)))
+
+    def swap(self, place: Place, key: str, base: bytes, values: Sequence[bytes]) -> bytes:
+        """The packed command that compares `base` and writes `values` in turn (empty: delete)."""
+        return self._script(SWAP, place, key, max(map(len, (base, *values))), base, *values)
+
+    def _script(self, script: Script, place: Place, key: str, size: int, *arguments: bytes) -> bytes:
+        bucket = place.bucket
+        length = self._length if size <= self._small else max(1, self.config.stream_bytes // (2 * size))
+        return self.pack(
+            (
+                b"EVALSHA",
+                script.sha,
+                b"4",
+                place.values,
+                place.order,
+                bucket.index,
+                bucket.stream,
+                encode(key),
+                place.scope,
+                length,
+                *arguments,
+            )
+        )

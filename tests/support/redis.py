@@ -1,0 +1,157 @@
+"""A real redis-server (or Valkey) for tests: on a free port, in a directory of its own, killed at the end.
+
+`shared()` is one server for the whole test process, `settings()` an empty corner of it (a fresh key prefix).
+Tests that break their server start their own with `redis_server()`; `cli()` runs one command on a connection
+of its own, as another program would.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+START_SECONDS = 20.0
+
+
+def binary(name: str = "redis-server") -> str:
+    """The path of the server program, or a failure that says what to install."""
+    path = shutil.which(name)
+    assert path is not None, f"{name} is missing: apt-get install redis-server"
+    return path
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One server process with its directory."""
+
+    def __init__(self, *settings: str, program: str | None = None, port: int | None = None) -> None:
+        self.program = program or binary()
+        self.port = port or free_port()
+        self.settings = settings
+        self.directory = Path(tempfile.mkdtemp(prefix="iii-redis-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self._client: redis.Redis | None = None
+
+    @property
+    def url(self) -> str:
+        """What `redis_url` takes."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self, *, wait: bool = True) -> RedisServer:
+        """Start it (again, with the same port and directory) and wait until it answers."""
+        arguments = [
+            self.program,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.directory),
+        ]
+        arguments += ["--save", "", "--appendonly", "no", "--daemonize", "no", *self.settings]
+        with open(self.directory / "server.log", "ab") as log:
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        if wait:
+            self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers PING, also with an error reply."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                probe.settimeout(1)
+                probe.sendall(b"PING\r\n")
+                if probe.recv(1) in (b"+", b"-"):
+                    return
+            assert self.process is not None
+            assert self.process.poll() is None, (self.directory / "server.log").read_text()
+            assert time.monotonic() < end, f"{self.program} did not answer in {START_SECONDS} s"
+            time.sleep(0.01)
+
+    @property
+    def client(self) -> redis.Redis:
+        """A plain client: what another program does to the server."""
+        if self._client is None:
+            self._client = redis.Redis(host="127.0.0.1", port=self.port)
+        return self._client
+
+    def cli(self, *command: Any) -> Any:
+        """Run one command."""
+        return self.client.execute_command(*command)
+
+    def flush(self) -> None:
+        """Empty every database."""
+        self.cli("FLUSHALL")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server's process."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone; the directory stays for the next `start`."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it and remove its directory."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def redis_server(*settings: str, program: str | None = None) -> Iterator[RedisServer]:
+    """A running server for the length of the block."""
+    server = RedisServer(*settings, program=program)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@functools.cache
+def shared() -> RedisServer:
+    """The server of this test process; it ends with the process."""
+    server = RedisServer().start()
+    atexit.register(server.stop)
+    return server
+
+
+_numbers = itertools.count()
+
+
+def settings() -> dict[str, str]:
+    """The settings of the adapter `redis` for an empty corner of the shared server."""
+    return {"redis_url": shared().url, "key_prefix": f"t{next(_numbers)}:"}
