@@ -11,26 +11,29 @@ from iii_skill.errors import ValueRefused
 MAX_NESTING = 125
 """Levels of arrays and objects in a value; the frames around it take two more of the 127 that SDKs read."""
 
+_SURELY_FLAT = 2 * MAX_NESTING
+"""No level takes less than two bytes."""
+
 
 def check_value(encoded: bytes) -> None:
     """Accept the encoded JSON of one value; ValueRefused says why it cannot be read back by everyone."""
-    try:
-        orjson.loads(encoded)
-    except orjson.JSONDecodeError as error:
-        raise ValueRefused(_unreadable(error)) from None
+    check_readable(encoded)
     check_nesting(encoded)
 
 
-def check_payload(encoded: bytes) -> None:
-    """The same for a whole payload whose values are checked for nesting later."""
+def check_readable(encoded: bytes) -> None:
+    """The same without a look at the nesting: valid UTF-8, no lone surrogates, numbers that are doubles."""
     try:
         orjson.loads(encoded)
     except orjson.JSONDecodeError as error:
-        raise ValueRefused(_unreadable(error)) from None
+        reason = f"The value is not JSON that every SDK can read back, so it was not stored: {error}."
+        raise ValueRefused(reason) from None
 
 
 def check_nesting(encoded: bytes) -> None:
     """Accept readable JSON of at most MAX_NESTING levels."""
+    if len(encoded) <= _SURELY_FLAT:
+        return
     if encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and not fits(encoded, MAX_NESTING):
         raise ValueRefused(
             f"The value is nested deeper than {MAX_NESTING} levels, which not every SDK can read back; "
@@ -60,7 +63,3 @@ def _reader_limit() -> int:
         except orjson.JSONDecodeError:
             high = middle - 1
     return low
-
-
-def _unreadable(error: orjson.JSONDecodeError) -> str:
-    return f"The value is not JSON that every SDK can read back, so it was not stored: {error}."

@@ -9,6 +9,8 @@ import msgspec
 
 from iii_skill.state.unexpected import I64_MIN, U64_MAX
 
+_MINUS = ord("-")
+
 
 def plus(encoded: bytes, amount: int) -> bytes | None:
     """The encoded sum, or None when an integer would leave the range of i64 and u64.
@@ -24,7 +26,8 @@ def minus(encoded: bytes, amount: int) -> bytes | None:
 
 
 def _count(operation: Any, encoded: bytes, amount: int) -> bytes | None:
-    if encoded == b"-0" or any(mark in encoded for mark in b".eE"):
+    digits = encoded[1:] if encoded[0] == _MINUS else encoded
+    if not digits.isdigit() or encoded == b"-0":
         return msgspec.json.encode(operation(float(encoded), float(amount)))
     number = int(encoded)
     total = operation(number, amount)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import Raw
 
-from iii_skill.state.limits import OpFailure, check_merge_value, check_path
+from iii_skill.state.limits import OpFailure, check_field, check_merge_value, check_path
 from iii_skill.state.numbers import minus, plus
 from iii_skill.state.opinput import (
-    NULL,
     AppendOp,
     DecrementOp,
     IncrementOp,
@@ -32,12 +32,14 @@ from iii_skill.state.opinput import (
 DOC_URL = "https://iii.dev/docs/workers/iii-state#error-codes"
 
 Fields: TypeAlias = dict[str, Any]
-"""An object that was taken apart: field name to Node."""
-Node: TypeAlias = msgspec.Raw | Fields
+"""An object that was taken apart: field name to a Raw value or to Fields again."""
+Node: TypeAlias = bytes | Fields
 Arithmetic: TypeAlias = Callable[[bytes, int], bytes | None]
 
-_take_apart = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+_take_apart = msgspec.json.Decoder(dict[str, Raw])
 _empty_array = re.compile(rb"\[[ \t\r\n]*\]")
+_BRACE = ord("{")
 _TYPES = {
     ord("n"): "null",
     ord("t"): "boolean",
@@ -48,7 +50,7 @@ _TYPES = {
 }
 
 
-class OpError(msgspec.Struct, frozen=True):
+class OpError(msgspec.Struct, frozen=True, gc=False):
     """One entry of `errors` in the reply."""
 
     code: str
@@ -57,7 +59,7 @@ class OpError(msgspec.Struct, frozen=True):
     op_index: int
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """The outcome: the encoded new document and what was skipped."""
 
     new: bytes
@@ -67,7 +69,7 @@ class Applied(msgspec.Struct, frozen=True):
 def apply(ops: Sequence[Op], current: bytes | None) -> Applied:
     """Run the ops on the current document; None means that the key does not exist."""
     missing = current is None
-    root: Node = {} if current is None else msgspec.Raw(current.strip())
+    root: Node = {} if current is None else current.strip()
     errors: list[OpError] = []
     for index, op in enumerate(ops):
         try:
@@ -75,14 +77,14 @@ def apply(ops: Sequence[Op], current: bytes | None) -> Applied:
             missing = False
         except OpFailure as failure:
             errors.append(OpError(failure.code, DOC_URL, failure.message, index))
-    new = msgspec.json.encode(root) if isinstance(root, dict) else bytes(root)
+    new = _encode(root) if isinstance(root, dict) else root
     return Applied(new, errors)
 
 
 def _set(op: SetOp, root: Node, _missing: bool) -> Node:
     if not op.path:
-        return op.value
-    check_path("set", (op.path,))
+        return bytes(op.value)
+    check_field("set", op.path)
     fields = _field_target(root, "set", op.path)
     fields[op.path] = op.value
     return fields
@@ -90,8 +92,8 @@ def _set(op: SetOp, root: Node, _missing: bool) -> Node:
 
 def _remove(op: RemoveOp, root: Node, _missing: bool) -> Node:
     if not op.path:
-        return NULL
-    check_path("remove", (op.path,))
+        return b"null"
+    check_field("remove", op.path)
     fields = _field_target(root, "remove", op.path)
     fields.pop(op.path, None)
     return fields
@@ -108,29 +110,29 @@ def _decrement(op: DecrementOp, root: Node, missing: bool) -> Node:
 def _count(name: str, path: str, operation: Arithmetic, amount: int, root: Node, missing: bool) -> Node:
     if not path:
         return _counted(name, "root", operation, amount, None if missing else root)
-    check_path(name, (path,))
+    check_field(name, path)
     fields = _field_target(root, name, path)
-    fields[path] = _counted(name, path, operation, amount, fields.get(path))
+    fields[path] = Raw(_counted(name, path, operation, amount, _field(fields, path)))
     return fields
 
 
-def _counted(name: str, path: str, operation: Arithmetic, amount: int, node: Node | None) -> msgspec.Raw:
+def _counted(name: str, path: str, operation: Arithmetic, amount: int, node: Node | None) -> bytes:
     """The number counted on; nothing counts as zero."""
     if node is None:
-        return msgspec.Raw(b"%d" % (amount if operation is plus else -amount))
-    total = None
-    if not isinstance(node, dict) and _type(node) == "number":
-        total = operation(bytes(node), amount)
+        return b"%d" % (amount if operation is plus else -amount)
+    kind = _type(node)
+    total = operation(node, amount) if kind == "number" and not isinstance(node, dict) else None
     if total is None:
-        raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {_type(node)}.")
-    return msgspec.Raw(total)
+        raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {kind}.")
+    return total
 
 
 def _append(op: AppendOp, root: Node, missing: bool) -> Node:
     segments = _segments(op.path)
     check_path("append", segments)
+    value = bytes(op.value)
     if not segments:
-        return _joined("root", NULL if missing else root, op.value)
+        return _joined("root", b"null" if missing else root, value)
     fields = _opened(root)
     if fields is None:
         message = (
@@ -139,17 +141,18 @@ def _append(op: AppendOp, root: Node, missing: bool) -> Node:
         raise OpFailure("append.target_not_object", message)
     parent = _reach(fields, segments[:-1])
     leaf = segments[-1]
-    present = parent.get(leaf)
+    present = _field(parent, leaf)
     if present is not None:
-        parent[leaf] = _joined(leaf, present, op.value)
+        joined = _joined(leaf, present, value)
     elif len(segments) == 1:
-        parent[leaf] = _started(op.value)
+        joined = _started(value)
     else:
-        parent[leaf] = msgspec.Raw(b"[" + bytes(op.value) + b"]")
+        joined = b"[%b]" % value
+    parent[leaf] = Raw(joined)
     return fields
 
 
-def _joined(path: str, target: Node, value: msgspec.Raw) -> msgspec.Raw:
+def _joined(path: str, target: Node, value: bytes) -> bytes:
     """The value appended to what is at the target."""
     kind = _type(target)
     if kind == "null":
@@ -158,27 +161,27 @@ def _joined(path: str, target: Node, value: msgspec.Raw) -> msgspec.Raw:
         expected = "array, string, null, or missing field"
         message = f"Cannot append at path '{path}': target is {kind}, expected {expected}."
         raise OpFailure("append.type_mismatch", message)
-    encoded = bytes(target)
     if kind == "array":
-        comma = b"" if _empty_array.fullmatch(encoded) else b","
-        return msgspec.Raw(b"%b%b%b]" % (encoded[:-1], comma, bytes(value)))
+        comma = b"" if _empty_array.fullmatch(target) else b","
+        return b"%b%b%b]" % (target[:-1], comma, value)
     if _type(value) != "string":
         message = f"Expected string append value at path '{path}', got {_type(value)}."
         raise OpFailure("append.type_mismatch", message)
-    return msgspec.Raw(encoded[:-1] + bytes(value)[1:])
+    return target[:-1] + value[1:]
 
 
-def _started(value: msgspec.Raw) -> msgspec.Raw:
-    return value if _type(value) == "string" else msgspec.Raw(b"[" + bytes(value) + b"]")
+def _started(value: bytes) -> bytes:
+    return value if _type(value) == "string" else b"[%b]" % value
 
 
 def _merge(op: MergeOp, root: Node, _missing: bool) -> Node:
     segments = _segments(op.path)
     check_path("merge", segments)
-    if _type(op.value) != "object":
+    value = bytes(op.value)
+    if _type(value) != "object":
         raise OpFailure("merge.value.not_an_object", "Merge value must be a JSON object")
-    merged = _take_apart.decode(op.value)
-    check_merge_value(bytes(op.value), merged)
+    merged = _take_apart.decode(value)
+    check_merge_value(value, merged)
     fields = _opened(root)
     if fields is None:
         if not segments:
@@ -207,13 +210,19 @@ def _opened(node: Node) -> Fields | None:
     """The fields of an object, None for any other value."""
     if isinstance(node, dict):
         return node
-    return _take_apart.decode(node) if _type(node) == "object" else None
+    return _take_apart.decode(node) if node[0] == _BRACE else None
+
+
+def _field(fields: Fields, name: str) -> Node | None:
+    """What is in a field; None when it is absent."""
+    present = fields.get(name)
+    return bytes(present) if type(present) is Raw else present
 
 
 def _reach(fields: Fields, segments: Sequence[str]) -> Fields:
     """The object at a path; what is missing or no object on the way becomes `{}`."""
     for segment in segments:
-        present = fields.get(segment)
+        present = _field(fields, segment)
         inner = None if present is None else _opened(present)
         if inner is None:
             inner = {}
@@ -223,9 +232,7 @@ def _reach(fields: Fields, segments: Sequence[str]) -> Fields:
 
 
 def _type(node: Node) -> str:
-    if isinstance(node, dict):
-        return "object"
-    return _TYPES.get(memoryview(node)[0], "number")
+    return "object" if isinstance(node, dict) else _TYPES.get(node[0], "number")
 
 
 _RULES: dict[type[Op], Callable[[Any, Node, bool], Node]] = {

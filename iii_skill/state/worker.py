@@ -23,7 +23,7 @@ from iii_skill.state.events import StateEvent, event_of
 from iii_skill.state.failures import ReservedScope, Trouble, refusal
 from iii_skill.state.functions import FUNCTIONS, FunctionInfo
 from iii_skill.state.lanes import Lane, Lanes
-from iii_skill.state.opinput import Op
+from iii_skill.state.opinput import DecrementOp, IncrementOp, Op, RemoveOp
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.settings import LiveSettings
@@ -32,6 +32,8 @@ from iii_skill.values import KEEP, Change, Keep
 log = logging.getLogger("iii_skill.state")
 
 RESERVED_SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
+_VALUELESS = frozenset({IncrementOp, DecrementOp, RemoveOp})
+"""Ops that bring nothing to store."""
 MAX_REMEMBERED_SCOPES = 10_000
 
 _encode = msgspec.json.Encoder().encode
@@ -168,7 +170,8 @@ class StateWorker:
             request = requests.read_update(call.data)
             scope, key = request.scope, request.key
             _check_scope(scope)
-            door.check_payload(call.data)
+            if not _VALUELESS.issuperset(map(type, request.ops)):
+                door.check_readable(call.data)
             run = _UpdateRun(request.ops, self._shared)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
@@ -196,7 +199,7 @@ class StateWorker:
             scope, key, value = request.scope, request.key, bytes(request.value)
             expected = None if request.expected is ABSENT else bytes(request.expected)
             _check_scope(scope)
-            door.check_payload(call.data)
+            door.check_readable(call.data)
             door.check_nesting(value)
             self._check_size(value)
             swap = _Swap(None if expected == b"null" else expected, value, self._shared)
