@@ -54,6 +54,8 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_value_bytes: int | None = None
     where: str = "defaults"
     """What to name in an error about `adapter_config`: file and key path."""
+    from_text: bool = False
+    """True when `adapter_config` came from the command line, where every value is a string."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

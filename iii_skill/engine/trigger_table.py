@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 NOT_SERVED = {
     "cron": "iii-cron",
+    "http": "iii-http",
     "queue": "iii-queue",
     "durable:subscriber": "iii-queue",
     "subscribe": "iii-pubsub",

@@ -1,0 +1,235 @@
+"""Host: composes plugins, adapter, state worker and engine; in process, or over sockets with `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.config import Config, StateConfig, adapter_settings
+from iii_skill.engine.engine import Engine
+from iii_skill.engine.introspection import add_engine_functions
+from iii_skill.engine.python_functions import decoded, encoded, python_handler
+from iii_skill.engine.triggers import Trigger
+from iii_skill.errors import StorageFailed
+from iii_skill.http.provider import HttpTriggers
+from iii_skill.plugins import Plugins, load_plugins
+from iii_skill.state.events import StateEvent
+from iii_skill.state.functions import WORKER_NAME
+from iii_skill.state.settings import LiveSettings, StateSettings
+from iii_skill.state.triggers import StateTriggers
+from iii_skill.state.worker import StateWorker
+
+if TYPE_CHECKING:
+    from iii_skill.server.run import Servers
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+class Host:
+    """A state host. Make it with `open_host`; `serve` opens the sockets, nothing before does."""
+
+    def __init__(self, config: Config, *, plugins: Plugins | None = None) -> None:
+        self.config = config
+        self.plugins = plugins if plugins is not None else load_plugins()
+        self.engine = Engine()
+        self.session_id = str(uuid.uuid4())
+        """The caller id of `trigger`: stable for the life of the host."""
+        self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
+        """Done when the store failed for good: the process must end with an error."""
+        self.adapter: StateAdapter | None = None
+        self.state: StateWorker | None = None
+        self.http_triggers = HttpTriggers()
+        self._servers: Servers | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Open the adapter and register the host's functions; StoreRefused and PluginError say what to do."""
+        add_engine_functions(self.engine)
+        if self.config.http is not None:
+            self.engine.add_provider(self.http_triggers)
+        try:
+            if self.config.state is not None:
+                await self._open_state(self.config.state)
+            self._add_plugin_functions()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def trigger(
+        self,
+        function_id: str,
+        payload: Any = None,
+        *,
+        namespace: str | None = None,
+        metadata: Any = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+    ) -> Any:
+        """The function's result (None also when there is none); raises InvocationError with the wire's code.
+
+        `payload` is anything that JSON can say (None: `{}`), `timeout` seconds.
+        """
+        data = encoded({} if payload is None else payload)
+        result = await self.engine.trigger(
+            function_id,
+            data,
+            namespace=namespace,
+            caller_id=self.session_id,
+            metadata=None if metadata is None else encoded(metadata),
+            timeout=timeout,
+        )
+        return None if result is None else decoded(result)
+
+    def register_function(
+        self,
+        function_id: str,
+        function: Callable[[Any], Any],
+        *,
+        description: str | None = None,
+        metadata: Any = None,
+    ) -> None:
+        """Offer a Python callable, plain or `async`, that takes the payload and returns the result."""
+        self.engine.add_function(
+            function_id, python_handler(function), description=description, metadata=metadata
+        )
+
+    def unregister_function(self, function_id: str) -> None:
+        """Take a function back."""
+        self.engine.remove_function(function_id)
+
+    def register_trigger(
+        self, trigger_type: str, function_id: str, config: Any = None, *, metadata: Any = None
+    ) -> str:
+        """Call the function when `trigger_type` fires; the id of the trigger. Raises TriggerRefused."""
+        trigger = Trigger(
+            str(uuid.uuid4()),
+            trigger_type,
+            function_id,
+            encoded(config),
+            None if metadata is None else encoded(metadata),
+        )
+        self.engine.add_trigger(trigger)
+        return trigger.id
+
+    def unregister_trigger(self, trigger_id: str) -> bool:
+        """End a trigger of `register_trigger`; False when there is none of that id."""
+        return self.engine.remove_trigger(trigger_id)
+
+    async def serve(
+        self,
+        *,
+        port: int | None = None,
+        http_port: int | None = None,
+        address: str | None = None,
+        token: str | None = None,
+        no_auth: bool = False,
+    ) -> Servers:
+        """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them."""
+        # The one import against the direction of the rooms: a host without sockets needs no server.
+        from iii_skill.server.run import Servers
+
+        if self._servers is None:
+            servers = Servers(
+                self, port=port, http_port=http_port, address=address, token=token, no_auth=no_auth
+            )
+            await servers.start()
+            self._servers = servers
+        return self._servers
+
+    async def close(self, *, grace_s: float = 2.0) -> None:
+        """Stop accepting, finish what is in flight up to `grace_s` seconds, close store and sockets."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._servers is not None:
+            await self._servers.drain(grace_s)
+        if self.state is not None:
+            await self.state.close()
+        if self.adapter is not None:
+            await self.adapter.close()
+        if self._servers is not None:
+            await self._servers.stop()
+        self.engine.close()
+
+    async def _open_state(self, config: StateConfig) -> None:
+        adapter = self.plugins.adapter(config.adapter_name)()
+        settings = adapter_settings(
+            type(adapter).config_type,
+            config.adapter_config,
+            where=config.where,
+            from_text=config.from_text,
+        )
+        adapter.on_failure = self._store_failed
+        self.adapter = adapter
+        await adapter.open(settings)
+        triggers: StateTriggers[Trigger] = StateTriggers()
+
+        def publish(event: StateEvent) -> None:
+            payload: bytes | None = None
+            for match in triggers.matching(event):
+                if payload is None:
+                    payload = event.payload()
+                lane = (event.scope, event.key)
+                self.engine.fanout.fire(match.trigger, lane, payload, match.condition_function_id)
+
+        live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
+        self.state = StateWorker(adapter, settings=LiveSettings(live), publish=publish)
+        await self.state.start()
+        self.engine.functions.reserve("state::")
+        for info in self.state.descriptions:
+            self.engine.add_function(
+                info.id,
+                self.state.functions[info.id],
+                description=info.description,
+                request_schema=info.request_schema,
+                response_schema=info.response_schema,
+                worker_name=WORKER_NAME,
+            )
+        self.engine.add_provider(triggers)
+
+    def _store_failed(self, error: StorageFailed) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def _add_plugin_functions(self) -> None:
+        for added in self.plugins.functions(self):
+            self.register_function(added.function_id, added.function)
+
+
+@asynccontextmanager
+async def open_host(
+    *,
+    adapter: str = "memory",
+    adapter_config: Mapping[str, Any] | None = None,
+    triggers_enabled: bool = True,
+    max_value_bytes: int | None = None,
+    config: Config | None = None,
+    plugins: Plugins | None = None,
+) -> AsyncIterator[Host]:
+    """A host in this process, closed at the end of the block; no socket is opened before `serve`.
+
+    `async with open_host(adapter="memory") as host: await host.trigger("state::set", {...})`. `config` (from
+    `load_config`) takes the place of the other settings. Raises PluginError, ConfigurationError and
+    StoreRefused, each with a sentence that says what to do.
+    """
+    if config is None:
+        state = StateConfig(
+            adapter_name=adapter,
+            adapter_config=dict(adapter_config or {}),
+            triggers_enabled=triggers_enabled,
+            max_value_bytes=max_value_bytes,
+            where="adapter_config",
+        )
+        config = Config(state=state)
+    host = Host(config, plugins=plugins)
+    try:
+        await host.open()
+        yield host
+    finally:
+        await host.close()

@@ -1,0 +1,285 @@
+"""The worker port: WebSocket connections of workers, of their telemetry and of channels."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import logging
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from iii_skill.engine.engine import Engine
+from iii_skill.engine.workers import MESSAGE_LIMIT, Worker
+from iii_skill.errors import ConfigurationError, PortTaken
+from iii_skill.protocol.connection import Connection
+from iii_skill.server.channels import channel_listener
+from iii_skill.server.frames import text_frames
+from iii_skill.server.guard import Guard
+
+logger = logging.getLogger(__name__)
+
+_TELEMETRY = (b"OTLP", b"MTRC", b"LOGS")
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how the worker port listens."""
+
+    host: str
+    port: int
+    token: str | None = None
+    grace_s: float = 5.0
+    handshake_timeout_s: float = 10.0
+
+
+class WorkerSocket(WSListener):
+    """One worker's socket: pumps between picows, the protocol core and the engine."""
+
+    def __init__(self, server: WorkerServer) -> None:
+        super().__init__()
+        self._server = server
+        self._engine = server.engine
+        self._loop = asyncio.get_running_loop()
+        self._grace: asyncio.TimerHandle | None = None
+        self._parts: list[bytes] = []
+        self._parts_size = 0
+        self._binary = False
+        self._processing = False
+        self._scheduled = False
+        self._closing = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The worker is there: greet it, and give it the grace to say its namespace."""
+        self._transport = transport
+        self._underlying = transport.underlying_transport
+        self.connection = Connection()
+        peer = self._underlying.get_extra_info("peername")
+        self.worker = Worker(
+            self.connection,
+            wake=self._wake,
+            close=self.close,
+            buffered=self._underlying.get_write_buffer_size,
+            address=str(peer[0]) if isinstance(peer, tuple) else None,
+        )
+        self._server.entered(self)
+        self._engine.connect(self.worker)
+        self._grace = self._loop.call_later(self._server.listening.grace_s, self._release)
+        self._flush()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take one frame; nothing that a worker sends ends another worker's connection."""
+        kind = frame.msg_type
+        if kind == WSMsgType.TEXT and frame.fin:
+            self._process(frame.get_payload_as_bytes(), frame.last_in_buffer)
+        elif kind == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._collect(frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The worker is gone."""
+        if self._grace is not None:
+            self._grace.cancel()
+        self._server.left(self)
+        self._engine.disconnect(self.worker)
+
+    def pause_writing(self) -> None:
+        """The worker reads slower than it asks: take nothing more from it until it has caught up."""
+        self._underlying.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._underlying.resume_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is left, then close with a code that makes SDKs reconnect."""
+        if self._closing:
+            return
+        self._closing = True
+        self._flush()
+        self._transport.send_close(WSCloseCode(code), reason.encode())
+        self._transport.disconnect()
+
+    def _collect(self, frame: WSFrame) -> None:
+        """Join fragments and sort binary messages: telemetry is drained, the rest is JSON."""
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self._parts.clear()
+            self._parts_size = 0
+            self._binary = frame.msg_type == WSMsgType.BINARY
+        self._parts.append(frame.get_payload_as_bytes())
+        self._parts_size += frame.payload_size
+        if self._parts_size > MESSAGE_LIMIT:
+            logger.warning("%s sent a message over %d bytes", self.worker.label, MESSAGE_LIMIT)
+            self.close(WSCloseCode.MESSAGE_TOO_BIG.value, f"the limit is {MESSAGE_LIMIT} bytes")
+            return
+        if not frame.fin:
+            return
+        message = b"".join(self._parts)
+        self._parts.clear()
+        if not (self._binary and message.startswith(_TELEMETRY)):
+            self._process(message, last_in_buffer=True)
+
+    def _process(self, text: bytes, last_in_buffer: bool) -> None:
+        self._processing = True
+        try:
+            for message in self.connection.receive_text(text):
+                self._engine.handle(self.worker, message)
+        except Exception:
+            logger.exception("a message of %s could not be handled", self.worker.label)
+        finally:
+            self._processing = False
+        if self.connection.warnings:
+            for warning in self.connection.warnings:
+                logger.warning("%s: %s", self.worker.label, warning)
+            self.connection.warnings.clear()
+        if last_in_buffer:
+            self._flush()
+        elif self.connection.has_texts:
+            self._wake()
+
+    def _release(self) -> None:
+        for message in self.connection.release():
+            self._engine.handle(self.worker, message)
+
+    def _wake(self) -> None:
+        if not self._processing and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self._scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        texts = self.connection.texts_to_send()
+        if texts and not self._transport.is_disconnected:
+            self._underlying.write(text_frames(texts))
+
+
+class _Drain(WSListener):
+    """Telemetry: read and left alone, never answered."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Drop the frame; answer a close."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+
+
+class WorkerServer:
+    """The listening worker port."""
+
+    def __init__(self, engine: Engine, listening: Listening, guard: Guard) -> None:
+        self.engine = engine
+        self.listening = listening
+        self.sockets: set[WorkerSocket] = set()
+        self._empty = asyncio.Event()
+        self.port = listening.port
+        self._guard = guard
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen; raises PortTaken, or ConfigurationError for an address that is not this machine's."""
+        listening = self.listening
+        try:
+            self._server = await ws_create_server(
+                self._accept,
+                listening.host,
+                listening.port,
+                websocket_handshake_timeout=listening.handshake_timeout_s,
+                max_frame_size=MESSAGE_LIMIT,
+                logger_name=_quiet,
+                enable_auto_ping=True,
+                auto_ping_idle_timeout=60,
+                auto_ping_reply_timeout=60,
+            )
+        except OSError as error:
+            raise listen_error(error, listening.host, listening.port, "--port") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop_accepting(self) -> None:
+        """Take no new connection; those that stand go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def stop(self, code: int, reason: str) -> None:
+        """Close every connection with `code`, waiting up to a second for what is on its way."""
+        self.stop_accepting()
+        for socket in list(self.sockets):
+            socket.close(code, reason)
+        if self.sockets:
+            try:
+                await asyncio.wait_for(self._empty.wait(), 1.0)
+            except TimeoutError:
+                logger.warning("%d worker(s) did not take the end of the connection", len(self.sockets))
+
+    def entered(self, socket: WorkerSocket) -> None:
+        """A worker's socket opened."""
+        self.sockets.add(socket)
+        self._empty.clear()
+
+    def left(self, socket: WorkerSocket) -> None:
+        """A worker's socket closed."""
+        self.sockets.discard(socket)
+        if not self.sockets:
+            self._empty.set()
+
+    def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        url = urlsplit(request.path.decode("latin-1"))
+        headers = request.headers
+        reason = self._guard.refusal(headers.get("host"), headers.get("origin"))
+        if reason is not None:
+            return _refuse(403, reason)
+        if url.path.startswith("/ws/channels/"):
+            found = channel_listener(request.path.decode("latin-1"), self.engine.channels)
+            return found if isinstance(found, WSListener) else _refuse(*found)
+        if url.path not in ("/", "/otel"):
+            return None
+        if not self._has_token(headers.get("authorization"), url.query):
+            return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
+        return _Drain() if url.path == "/otel" else WorkerSocket(self)
+
+    def _has_token(self, authorization: str | None, query: str) -> bool:
+        wanted = self.listening.token
+        if wanted is None:
+            return True
+        scheme, _, given = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = parse_qs(query).get("token", [""])[0]
+        return hmac.compare_digest(given.strip().encode(), wanted.encode())
+
+
+def listen_error(error: OSError, host: str, port: int, option: str) -> ConfigurationError:
+    """One sentence for an address that cannot be listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"Port {port} on {host} is taken by another program; choose another with {option} N "
+            f"({option} 0 picks a free one)."
+        )
+    if error.errno == errno.EACCES:
+        return PortTaken(f"Port {port} needs rights that this user does not have; choose one above 1023.")
+    return ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror or error}.")
+
+
+def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:
+    response: Callable[..., WSUpgradeResponse] = WSUpgradeResponse.create_error_response
+    return WSUpgradeResponseWithListener(response(status, reason.encode()), None)
+
+
+_quiet = logging.getLogger("picows.quiet")
+_quiet.setLevel(logging.ERROR)
+_quiet.propagate = True

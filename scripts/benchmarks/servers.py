@@ -1,0 +1,92 @@
+"""What is measured: host processes, and yardstick servers on the same libraries without state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process."""
+
+    process: subprocess.Popen[str]
+    ws: str
+    http: str | None
+    ready_s: float
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the process."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[Server]:
+    """Run a server that prints one ready line of JSON."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.wait()}")
+        ready = json.loads(line)
+        yield Server(process, ready["ws"], ready.get("http"), time.perf_counter() - begin)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def host(*options: str) -> Iterator[Server]:
+    """Our host on free ports."""
+    base = [sys.executable, "-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json"]
+    with started([*base, "--log-level", "error", *options]) as server:
+        yield server
+
+
+@contextmanager
+def echo() -> Iterator[Server]:
+    """The ceiling: the same libraries, decode and answer, no engine and no state."""
+    with started([sys.executable, "-m", "benchmarks.echo"]) as server:
+        yield server
+
+
+def fsync_seconds(directory: Path, count: int = 200) -> float:
+    """Median of appending 4 KiB and flushing it to the disk."""
+    times = []
+    with (directory / "fsync.probe").open("wb") as file:
+        for _ in range(count):
+            begin = time.perf_counter()
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    (directory / "fsync.probe").unlink()
+    return sorted(times)[count // 2]
+
+
+def run(coroutine: object) -> None:
+    """Run on uvloop, as the host does."""
+    import uvloop
+
+    uvloop.run(coroutine)  # type: ignore[arg-type]
+
+
+__all__ = ["Server", "asyncio", "echo", "fsync_seconds", "host", "run", "started"]
