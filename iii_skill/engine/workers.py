@@ -144,11 +144,6 @@ def _failed(call: Call, failure: Failure) -> Answer:
 
 
 def _before(version: str | None, bound: tuple[int, int, int]) -> bool:
-    """True for a release before `bound`; a version that cannot be read counts as old."""
-    parts: list[int] = []
-    for part in (version or "").split(".")[:3]:
-        digits = re.match(r"\d+", part)
-        if digits is None:
-            break
-        parts.append(int(digits.group()))
-    return tuple(parts) < bound
+    """True for a release before `bound`; False when it is no version of three numbers."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version or "")
+    return found is not None and tuple(map(int, found.groups())) < bound

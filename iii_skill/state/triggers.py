@@ -59,6 +59,35 @@ def read_config(config: bytes) -> TriggerConfig:
         raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
 
 
+CONFIG_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "scope": {"type": ["string", "null"], "description": "Only writes to this scope; null: every scope."},
+        "key": {"type": ["string", "null"], "description": "Only writes to this key; null: every key."},
+        "condition_function_id": {
+            "type": ["string", "null"],
+            "description": "Called with the event first; only the answer `false` stops the handler.",
+        },
+    },
+}
+
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event_type", "key", "new_value", "scope", "type"],
+    "properties": {
+        "type": {"type": "string"},
+        "event_type": {"allOf": [{"$ref": "#/definitions/StateEventType"}]},
+        "scope": {"type": "string"},
+        "key": {"type": "string"},
+        "old_value": {},
+        "new_value": {},
+    },
+    "definitions": {
+        "StateEventType": {"type": "string", "enum": ["state:created", "state:updated", "state:deleted"]}
+    },
+}
+
+
 class StateTriggers(Generic[T]):
     """All `state` triggers, found by scope and key; a TriggerProvider of the engine by structure."""
 
@@ -66,6 +95,8 @@ class StateTriggers(Generic[T]):
     description = (
         "Fires after a state::* write to `scope` and `key` unless `condition_function_id` says false."
     )
+    configuration_schema = CONFIG_SCHEMA
+    request_schema = EVENT_SCHEMA
 
     def __init__(self) -> None:
         self._filters: dict[str, tuple[str | None, str | None]] = {}
@@ -103,32 +134,3 @@ class StateTriggers(Generic[T]):
             if matches:
                 found.extend(matches.values())
         return found
-
-
-CONFIG_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "scope": {"type": ["string", "null"], "description": "Only writes to this scope; null: every scope."},
-        "key": {"type": ["string", "null"], "description": "Only writes to this key; null: every key."},
-        "condition_function_id": {
-            "type": ["string", "null"],
-            "description": "Called with the event first; only the answer `false` stops the handler.",
-        },
-    },
-}
-
-EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["event_type", "key", "new_value", "scope", "type"],
-    "properties": {
-        "type": {"type": "string"},
-        "event_type": {"allOf": [{"$ref": "#/definitions/StateEventType"}]},
-        "scope": {"type": "string"},
-        "key": {"type": "string"},
-        "old_value": {},
-        "new_value": {},
-    },
-    "definitions": {
-        "StateEventType": {"type": "string", "enum": ["state:created", "state:updated", "state:deleted"]}
-    },
-}
