@@ -1,0 +1,145 @@
+"""Every installer puts the whole skill in place, for every agent, from a directory and from a git URL."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.skill_tools import clean_environment, node22, npm_program
+from support.tree import SKILL_NAME, copy_tracked
+
+AGENTS = ("claude-code", "codex", "cursor", "gemini-cli", "opencode", "github-copilot")
+SOURCES = ("directory", "git-file-url", "git-https-url", "mirror-directory")
+GITHUB = "https://github.com/iii-skill/iii-skill"
+
+
+@dataclass(frozen=True)
+class Installer:
+    """A package of the npm registry at one version, and the Node that runs it."""
+
+    package: str
+    version: str
+    node: str = "node"
+    sources: tuple[str, ...] = SOURCES
+
+    def command(self) -> list[str]:
+        """The start of its command line."""
+        program = npm_program(self.package, self.version)
+        return [node22() if self.node == "node22" else "node", program]
+
+    def __str__(self) -> str:
+        return f"{self.package}@{self.version}"
+
+
+INSTALLERS = (
+    Installer("skills", "1.4.9"),
+    Installer("skills", "1.5.0"),
+    Installer("skills", "1.5.18"),
+    Installer("skills", "1.7.4", "node22"),
+    Installer("add-skill", "1.0.24"),
+    Installer("add-skill", "2.0.0", sources=("directory", "git-https-url")),
+)
+"""The newest that runs on Node 20 and on Node 22, and the older ones whose rules of copying differ."""
+ROWS: dict[tuple[str, str, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The repository to install from, as a directory and as a bare clone."""
+
+    directory: Path
+    bare: Path
+
+    def url(self, source: str) -> str:
+        """What is written on the command line."""
+        mirror = self.directory / "skills" / SKILL_NAME
+        return {
+            "directory": str(self.directory),
+            "git-file-url": self.bare.as_uri(),
+            "git-https-url": f"{GITHUB}.git",
+            "mirror-directory": str(mirror),
+        }[source]
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
+    base = tmp_path_factory.mktemp("origin")
+    directory, bare = base / "checkout", base / "iii-skill.git"
+    copy_tracked(directory)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *arguments], cwd=directory, check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(directory), str(bare)], check=True)
+    subprocess.run(["rm", "-rf", str(directory / ".git")], check=True)
+    return Origin(directory, bare)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def matrix(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what was installed, as a table."""
+    yield
+    lines = ["", f"{'installer':18} {'source':18} " + " ".join(f"{agent:15}" for agent in AGENTS)]
+    for installer in map(str, INSTALLERS):
+        for source in SOURCES:
+            cells = [ROWS.get((installer, source, agent), "-") for agent in AGENTS]
+            if set(cells) != {"-"}:
+                lines.append(f"{installer:18} {source:18} " + " ".join(f"{cell:15}" for cell in cells))
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n".join(lines))
+
+
+def install(installer: Installer, source: str, agent: str, origin: Origin, base: Path) -> list[Path]:
+    """Run the installer in an empty project; the folders that then hold the skill."""
+    home, project = base / "home", base / "project"
+    project.mkdir()
+    environment = clean_environment(home)
+    settings = home / ".gitconfig"
+    settings.write_text(f'[url "{origin.bare.as_uri()}"]\n\tinsteadOf = {GITHUB}.git\n')
+    command = [*installer.command(), "add"] if installer.package == "skills" else installer.command()
+    done = subprocess.run(
+        [*command, origin.url(source), "-y", "-a", agent],
+        cwd=project,
+        env=environment | {"GIT_CONFIG_GLOBAL": str(settings)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    found = [path.parent for path in project.glob(f".*/**/skills/{SKILL_NAME}/SKILL.md")]
+    found = [folder for folder in found if SKILL_NAME not in folder.parent.parts]
+    assert found, f"{installer} {source} {agent}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return found
+
+
+def lost_files(folder: Path, mirror: Path) -> list[str]:
+    """The files of the skill that are not in the installed folder as they are in the repository."""
+    names = [path.relative_to(mirror) for path in mirror.rglob("*") if path.is_file()]
+    return [
+        str(name)
+        for name in names
+        if not (folder / name).is_file() or (folder / name).read_bytes() != (mirror / name).read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("installer", "source"),
+    [(installer, source) for installer in INSTALLERS for source in installer.sources],
+    ids=str,
+)
+def test_skill_is_complete_for_every_agent(
+    installer: Installer, source: str, origin: Origin, tmp_path: Path
+) -> None:
+    for agent in AGENTS:
+        base = tmp_path / agent
+        base.mkdir()
+        for folder in install(installer, source, agent, origin, base):
+            assert lost_files(folder, origin.directory / "skills" / SKILL_NAME) == []
+            nested = {
+                str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.lower() == "skill.md"
+            }
+            assert nested <= {"SKILL.md", f"skills/{SKILL_NAME}/SKILL.md"}
+        files = sum(1 for path in folder.rglob("*") if path.is_file())
+        ROWS[str(installer), source, agent] = f"ok, {files} files"

