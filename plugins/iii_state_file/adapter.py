@@ -215,19 +215,23 @@ class FileAdapter(StateAdapter):
             self._missing = []
         if self._dirty:
             deletes: list[tuple[int]] = []
-            rows: list[tuple[int, str, str, bytes, int]] = []
+            inserts: list[tuple[int, str, str, bytes | None, int]] = []
+            updates: list[tuple[bytes | None, int, int]] = []
             for slot in self._dirty:
                 position, stored = slot.position, slot.stored
-                if stored and stored != position:
+                if position and position == stored:
+                    updates.append((slot.value, slot.revision, position))
+                    continue
+                if stored:
                     deletes.append((stored,))
                 if position:
-                    rows.append((position, slot.scope, slot.key, slot.value, slot.revision))  # type: ignore[arg-type]
+                    inserts.append((position, slot.scope, slot.key, slot.value, slot.revision))
                 slot.stored = position
             self._dirty.clear()
             flight = self._current
             self._flights.append(flight)
             self._current = Flight(flight.number + 1)
-            store.write(Batch(flight.number, deletes, rows, self._revision))
+            store.write(Batch(flight.number, deletes, inserts, updates, self._revision))
 
     def _commit_done(self, number: int) -> None:
         """Answer everyone who waited for batches up to `number`."""

@@ -63,7 +63,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """A connection in autocommit mode, `mode` is `rw` or `ro`."""
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=2
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=2,
+        cached_statements=128,
     )
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection

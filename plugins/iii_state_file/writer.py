@@ -11,10 +11,8 @@ from iii_state_file.lane import Lane
 from iii_state_file.schema import finish
 
 _DELETE = "DELETE FROM entries WHERE position = ?"
-_STORE = (
-    "INSERT INTO entries (position, scope, key, value, revision) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (position) DO UPDATE SET value = excluded.value, revision = excluded.revision"
-)
+_INSERT = "INSERT INTO entries (position, scope, key, value, revision) VALUES (?, ?, ?, ?, ?)"
+_UPDATE = "UPDATE entries SET value = ?, revision = ? WHERE position = ?"
 _REVISION = "UPDATE store SET revision = ?"
 
 _PAGE = 4096
@@ -22,11 +20,12 @@ _CHECKPOINT_BYTES = 16 * 1024 * 1024
 
 
 class Batch(msgspec.Struct, gc=False):
-    """What one tick of the event loop wrote: deleted positions, rows, and the revision after them."""
+    """What one tick of the event loop wrote: what is gone, new, changed, and the revision after it."""
 
     number: int
     deletes: list[tuple[int]]
-    rows: list[tuple[int, str, str, bytes, int]]
+    inserts: list[tuple[int, str, str, bytes | None, int]]
+    updates: list[tuple[bytes | None, int, int]]
     revision: int
 
 
@@ -77,9 +76,11 @@ class Writer:
             # Deletes come first: a key that was deleted and set again takes a new position.
             if batch.deletes:
                 run_many(_DELETE, batch.deletes)
-            if batch.rows:
-                run_many(_STORE, batch.rows)
-            size += _PAGE * (len(batch.deletes) + len(batch.rows) + 1)
+            if batch.inserts:
+                run_many(_INSERT, batch.inserts)
+            if batch.updates:
+                run_many(_UPDATE, batch.updates)
+            size += _PAGE * (len(batch.deletes) + len(batch.inserts) + len(batch.updates) + 1)
         run(_REVISION, (batches[-1].revision,))
         run("COMMIT")
         self._unchecked += size
