@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
+import os
 import signal
 import sys
 from types import TracebackType
@@ -29,6 +31,7 @@ class Child:
             "class": adapter.__qualname__,
         }
         self._process: asyncio.subprocess.Process
+        self._killed = False
 
     async def __aenter__(self) -> Child:
         pipe = asyncio.subprocess.PIPE
@@ -66,5 +69,7 @@ class Child:
 
     def send_kill(self) -> None:
         """SIGKILL, unless the process has ended; what it wrote before can still be read."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
+        if self._process.returncode is None and not self._killed:
+            self._killed = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -34,6 +35,11 @@ def number_of(writer: int, value: bytes) -> int | None:
         return None
     number = int(parts[1])
     return number if value == value_of(writer, number) else None
+
+
+def number_in(key: str, value: bytes) -> int | None:
+    """The number that a value of this key of SCOPE stands for, None when it is torn."""
+    return int(value) if key == "counter" else number_of(int(key.removeprefix("writer-")), value)
 
 
 def tell(*words: Any) -> None:
@@ -72,20 +78,25 @@ async def write(store: Store, base: int) -> None:
                 change = await store.delete(MADE, f"{number:012}")
                 tell("deleted", number, change.revision)
 
-    async def reader() -> None:
+    async def reader(read: Callable[[], Awaitable[dict[str, bytes]]]) -> None:
+        shown: dict[str, bytes] = {}
         while True:
-            for name in range(WRITERS):
-                value = await store.get(SCOPE, f"writer-{name}")
-                if value is not None:
-                    tell("saw", f"writer-{name}", number_of(name, value))
-            counted = dict(await store.list(SCOPE)).get("counter")
-            if counted is not None:
-                tell("saw", "counter", int(counted))
+            for key, value in (await read()).items():
+                if shown.get(key) != value:
+                    shown[key] = value
+                    tell("saw", key, number_in(key, value))
             await asyncio.sleep(0)
+
+    async def by_get() -> dict[str, bytes]:
+        keys = [*(f"writer-{name}" for name in range(WRITERS)), "counter"]
+        return {key: value for key in keys if (value := await store.get(SCOPE, key)) is not None}
+
+    async def by_list() -> dict[str, bytes]:
+        return dict(await store.list(SCOPE))
 
     tell("open")
     tasks = [writer(name) for name in range(WRITERS)] + [counter() for _ in range(COUNTERS)]
-    await asyncio.gather(*tasks, maker(), reader())
+    await asyncio.gather(*tasks, maker(), reader(by_get), reader(by_list))
 
 
 SCENARIOS = {"hold": hold, "write": write}

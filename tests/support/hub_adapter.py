@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import msgspec
+from iii_state_memory import MemoryAdapter
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.values import Change, ChangeFunction, Durability
-from iii_state_memory import MemoryAdapter
 
 
 @dataclass

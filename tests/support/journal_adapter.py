@@ -38,7 +38,7 @@ class JournalAdapter(StateAdapter):
         self.revision = 0
 
     async def open(self, config: JournalConfig) -> None:
-        self.data_dir = Path(config.data_dir).absolute()
+        self.data_dir = Path(config.data_dir)
         self.thread = ThreadPoolExecutor(1, "journal")
         await self.run(self.load)
 
@@ -70,6 +70,7 @@ class JournalAdapter(StateAdapter):
     def load(self) -> None:
         """Lock the directory and read every whole line."""
         assert self.data_dir is not None
+        self.data_dir = self.data_dir.absolute()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.lock()
         journal = self.data_dir / "journal"

@@ -104,13 +104,14 @@ async def list_is_one_moment(subject: Subject) -> None:
     keys = [f"key-{number}" for number in range(8)]
     for number, key in enumerate(keys):
         await store.set("scope", key, b"%d" % number)
-    running = True
+    running, chance = True, random.Random(8)
 
     async def write() -> None:
         number = len(keys)
         while running or number < 200:
-            await store.set("scope", keys[number % len(keys)], b"%d" % number)
-            number += 1
+            for _ in range(chance.randrange(3)):
+                await store.set("scope", keys[number % len(keys)], b"%d" % number)
+                number += 1
             await asyncio.sleep(0)
 
     async def read() -> None:

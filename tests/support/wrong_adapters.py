@@ -1,0 +1,525 @@
+"""Adapters that are wrong on purpose, one mistake each, every one named by what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import unicodedata
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from iii_state_memory import MemoryAdapter
+from support.hub_adapter import HubAdapter
+from support.journal_adapter import JournalAdapter
+
+from iii_skill.values import KEEP, Change, ChangeFunction
+
+Pairs = Sequence[tuple[str, bytes]]
+
+
+class LosesAnUpdate(MemoryAdapter):
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        new = change(self.get(scope, key))
+        await asyncio.sleep(0)
+        return super().update(scope, key, lambda _old: new)
+
+
+class AppliesOneIncrementTwice(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        if self._revision == 99:
+            super().update(scope, key, change)
+        return super().update(scope, key, change)
+
+
+class SortsKeys(MemoryAdapter):
+    def list(self, scope: str) -> Pairs:
+        return sorted(super().list(scope))
+
+
+class OverwriteMoves(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        if not done.kept and done.new is not None:
+            held = self._scopes[scope]
+            held[key] = held.pop(key)
+        return done
+
+
+class RecreatedKeyGetsItsOldPlace(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[tuple[str, str], int] = {}
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        self.places.setdefault((scope, key), len(self.places))
+        return super().update(scope, key, change)
+
+    def list(self, scope: str) -> Pairs:
+        return sorted(super().list(scope), key=lambda pair: self.places[scope, pair[0]])
+
+
+class ReusesRevisions(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        if self.get(scope, key) is None:
+            self._revision = 0
+        return super().update(scope, key, change)
+
+
+class FirstRevisionIsZero(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self._revision = -1
+
+
+class DeleteOfNothingHasNoRevision(MemoryAdapter):
+    def delete(self, scope: str, key: str) -> Change:
+        if self.get(scope, key) is None:
+            return Change(scope, key, None, None, 0)
+        return self.update(scope, key, lambda _old: None)
+
+
+class KeepTakesARevision(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        if done.kept:
+            self._revision += 1
+            return Change(scope, key, done.old, done.new, self._revision)
+        return done
+
+
+class KeepCreatesTheScope(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        self._scopes.setdefault(scope, {})
+        return super().update(scope, key, change)
+
+
+class SwallowsErrorsOfChange(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        try:
+            return super().update(scope, key, change)
+        except Exception:
+            return super().update(scope, key, lambda _old: KEEP)
+
+
+class WrapsErrorsOfChange(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        try:
+            return super().update(scope, key, change)
+        except Exception as error:
+            raise RuntimeError("update failed") from error
+
+
+class MixesTwoMomentsInList(MemoryAdapter):
+    async def list(self, scope: str) -> Pairs:  # type: ignore[override]
+        pairs = []
+        for key in self.keys(scope):
+            await asyncio.sleep(0)
+            value = self.get(scope, key)
+            if value is not None:
+                pairs.append((key, value))
+        return pairs
+
+    def keys(self, scope: str) -> Sequence[str]:
+        return list(self._scopes.get(scope, {}))
+
+
+class NormalisesKeys(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        return super().get(scope, unicodedata.normalize("NFC", key))
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, unicodedata.normalize("NFC", key), change)
+        return msgspec.structs.replace(done, key=key)
+
+
+class FoldsTheCaseOfScopes(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        return super().get(scope.lower(), key)
+
+    def list(self, scope: str) -> Pairs:
+        return super().list(scope.lower())
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        return msgspec.structs.replace(super().update(scope.lower(), key, change), scope=scope)
+
+
+class JoinsScopeAndKeyWithAColon(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat: dict[str, bytes] = {}
+
+    def get(self, scope: str, key: str) -> bytes | None:
+        return self.flat.get(f"{scope}:{key}")
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, lambda _old: change(self.get(scope, key)))
+        if done.new is None:
+            self.flat.pop(f"{scope}:{key}", None)
+        else:
+            self.flat[f"{scope}:{key}"] = done.new
+        return msgspec.structs.replace(done, old=done.old)
+
+
+class CutsLongKeys(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        return super().get(scope, key[:255])
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        return msgspec.structs.replace(super().update(scope, key[:255], change), key=key)
+
+
+class ParsesValues(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        def again(old: bytes | None) -> Any:
+            new = change(old)
+            return json.dumps(json.loads(new)).encode() if isinstance(new, bytes) else new
+
+        return super().update(scope, key, again)
+
+
+class KeepsNumbersAsDoubles(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        value = super().get(scope, key)
+        return b"%d" % float(value) if value is not None and value.isdigit() else value
+
+
+class StripsWhitespace(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        value = super().get(scope, key)
+        return None if value is None else value.strip()
+
+
+class TakesNullForAbsent(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        value = super().get(scope, key)
+        return None if value == b"null" else value
+
+
+class GivesText(MemoryAdapter):
+    def get(self, scope: str, key: str) -> Any:
+        value = super().get(scope, key)
+        return None if value is None else value.decode()
+
+
+class ReadsAStaleCache(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: dict[tuple[str, str], bytes | None] = {}
+
+    def get(self, scope: str, key: str) -> bytes | None:
+        return self.cache.setdefault((scope, key), super().get(scope, key))
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        asyncio.get_running_loop().call_soon(self.cache.clear)
+        return super().update(scope, key, change)
+
+
+class ScopesStayWhenEmpty(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, None] = {}
+
+    def scopes(self) -> Sequence[str]:
+        self.known.update(dict.fromkeys(super().scopes()))
+        return list(self.known)
+
+
+class ListsAThousandAtMost(MemoryAdapter):
+    def list(self, scope: str) -> Pairs:
+        return super().list(scope)[:1000]
+
+    def keys(self, scope: str) -> Sequence[str]:
+        return super().keys(scope)[:1000]
+
+
+class SetDoesNotTellOld(MemoryAdapter):
+    def set(self, scope: str, key: str, value: bytes) -> Change:
+        return msgspec.structs.replace(self.update(scope, key, lambda _old: value), old=None)
+
+
+class CloseNeverEnds(MemoryAdapter):
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+class SecondCloseFails(MemoryAdapter):
+    async def open(self, config: Any) -> None:
+        self.handle = object()
+
+    async def close(self) -> None:
+        del self.handle
+
+
+class LeavesATask(MemoryAdapter):
+    async def open(self, config: Any) -> None:
+        self.task = asyncio.create_task(asyncio.Event().wait())
+
+
+class Batching(MemoryAdapter):
+    """A right adapter that gathers the calls of one tick, for the three below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[asyncio.Future[Change], tuple[str, str, ChangeFunction]]] = []
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Any:
+        answer: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+        if not self.waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.waiting.append((answer, (scope, key, change)))
+        return answer
+
+    def flush(self) -> None:
+        for answer, call in self.take():
+            if answer.done():
+                continue
+            try:
+                answer.set_result(super().update(*call))
+            except Exception as error:
+                answer.set_exception(error)
+
+    def take(self) -> Any:
+        calls, self.waiting = self.waiting, []
+        return calls
+
+
+class AnswersOutOfOrder(Batching):
+    def take(self) -> Any:
+        return reversed(super().take())
+
+
+class OneErrorFailsTheBatch(Batching):
+    def flush(self) -> None:
+        calls = self.take()
+        try:
+            changes = [MemoryAdapter.update(self, *call) for _, call in calls]
+        except Exception as error:
+            for answer, _ in calls:
+                answer.set_exception(error)
+        else:
+            for (answer, _), change in zip(calls, changes, strict=True):
+                answer.set_result(change)
+
+
+class FailsAtACancelledCaller(Batching):
+    def flush(self) -> None:
+        for answer, call in self.take():
+            answer.set_result(MemoryAdapter.update(self, *call))
+
+
+class CancelledCallerKeepsTheLock(MemoryAdapter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = asyncio.Lock()
+
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:  # type: ignore[override]
+        await self.lock.acquire()
+        await asyncio.sleep(0)
+        done = super().update(scope, key, change)
+        self.lock.release()
+        return done
+
+
+class ChangesHalfWorks(MemoryAdapter):
+    async def changes(self) -> AsyncIterator[Change]:
+        yield Change("scope", "key", None, b"1", 1)
+
+
+class AcceptsAnySetting(MemoryAdapter):
+    class Config(msgspec.Struct, frozen=True):
+        """Not strict."""
+
+    config_type: ClassVar[type[msgspec.Struct]] = Config
+
+
+class HasABadName(MemoryAdapter):
+    name: ClassVar[str] = "My Adapter"
+
+
+# On disk.
+
+
+class WritesOnlyAtClose(JournalAdapter):
+    def write(self, line: bytes) -> None:
+        assert self.file is not None
+        self.pending = [*getattr(self, "pending", []), line]
+
+    def unload(self) -> None:
+        if self.file is not None:
+            self.file.writelines(getattr(self, "pending", []))
+        super().unload()
+
+
+class AnswersBeforeTheWrite(JournalAdapter):
+    def write(self, line: bytes) -> None:
+        assert self.thread is not None
+        self.thread.submit(time.sleep, 0.01)
+        self.thread.submit(super().write, line)
+
+
+class ShowsWhatIsNotWrittenYet(JournalAdapter):
+    def store(self, scope: str, key: str, new: bytes | None, revision: int) -> None:
+        self.remember(scope, key, new)
+        time.sleep(0.01 if scope == "crash" else 0)
+        super().store(scope, key, new, revision)
+
+    def get(self, scope: str, key: str) -> Any:
+        return self.held.get(scope, {}).get(key)
+
+
+class TearsValues(JournalAdapter):
+    def store(self, scope: str, key: str, new: bytes | None, revision: int) -> None:
+        if new is not None and len(new) > 64:
+            super().store(scope, key, new[: len(new) // 2], revision)
+            time.sleep(0.02)
+        super().store(scope, key, new, revision)
+
+
+class TearsABatch(JournalAdapter):
+    """Stores the order beside the value, in two steps with a crash window between them."""
+
+    def store(self, scope: str, key: str, new: bytes | None, revision: int) -> None:
+        if new is not None and key not in self.held.get(scope, {}):
+            super().store(scope, key, b"null", revision)
+            time.sleep(0.02)
+        super().store(scope, key, new, revision)
+
+
+class ForgetsRevisionsAtAKill(JournalAdapter):
+    def encode(self, scope: str, key: str, new: bytes | None, revision: int) -> bytes:
+        return super().encode(scope, key, new, 0)
+
+
+class ForgetsRevisionsOfDeletedKeys(JournalAdapter):
+    def load(self) -> None:
+        super().load()
+        self.revision = len([key for held in self.held.values() for key in held])
+
+
+class SortsAtOpen(JournalAdapter):
+    def load(self) -> None:
+        super().load()
+        self.held = {scope: dict(sorted(keys.items())) for scope, keys in self.held.items()}
+
+
+class DeletedKeysComeBack(JournalAdapter):
+    def store(self, scope: str, key: str, new: bytes | None, revision: int) -> None:
+        if new is not None:
+            super().store(scope, key, new, revision)
+
+
+class TwoHostsMayOpen(JournalAdapter):
+    def lock(self) -> None:
+        self.guard = 0
+
+    def unload(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class BlocksTheLoop(JournalAdapter):
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        return self.apply(scope, key, change)
+
+
+class NamesFilesByKey(JournalAdapter):
+    def store(self, scope: str, key: str, new: bytes | None, revision: int) -> None:
+        assert self.data_dir is not None
+        (self.data_dir / f"{key.replace('/', '_')}.json").write_bytes(new or b"")
+        super().store(scope, key, new, revision)
+
+
+class KeepsFilesOpen(JournalAdapter):
+    def load(self) -> None:
+        super().load()
+        assert self.data_dir is not None
+        self.leaked = (self.data_dir / "journal").open("rb")
+        LEAKED.append(self.leaked)
+
+
+LEAKED: list[Any] = []
+
+
+class LosesWritesAfterClose(JournalAdapter):
+    def run(self, work: Any, *arguments: Any) -> asyncio.Future[Any]:
+        if self.thread is not None:
+            return super().run(work, *arguments)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer.set_result(Change("scope", "after", None, b"1", 1))
+        return answer
+
+
+# Shared.
+
+
+class YieldsNothing(HubAdapter):
+    def tell(self, change: Change) -> None:
+        if change.scope == "probe":
+            super().tell(change)
+
+
+class YieldsTwice(HubAdapter):
+    def tell(self, change: Change) -> None:
+        super().tell(change)
+        if change.scope != "probe" and change.revision % 7 == 0:
+            super().tell(change)
+
+
+class YieldsOutOfOrder(HubAdapter):
+    def tell(self, change: Change) -> None:
+        self.late: list[Change] = [*getattr(self, "late", []), change]
+        if change.scope == "probe" or len(self.late) == 3:
+            for late in reversed(self.late):
+                super().tell(late)
+            self.late = []
+
+
+class YieldsKeep(HubAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        if done.kept:
+            self.tell(done)
+        return done
+
+
+class YieldsOnlyOthersChanges(HubAdapter):
+    async def changes(self) -> AsyncIterator[Change]:
+        self.own: set[int] = set()
+        async for change in super().changes():
+            if change.scope == "probe" or change.revision not in self.own:
+                yield change
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        if hasattr(self, "own"):
+            self.own.add(done.revision)
+        return done
+
+
+class ChangesEndsByItself(HubAdapter):
+    async def changes(self) -> AsyncIterator[Change]:
+        return
+        yield
+
+
+class EachHostReadsItsOwnCache(HubAdapter):
+    def __init__(self) -> None:
+        self.cache: dict[tuple[str, str], bytes | None] = {}
+
+    def get(self, scope: str, key: str) -> bytes | None:
+        return self.cache.setdefault((scope, key), super().get(scope, key))
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        self.cache[scope, key] = done.new
+        return done
+
+
+class TwoHostsLoseUpdates(HubAdapter):
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:  # type: ignore[override]
+        new = change(self.get(scope, key))
+        await asyncio.sleep(0)
+        return super().update(scope, key, lambda _old: new)
