@@ -1,0 +1,174 @@
+"""`iii-skill scaffold`: write a project from a template, or update one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iii_skill.cli.scaffold_input import Terminal, given_answers, template_and_destination, template_options
+from iii_skill.cli.scaffold_output import next_commands, print_differences, print_report, print_templates
+from iii_skill.scaffold.errors import Conflict, ScaffoldError
+
+if TYPE_CHECKING:
+    from iii_skill.scaffold.catalog import Catalog
+    from iii_skill.scaffold.plan import Step
+    from iii_skill.scaffold.template import Template
+
+EXIT_CODES = """\b
+Exit codes: 0 done, 2 usage or an answer that is missing or wrong, 3 files in the way or conflicts,
+4 unsafe path, 5 template unknown or broken, 6 the disk refused, 130 interrupted."""
+
+
+class ScaffoldFailed(click.ClickException):
+    """A ScaffoldError as one sentence and its exit code."""
+
+    def __init__(self, error: ScaffoldError) -> None:
+        super().__init__(error.message)
+        self.exit_code = error.exit_code  # type: ignore[misc]
+
+
+class ScaffoldGroup(click.Group):
+    """`scaffold TEMPLATE DEST` is `scaffold new TEMPLATE DEST`; `update` is the only other word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the name of the usual command in front."""
+        if not args or args[0] not in self.commands:
+            args = ["new", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=ScaffoldGroup)
+def scaffold() -> None:
+    """Write a complete state worker (or an adapter plugin) from a template."""
+
+
+@scaffold.command("new", epilog=EXIT_CODES)
+@click.argument("arguments", nargs=-1, metavar="[TEMPLATE] DEST")
+@template_options
+@click.option(
+    "--defaults", is_flag=True, help="Ask nothing: take the default of every question not answered."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be written, write nothing.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["fail", "skip", "overwrite", "diff"]),
+    default="fail",
+    show_default=True,
+    help="What to do with files that exist and differ.",
+)
+@click.option(
+    "--git/--no-git", default=False, help="Make the project a git repository, or not.  [default: no]"
+)
+@click.option("--list", "list_templates", is_flag=True, help="List the templates.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def new(
+    arguments: tuple[str, ...],
+    data: tuple[str, ...],
+    answers: Path | None,
+    defaults: bool,
+    dry_run: bool,
+    on_conflict: str,
+    git: bool,
+    list_templates: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write a project from TEMPLATE to the directory DEST.
+
+    `iii-skill scaffold update DEST` brings a newer template, or other answers, into an edited project.
+    Questions are asked only at a terminal; otherwise defaults are taken, and what has none is an error.
+    """
+    try:
+        if list_templates:
+            print_templates(_catalog(), as_json=as_json)
+            return
+        given, template_name = given_answers(options, data, answers)
+        name, destination = template_and_destination(arguments, template_name)
+        _write_new(
+            _template(name),
+            destination,
+            given,
+            ask=not defaults and sys.stdin.isatty() and sys.stdout.isatty(),
+            dry_run=dry_run,
+            on_conflict=on_conflict,
+            git=git,
+            as_json=as_json,
+        )
+    except ScaffoldError as error:
+        raise ScaffoldFailed(error) from None
+
+
+def _write_new(
+    template: Template,
+    destination: Path,
+    given: Mapping[str, object],
+    *,
+    ask: bool,
+    dry_run: bool,
+    on_conflict: str,
+    git: bool,
+    as_json: bool,
+) -> None:
+    from iii_skill.scaffold.answers import resolve
+    from iii_skill.scaffold.plan import Action, plan
+    from iii_skill.scaffold.project import project_files
+    from iii_skill.scaffold.render import Renderer
+
+    renderer = Renderer(template)
+    base_name = Path(os.path.abspath(destination)).name
+    answers = resolve(renderer, given, destination=base_name, person=Terminal() if ask else None)
+    files = project_files(template, answers, renderer.render(answers))
+    steps = plan(destination, files, on_conflict=on_conflict)
+    conflicts = [step for step in steps if step.action is Action.CONFLICT]
+    if on_conflict == "diff" and not as_json:
+        print_differences(conflicts)
+    if not dry_run:
+        if conflicts:
+            paths = ", ".join(step.path for step in conflicts)
+            raise Conflict(
+                f"Nothing was written: {paths} in {destination} exist and differ. "
+                "See them with --on-conflict=diff; choose --on-conflict=skip or =overwrite, or another DEST."
+            )
+        _carry_out(destination, steps, git=git)
+    commands = next_commands(renderer, answers, destination)
+    print_report(template, destination, steps, commands, written=not dry_run, as_json=as_json)
+
+
+def _carry_out(destination: Path, steps: Sequence[Step], *, git: bool) -> None:
+    from iii_skill.scaffold.write import Interrupted, write
+
+    try:
+        write(destination, steps, git=git)
+    except Interrupted as signalled:
+        click.echo("Interrupted: nothing was written.", err=True)
+        sys.exit(128 + signalled.number)
+
+
+def _template(name: str) -> Template:
+    """A bundled template loads no plugin; any other name is looked for among the plugins'."""
+    from iii_skill.scaffold.catalog import bundled
+
+    return bundled(name) or _catalog().get(name)
+
+
+def _catalog() -> Catalog:
+    from iii_skill.plugins import load_plugins
+    from iii_skill.scaffold.catalog import BrokenTemplate, full_catalog
+
+    plugins = load_plugins()
+    directories, broken = [], []
+    for implementation in plugins.manager.hook.iii_templates.get_hookimpls():
+        package = plugins.sources[implementation.plugin_name].package
+        try:
+            paths: Any = implementation.function()
+            directories += [(Path(path), package) for path in paths or ()]
+        except Exception as error:
+            broken.append(BrokenTemplate("iii_templates", package, f"{type(error).__name__}: {error}"))
+    catalog = full_catalog(directories)
+    catalog.broken += broken
+    return catalog

@@ -1,0 +1,124 @@
+"""What `iii-skill scaffold` prints: lists, plans, differences and the next steps."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from iii_skill.scaffold.catalog import Catalog
+    from iii_skill.scaffold.plan import Step
+    from iii_skill.scaffold.render import Renderer
+    from iii_skill.scaffold.template import Template
+
+
+def print_templates(catalog: Catalog, *, as_json: bool) -> None:
+    shown = [template for template in catalog.templates.values() if not template.hidden]
+    if as_json:
+        rows = [
+            {
+                "name": template.name,
+                "title": template.title,
+                "description": template.description,
+                "language": template.language,
+                "version": template.version,
+                "package": template.package,
+                "questions": [
+                    {
+                        "name": question.name,
+                        "type": question.type,
+                        "option": question.option,
+                        "default": question.default,
+                        "choices": list(question.choices),
+                        "help": question.help,
+                    }
+                    for question in template.questions.values()
+                ],
+            }
+            for template in shown
+        ]
+        broken = [vars(entry) for entry in catalog.broken]
+        click.echo(json.dumps({"templates": rows, "broken": broken}, indent=2))
+        return
+    width = max(len(template.name) for template in shown)
+    for template in shown:
+        click.echo(f"{template.name:{width}}  {template.description} ({template.package})")
+    for entry in catalog.broken:
+        click.echo(f"{entry.name} of {entry.package} is left out: {entry.reason}", err=True)
+
+
+def print_differences(steps: Sequence[Step]) -> None:
+    for step in steps:
+        old = (step.current or b"").decode(errors="replace").splitlines(keepends=True)
+        new_lines = step.content.decode(errors="replace").splitlines(keepends=True)
+        click.echo(
+            "".join(difflib.unified_diff(old, new_lines, step.path, f"{step.path} (template)")), nl=False
+        )
+
+
+def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: Path) -> list[dict[str, Any]]:
+    """The next steps, ready to run."""
+    context = {**answers, "host": host_command()}
+    for name, expression in renderer.template.values.items():
+        context[name] = renderer.evaluate(expression, context)
+    commands = [{"run": f"cd {shlex.quote(str(destination))}", "note": "", "background": False}]
+    for step in renderer.template.steps:
+        run = renderer.fill(step.run, context)
+        if run:
+            commands.append({"run": run, "note": step.note, "background": step.background})
+    return commands
+
+
+def host_command() -> str:
+    """How this program is started again: by its name, by uvx, or by the interpreter."""
+    if "archive-v0" in Path(sys.prefix).parts:  # the environment of uvx, which nothing else finds
+        return f"uvx --from {shlex.quote(_installed_from())} iii-skill"
+    found = shutil.which("iii-skill")
+    return "iii-skill" if found else f"{shlex.quote(sys.executable)} -m iii_skill"
+
+
+def _installed_from() -> str:
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
+    text = metadata.distribution("iii-skill").read_text("direct_url.json")
+    url = json.loads(text)["url"] if text else "iii-skill"
+    return unquote(urlsplit(url).path) if url.startswith("file:") else str(url)
+
+
+def print_report(
+    template: Template,
+    destination: Path,
+    steps: Sequence[Step],
+    commands: Sequence[Mapping[str, Any]],
+    *,
+    written: bool,
+    as_json: bool,
+) -> None:
+    if as_json:
+        files = [
+            {"path": step.path, "action": str(step.action), "bytes": len(step.content)} for step in steps
+        ]
+        about = {"template": template.name, "version": template.version, "destination": str(destination)}
+        click.echo(
+            json.dumps({**about, "written": written, "files": files, "next": list(commands)}, indent=2)
+        )
+        return
+    for step in steps:
+        click.echo(f"  {step.action:9} {step.path}  {len(step.content)} bytes")
+    if not written:
+        click.echo(f"Nothing was written: this is what `{template.name}` would do in {destination}.")
+        return
+    click.echo(f"\n{template.title} written to {destination}. Next:\n")
+    for command in commands:
+        if command["note"]:
+            click.echo(f"  # {command['note']}:")
+        click.echo(f"  {command['run']}")

@@ -1,0 +1,76 @@
+"""Plan: what writing a project would do, file by file; nothing is written here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from iii_skill.scaffold.errors import UnsafePath
+
+
+class Action(StrEnum):
+    """What happens to one file."""
+
+    CREATE = "create"
+    SAME = "same"
+    CONFLICT = "conflict"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    MERGE = "merge"
+    DELETE = "delete"
+
+
+WRITES = frozenset([Action.CREATE, Action.OVERWRITE, Action.MERGE])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One file of a plan: `content` is what it will hold, `current` what it holds now (None: no file)."""
+
+    path: str
+    action: Action
+    content: bytes
+    current: bytes | None = None
+    conflicts: int = 0
+
+
+def plan(destination: Path, files: Mapping[str, bytes], *, on_conflict: str) -> list[Step]:
+    """A step per file; files that differ become what `on_conflict` says: fail, diff, skip or overwrite."""
+    check_destination(destination, files)
+    differs = {"skip": Action.SKIP, "overwrite": Action.OVERWRITE}.get(on_conflict, Action.CONFLICT)
+    steps = []
+    for path, content in files.items():
+        current = read(destination / path)
+        found = Action.SAME if current == content else differs
+        action = Action.CREATE if current is None else found
+        steps.append(Step(path, action, content, current))
+    return steps
+
+
+def read(path: Path) -> bytes | None:
+    """What the file holds, or None when there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def check_destination(destination: Path, files: Mapping[str, bytes]) -> None:
+    """Refuse a destination that is no directory, and a path that a link leads out of it or a file blocks."""
+    if destination.exists() and not destination.is_dir():
+        raise UnsafePath(f"{destination} is a file; choose a directory.")
+    root = Path(os.path.realpath(destination))
+    for path in files:
+        target = destination / path
+        if not Path(os.path.realpath(target)).is_relative_to(root):
+            raise UnsafePath(f"{target} is a link that leads out of {destination}; remove it first.")
+        for parent in target.parents:
+            if parent == destination:
+                break
+            if parent.exists() and not parent.is_dir():
+                raise UnsafePath(f"{parent} is a file, but the project needs a directory there.")
+        if target.is_dir():
+            raise UnsafePath(f"{target} is a directory, but the project needs a file there.")
