@@ -88,6 +88,15 @@ def optional_string(raw: bytes) -> str | None:
     return None if raw == b"null" else string(raw)
 
 
+def strings(raw: bytes) -> list[str] | None:
+    """A list of strings, or null for none."""
+    if raw == b"null":
+        return None
+    if raw[:1] != b"[":
+        raise Mismatch(f"invalid type: {describe(raw)}, expected a sequence")
+    return [string(bytes(one)) for one in _array.decode(raw)]
+
+
 def anything(raw: bytes) -> msgspec.Raw:
     """Any value, left encoded."""
     return msgspec.Raw(raw)

@@ -53,9 +53,7 @@ def read_config(config: bytes) -> TriggerConfig:
     """Parse a trigger's configuration; TriggerRefused carries the engine's text."""
     try:
         return TriggerConfig(**read(_SHAPE, config))
-    except Mismatch as error:
-        raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (Mismatch, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
 
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import msgspec
-import orjson
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.errors import AdapterError, CallerError, IiiSkillError, ValueTooLarge
-from iii_skill.state import door, ops, requests
+from iii_skill.errors import CallerError, ValueTooLarge
+from iii_skill.state import door, requests
+from iii_skill.state.calls import Handler, StateCall
 from iii_skill.state.changefeed import ChangeFeed
-from iii_skill.state.equality import equal
+from iii_skill.state.changes import Swap, UpdateRun, is_json, unreadable
 from iii_skill.state.events import StateEvent, event_of
 from iii_skill.state.failures import ReservedScope, Trouble, refusal
 from iii_skill.state.functions import FUNCTIONS, FunctionInfo
 from iii_skill.state.lanes import Lane, Lanes
-from iii_skill.state.opinput import DecrementOp, IncrementOp, Op, RemoveOp
+from iii_skill.state.opinput import DecrementOp, IncrementOp, RemoveOp
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.settings import LiveSettings
-from iii_skill.values import KEEP, Change, Keep
+from iii_skill.values import Change
 
 log = logging.getLogger("iii_skill.state")
 
@@ -39,25 +39,6 @@ MAX_REMEMBERED_SCOPES = 10_000
 _encode = msgspec.json.Encoder().encode
 
 
-class StateCall(Protocol):
-    """What a handler needs of an invocation; it answers exactly once, at once or later."""
-
-    @property
-    def data(self) -> bytes:
-        """The encoded payload."""
-
-    @property
-    def caller_id(self) -> str | None:
-        """Who called; None is the host itself."""
-
-    def succeed(self, value: bytes | None) -> None:
-        """Answer with encoded JSON, or without a result."""
-
-    def fail(self, error: IiiSkillError) -> None:
-        """Answer with an error."""
-
-
-Handler = Callable[[StateCall], None]
 Publish = Callable[[StateEvent], None]
 
 
@@ -135,7 +116,7 @@ class StateWorker:
 
         def done(value: bytes | None) -> None:
             if value is not None and self._readable(value) is None:
-                call.fail(refusal(_unreadable(), _GET))
+                call.fail(refusal(unreadable(), _GET))
             else:
                 call.succeed(value)
 
@@ -172,7 +153,7 @@ class StateWorker:
             _check_scope(scope)
             if not _VALUELESS.issuperset(map(type, request.ops)):
                 door.check_readable(call.data)
-            run = _UpdateRun(request.ops, self._shared)
+            run = UpdateRun(request.ops, self._shared)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))
@@ -202,7 +183,7 @@ class StateWorker:
             door.check_readable(call.data)
             door.check_nesting(value)
             self._check_size(value)
-            swap = _Swap(None if expected == b"null" else expected, value, self._shared)
+            swap = Swap(None if expected == b"null" else expected, value, self._shared)
             answer = self._adapter.update(scope, key, swap)
         except Exception as error:
             call.fail(refusal(error, _COMPARE))
@@ -342,57 +323,6 @@ class StateWorker:
         if len(good) < len(rows):
             log.warning("%d values of scope %r are left out: they are not JSON", len(rows) - len(good), scope)
         return good
-
-
-class _UpdateRun:
-    """The change of one `state::update`; `errors` are those of its last run."""
-
-    __slots__ = ("_check_old", "_ops", "errors")
-
-    def __init__(self, request_ops: Sequence[Op], check_old: bool) -> None:
-        self._ops = request_ops
-        self._check_old = check_old
-        self.errors: list[ops.OpError] = []
-
-    def __call__(self, old: bytes | None) -> bytes:
-        if self._check_old and old is not None and not is_json(old):
-            raise _unreadable()
-        applied = ops.apply(self._ops, old)
-        door.check_nesting(applied.new)
-        self.errors = applied.errors
-        return applied.new
-
-
-class _Swap:
-    """The change of one compare-and-set; `expected` None means that nothing, or null, must be there."""
-
-    __slots__ = ("_check_old", "_expected", "_value")
-
-    def __init__(self, expected: bytes | None, value: bytes, check_old: bool) -> None:
-        self._expected = expected
-        self._value = value
-        self._check_old = check_old
-
-    def __call__(self, old: bytes | None) -> bytes | Literal[Keep.KEEP]:
-        if self._check_old and old is not None and not is_json(old):
-            raise _unreadable()
-        present = None if old == b"null" else old
-        if present is None or self._expected is None:
-            return self._value if present is self._expected else KEEP
-        return self._value if equal(present, self._expected) else KEEP
-
-
-def is_json(value: bytes) -> bool:
-    """True for encoded JSON that every SDK can read."""
-    try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _unreadable() -> AdapterError:
-    return AdapterError("the stored text is not JSON; set or delete the key to repair it")
 
 
 def _check_scope(scope: str) -> None:

@@ -9,8 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.recorded import Answer, Case, expand, map_text, project, shrink
+from iii_state_memory import MemoryAdapter
 
 from iii_skill.errors import IiiSkillError
+from iii_skill.state.calls import Handler
+from iii_skill.state.configuration import Configurations
+from iii_skill.state.settings import LiveSettings
+from iii_skill.state.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.state.worker import StateWorker
 
 
@@ -31,29 +36,44 @@ class DirectCall:
         self.answer.set_result({"error": {"code": error.code, "message": error.message}})
 
 
-def plays_directly(case: Case, worker: StateWorker) -> bool:
+def functions_of(settings: LiveSettings) -> Mapping[str, Handler]:
+    """The functions of a state worker over the memory adapter, and those of its configuration."""
+    worker = StateWorker(MemoryAdapter(), settings=settings, publish=lambda event: None)
+    configurations = Configurations(lambda event: None)
+    configurations.add(state_entry(settings))
+    return {
+        **worker.functions,
+        **configurations.functions,
+        ON_CONFIG_CHANGE.id: on_config_change,
+    }
+
+
+def plays_directly(case: Case, functions: Mapping[str, Handler]) -> bool:
     """True for cases that need neither triggers nor the engine nor raw frames."""
     return not case.functions and all(
-        step.get("function_id") in worker.functions and not step.keys() & {"action", "namespace"}
+        "sleep_ms" in step
+        or (step.get("function_id") in functions and not step.keys() & {"action", "namespace"})
         for step in case.steps
     )
 
 
-async def ask(worker: StateWorker, function_id: str, payload: Any) -> Answer:
-    """Call a function of the worker and wait for its answer."""
+async def ask(functions: Mapping[str, Handler], function_id: str, payload: Any) -> Answer:
+    """Call a function and wait for its answer."""
     call = DirectCall(json.dumps(payload).encode())
-    worker.functions[function_id](call)
+    functions[function_id](call)
     return await asyncio.wait_for(call.answer, 5)
 
 
-async def play(case: Case, worker: StateWorker, scope: str) -> list[Answer]:
+async def play(case: Case, functions: Mapping[str, Handler], scope: str) -> list[Answer]:
     """The answers to the steps of a case, in the form of the recording."""
-    return [await _step(step, worker, scope) for step in case.steps]
+    return [await _step(step, functions, scope) for step in case.steps]
 
 
-async def _step(step: Mapping[str, Any], worker: StateWorker, scope: str) -> Answer:
+async def _step(step: Mapping[str, Any], functions: Mapping[str, Handler], scope: str) -> Answer:
+    if "sleep_ms" in step:
+        return {"done": True}
     payload = expand(step.get("payload"), lambda text: text.replace("{scope}", scope))
-    answer = await ask(worker, step["function_id"], payload)
+    answer = await ask(functions, step["function_id"], payload)
     if "result" in answer:
         answer["result"] = project(step, answer["result"], scope)
     answer = map_text(answer, lambda text: text.replace(scope, "{scope}"))
