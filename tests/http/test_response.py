@@ -83,7 +83,8 @@ def test_a_status_that_is_not_final_is_an_empty_500(status: int) -> None:
     ("headers", "kept"),
     [
         ({"X-A": "1", "x-b": 2, "x-c": None, "x-d": ["3"]}, [(b"x-a", b"1")]),
-        (["X-A: 1", "X-A: 2", "Set-Cookie: a=b; Path=/", 5, "none"], [(b"x-a", b"1"), (b"x-a", b"2"), (b"set-cookie", b"a=b; Path=/")]),
+        (["X-A: 1", "X-A: 2", 5, "none"], [(b"x-a", b"1"), (b"x-a", b"2")]),
+        (["Set-Cookie: a=b; Path=/:x"], [(b"set-cookie", b"a=b; Path=/:x")]),
         ({"bad name": "1", "": "2", "a:b": "3", "x": "a\r\nset-cookie: evil"}, []),
         ({"x": "a\nb", "y": "a\x00b"}, []),
         ({"Content-Length": "5", "transfer-encoding": "chunked", "x": "1"}, [(b"x", b"1")]),
@@ -180,7 +181,7 @@ def test_middleware_goes_on_unless_it_responds(verdict: Any) -> None:
         ({"headers": {"x": "1"}}, 200, [*JSON, (b"x", b"1")], b"null"),
         ({"headers": {"x": "1", "y": 2}}, 200, JSON, b"null"),
         ({"headers": ["x: 1"]}, 200, JSON, b"null"),
-        ({"headers": {"content-type": "text/plain"}, "body": "t"}, 200, [(b"content-type", b"text/plain")], b'"t"'),
+        ({"headers": TEXT, "body": "t"}, 200, [(b"content-type", b"text/plain")], b'"t"'),
     ],
 )  # fmt: skip
 def test_a_middleware_response_is_always_json(
