@@ -15,12 +15,19 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import decoded, encoded, python_handler
 from iii_skill.engine.triggers import Trigger
-from iii_skill.errors import StorageFailed
+from iii_skill.errors import StorageFailed, ValueRefused
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
+from iii_skill.state.calls import Handler
+from iii_skill.state.configuration import ConfigurationEvent, Configurations
+from iii_skill.state.configuration_functions import FUNCTIONS as CONFIGURATION_FUNCTIONS
+from iii_skill.state.configuration_functions import WORKER_NAME as CONFIGURATION_WORKER
+from iii_skill.state.configuration_triggers import ConfigurationTriggers
+from iii_skill.state.door import check_value
 from iii_skill.state.events import StateEvent
-from iii_skill.state.functions import WORKER_NAME
+from iii_skill.state.functions import WORKER_NAME, FunctionInfo
 from iii_skill.state.settings import LiveSettings, StateSettings
+from iii_skill.state.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
 
@@ -38,7 +45,7 @@ class Host:
     def __init__(self, config: Config, *, plugins: Plugins | None = None) -> None:
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
-        self.engine = Engine()
+        self.engine = Engine(readable=_readable)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
         self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
@@ -179,19 +186,38 @@ class Host:
                 self.engine.fanout.fire(match.trigger, lane, payload, match.condition_function_id)
 
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
-        self.state = StateWorker(adapter, settings=LiveSettings(live), publish=publish)
+        settings_now = LiveSettings(live)
+        self.state = StateWorker(adapter, settings=settings_now, publish=publish)
         await self.state.start()
         self.engine.functions.reserve("state::")
         for info in self.state.descriptions:
-            self.engine.add_function(
-                info.id,
-                self.state.functions[info.id],
-                description=info.description,
-                request_schema=info.request_schema,
-                response_schema=info.response_schema,
-                worker_name=WORKER_NAME,
-            )
+            self._add_state_function(info, self.state.functions[info.id], WORKER_NAME)
         self.engine.add_provider(triggers)
+        self._add_configuration(settings_now)
+
+    def _add_configuration(self, settings: LiveSettings) -> None:
+        triggers: ConfigurationTriggers[Trigger] = ConfigurationTriggers()
+
+        def publish(event: ConfigurationEvent) -> None:
+            for match in triggers.matching(event):
+                self.engine.fanout.fire(match.trigger, event.id, event.payload, match.condition_function_id)
+
+        configurations = Configurations(publish)
+        configurations.add(state_entry(settings))
+        for info in CONFIGURATION_FUNCTIONS:
+            self._add_state_function(info, configurations.functions[info.id], CONFIGURATION_WORKER)
+        self._add_state_function(ON_CONFIG_CHANGE, on_config_change, WORKER_NAME)
+        self.engine.add_provider(triggers)
+
+    def _add_state_function(self, info: FunctionInfo, handler: Handler, worker_name: str) -> None:
+        self.engine.add_function(
+            info.id,
+            handler,
+            description=info.description,
+            request_schema=info.request_schema,
+            response_schema=info.response_schema,
+            worker_name=worker_name,
+        )
 
     def _store_failed(self, error: StorageFailed) -> None:
         if not self.failed.done():
@@ -200,6 +226,14 @@ class Host:
     def _add_plugin_functions(self) -> None:
         for added in self.plugins.functions(self):
             self.register_function(added.function_id, added.function)
+
+
+def _readable(payload: bytes) -> bool:
+    try:
+        check_value(payload)
+    except ValueRefused:
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -11,6 +11,16 @@ import msgspec
 from iii_skill.engine import describe
 from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
+from iii_skill.engine.engine_requests import (
+    EngineRequest,
+    FunctionInfoRequest,
+    IdentifyRequest,
+    IdRequest,
+    ListRequest,
+    LogRequest,
+    NamedRequest,
+    TriggerRequest,
+)
 from iii_skill.engine.functions import Function
 from iii_skill.engine.notices import EngineNotices
 from iii_skill.engine.triggers import Trigger
@@ -23,79 +33,6 @@ logger = logging.getLogger("iii_skill.workers")
 WORKER = "iii-engine-functions"
 
 
-class _Lax(msgspec.Struct):
-    """Base of the requests: unknown fields are ignored."""
-
-
-class IdentifyRequest(_Lax):
-    """What a worker says about itself."""
-
-    runtime: str | None = None
-    version: str | None = None
-    name: str | None = None
-    description: str | None = None
-    os: str | None = None
-    pid: int | None = None
-    isolation: str | None = None
-
-
-class ListRequest(_Lax):
-    """The filters of the listings."""
-
-    search: str | None = None
-    prefix: str | None = None
-    worker: str | None = None
-    workers: list[str] | None = None
-    runtime: str | None = None
-    status: str | None = None
-    trigger_type: str | None = None
-    function_id: str | None = None
-    include_internal: bool | None = None
-
-
-class FunctionInfoRequest(_Lax):
-    """One function or up to 32."""
-
-    function_id: str | None = None
-    function_ids: list[str] | None = None
-    namespace: str | None = None
-
-
-class NamedRequest(_Lax):
-    """A worker by name."""
-
-    name: str
-    namespace: str | None = None
-
-
-class IdRequest(_Lax):
-    """A trigger or trigger type by id."""
-
-    id: str
-    namespace: str | None = None
-
-
-class TriggerRequest(_Lax):
-    """A durable trigger."""
-
-    trigger_type: str
-    function_id: str
-    config: Any = None
-    metadata: Any = None
-    trigger_namespace: str | None = None
-    namespace: str | None = None
-
-
-class LogRequest(_Lax):
-    """One line of a worker's log."""
-
-    message: str = ""
-    data: Any = None
-    trace_id: str | None = None
-    span_id: str | None = None
-    service_name: str | None = None
-
-
 class NotThere(CallerError):
     """What was asked for does not exist."""
 
@@ -105,7 +42,7 @@ class NotThere(CallerError):
 def add_engine_functions(engine: Engine) -> None:
     """Register every `engine::*` function of the host."""
     ids = _EngineFunctions(engine)
-    table: dict[str, tuple[Callable[..., Any], type[_Lax], str]] = {
+    table: dict[str, tuple[Callable[..., Any], type[EngineRequest], str]] = {
         "engine::workers::register": (ids.identify, IdentifyRequest, "Say name, SDK and namespace"),
         "engine::functions::list": (ids.list_functions, ListRequest, "List functions"),
         "engine::functions::info": (ids.function_info, FunctionInfoRequest, "Describe functions"),
@@ -132,7 +69,11 @@ def add_engine_functions(engine: Engine) -> None:
 
 
 def _add(
-    engine: Engine, function_id: str, answer: Callable[..., Any], request: type[_Lax], description: str
+    engine: Engine,
+    function_id: str,
+    answer: Callable[..., Any],
+    request: type[EngineRequest],
+    description: str,
 ) -> None:
     decode = msgspec.json.Decoder(request).decode
 

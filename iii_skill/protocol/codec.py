@@ -33,6 +33,8 @@ class Malformed(Exception):
 def decode(text: bytes) -> FromWorker:
     """The message of one text; raises Malformed with what can be saved of it."""
     try:
+        if not text.isascii():
+            text.decode()
         return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(text, str(error) or type(error).__name__) from None

@@ -1,0 +1,241 @@
+"""The protocol core: every rule without a socket."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from iii_skill.protocol.connection import Connection
+from iii_skill.protocol.messages import (
+    InvocationResult,
+    InvokeFunction,
+    RegisterFunction,
+    RegisterTrigger,
+    UnregisterTrigger,
+)
+
+
+def receive(connection: Connection, message: dict[str, Any] | str | bytes) -> list[Any]:
+    text = json.dumps(message) if isinstance(message, dict) else message
+    return list(connection.receive_text(text.encode() if isinstance(text, str) else text))
+
+
+def sent(connection: Connection) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in connection.texts_to_send()]
+
+
+@pytest.fixture
+def connection() -> Connection:
+    connection = Connection()
+    connection.texts_to_send()
+    return connection
+
+
+def identified() -> Connection:
+    connection = Connection()
+    connection.release()
+    connection.texts_to_send()
+    return connection
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    return {"type": "invokefunction", "function_id": "f", "data": {}, **fields}
+
+
+def test_the_host_speaks_first() -> None:
+    connection = Connection()
+    (greeting,) = sent(connection)
+    assert greeting == {
+        "type": "workerregistered",
+        "worker_id": connection.worker_id,
+        "reattach_token": connection.token,
+    }
+    assert uuid.UUID(connection.worker_id) != uuid.UUID(connection.token)
+
+
+def test_a_ping_is_answered_and_a_pong_is_not(connection: Connection) -> None:
+    assert receive(connection, {"type": "ping"}) == []
+    assert sent(connection) == [{"type": "pong"}]
+    assert receive(connection, {"type": "pong"}) == []
+    assert sent(connection) == []
+
+
+def test_registrations_wait_for_the_namespace_and_keep_their_order(connection: Connection) -> None:
+    assert receive(connection, {"type": "registerfunction", "id": "a::f"}) == []
+    trigger = {"type": "registertrigger", "id": "t", "trigger_type": "x", "function_id": "a::f", "config": {}}
+    assert receive(connection, trigger) == []
+    assert receive(connection, {"type": "unregistertrigger", "id": "t"}) == []
+    messages = receive(
+        connection, call(function_id="engine::workers::register", data={"namespace": "orders", "name": "w"})
+    )
+    assert [type(m) for m in messages] == [
+        InvokeFunction,
+        RegisterFunction,
+        RegisterTrigger,
+        UnregisterTrigger,
+    ]
+    assert connection.namespace == "orders"
+
+
+@pytest.mark.parametrize("data", [{}, {"namespace": None}, {"namespace": " "}, {"namespace": 5}, []])
+def test_without_a_namespace_it_is_default(connection: Connection, data: Any) -> None:
+    receive(connection, call(function_id="engine::workers::register", data=data))
+    assert connection.namespace == "default"
+
+
+def test_a_second_identification_does_not_move_the_worker(connection: Connection) -> None:
+    receive(connection, call(function_id="engine::workers::register", data={"namespace": "a"}))
+    receive(connection, call(function_id="engine::workers::register", data={"namespace": "b"}))
+    assert connection.namespace == "a"
+
+
+def test_after_the_grace_registrations_go_into_default(connection: Connection) -> None:
+    receive(connection, {"type": "registerfunction", "id": "a::f"})
+    assert [type(m) for m in connection.release()] == [RegisterFunction]
+    assert connection.namespace == "default"
+    assert [type(m) for m in receive(connection, {"type": "registerfunction", "id": "a::g"})] == [
+        RegisterFunction
+    ]
+    assert list(connection.release()) == []
+
+
+def test_calls_and_answers_do_not_wait_for_the_namespace(connection: Connection) -> None:
+    assert [type(m) for m in receive(connection, call())] == [InvokeFunction]
+    answer = {"type": "invocationresult", "invocation_id": str(uuid.uuid4()), "function_id": "f"}
+    assert [type(m) for m in receive(connection, answer)] == [InvocationResult]
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("D82D3A10-1111-4222-8333-444455556666", "d82d3a10-1111-4222-8333-444455556666"),
+        ("d82d3a10111142228333444455556666", "d82d3a10-1111-4222-8333-444455556666"),
+    ],
+)
+def test_invocation_ids_are_normalised(given: str, normal: str) -> None:
+    (message,) = receive(identified(), call(invocation_id=given))
+    assert message.invocation_id == normal
+
+
+def test_a_null_invocation_id_is_a_call_without_an_answer() -> None:
+    (message,) = receive(identified(), call(invocation_id=None))
+    assert message.invocation_id is None
+
+
+def test_an_id_that_is_no_uuid_is_answered_and_not_called() -> None:
+    connection = identified()
+    assert receive(connection, call(invocation_id="abc")) == []
+    (answer,) = sent(connection)
+    assert answer["invocation_id"] == "abc"
+    assert answer["error"]["code"] == "invalid_message"
+
+
+ID = "d82d3a10-1111-4222-8333-444455556666"
+
+MALFORMED = {
+    "trailing comma": '{"type":"invokefunction","invocation_id":"%s","function_id":"f","data":{"a":1,}}' % ID,
+    "NaN": '{"type":"invokefunction","invocation_id":"%s","function_id":"f","data":NaN}' % ID,
+    "no data": '{"type":"invokefunction","invocation_id":"%s","function_id":"f"}' % ID,
+    "no function": '{"type":"invokefunction","invocation_id":"%s","data":{}}' % ID,
+    "unknown action": '{"action":{"type":"x"},"type":"invokefunction","invocation_id":"%s","function_id":"f",'
+    '"data":{}}' % ID,
+    "action without type": '{"action":{},"type":"invokefunction","invocation_id":"%s","data":{}}' % ID,
+    "number as function": '{"type":"invokefunction","invocation_id":"%s","function_id":5,"data":{}}' % ID,
+    "cut off": '{"type":"invokefunction","invocation_id":"%s","function_id":"f","data":{"a":' % ID,
+}
+
+
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_call_gets_an_error_reply_and_is_not_made(text: str) -> None:
+    connection = identified()
+    assert receive(connection, text) == []
+    (answer,) = sent(connection)
+    assert answer["type"] == "invocationresult"
+    assert answer["invocation_id"] == ID
+    assert answer["error"]["code"] == "invalid_message"
+    assert connection.warnings
+
+
+def test_invalid_utf_8_is_malformed() -> None:
+    connection = identified()
+    text = (
+        '{"type":"invokefunction","invocation_id":"%s","function_id":"f","data":"' % ID
+    ).encode() + b'\xff"}'
+    assert receive(connection, text) == []
+    assert sent(connection)[0]["error"]["code"] == "invalid_message"
+
+
+def test_an_id_inside_a_payload_is_not_taken_for_the_calls_own() -> None:
+    connection = identified()
+    other = "00000000-0000-4000-8000-000000000000"
+    text = '{"data":{"invocation_id":"%s"},"type":"invokefunction","invocation_id":"%s","function_id":5}' % (
+        other,
+        ID,
+    )
+    receive(connection, text)
+    assert sent(connection)[0]["invocation_id"] == ID
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        "{}",
+        '{"type":"nope"}',
+        '{"type":5}',
+        '{"type":"registerfunction"}',
+        '{"type":"registertrigger","id":"t","trigger_type":"x","function_id":"f"}',
+        '{"type":"invocationresult","invocation_id":"%s","error":"text"}' % ID,
+        '{"type":"invocationresult","invocation_id":"%s","error":{"code":"x"}}' % ID,
+        "[" * 100_000,
+    ],
+)
+def test_any_other_malformed_text_is_dropped_with_a_warning(text: str) -> None:
+    connection = identified()
+    assert receive(connection, text) == []
+    assert sent(connection) == []
+    assert len(connection.warnings) == 1
+
+
+def test_unknown_fields_and_nulls_of_optional_fields_are_ignored() -> None:
+    (message,) = receive(
+        identified(),
+        call(
+            zzz=[1],
+            action=None,
+            metadata=None,
+            namespace=None,
+            traceparent=None,
+            baggage=None,
+            invocation_id=ID,
+        ),
+    )
+    assert message.invocation_id == ID
+    assert bytes(message.metadata) == b"null"
+
+
+def test_payloads_keep_their_bytes() -> None:
+    (message,) = receive(
+        identified(),
+        '{"type":"invokefunction","function_id":"f","data":{"n":12345678901234567890123,"f":1.50}}',
+    )
+    assert bytes(message.data) == b'{"n":12345678901234567890123,"f":1.50}'
+
+
+def test_observers_are_refused_gracefully() -> None:
+    connection = identified()
+    observe = {"type": "observe", "id": "o", "source": {"function_id": "f"}, "target": {"function_id": "g"}}
+    assert receive(connection, observe) == []
+    (answer,) = sent(connection)
+    assert (answer["type"], answer["id"], answer["state"]) == ("observeresult", "o", "error")
+    assert answer["error"]["code"] == "UNSUPPORTED"
+    for kind in ("unobserve", "observerack", "invocationsobserved", "localinvocationstats"):
+        receive(connection, {"type": kind, "id": "o", "function_id": "f", "items": []})
+    assert sent(connection) == []
+    assert connection.warnings == []
