@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "/ws/channels/"
 MESSAGE_LIMIT = 16 * 1024 * 1024
 CLOSE_WAIT_S = 30.0
+SWEEP_AFTER_S = 0.05
 
 
 def channel_listener(target: str, channels: Channels) -> WSListener | tuple[int, str]:
@@ -51,7 +52,7 @@ class _ChannelSocket(WSListener):
         """The end is open; the other one has a limited time to come."""
         self._transport = transport
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._channels.lifetime + 1, self._channels.sweep)
+        self._timer = loop.call_later(self._channels.lifetime + SWEEP_AFTER_S, self._channels.sweep)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The socket is gone."""
