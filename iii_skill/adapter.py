@@ -101,7 +101,9 @@ class StateAdapter(abc.ABC):
 
     def changes(self) -> AsyncIterator[Change]:
         """Every Change made by any host from now on, in order per key. Only when `shared` is declared."""
-        raise CapabilityMissing(f"The adapter '{self.name}' does not declare `shared`, so it has no changes().")
+        raise CapabilityMissing(
+            f"The adapter '{self.name}' does not declare `shared`, so it has no changes()."
+        )
 
 
 __all__ = ["KEEP", "Answer", "Change", "ChangeFunction", "Durability", "NoConfig", "StateAdapter"]

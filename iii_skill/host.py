@@ -18,18 +18,11 @@ from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import StorageFailed, ValueRefused
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
-from iii_skill.state.calls import Handler
-from iii_skill.state.configuration import ConfigurationEvent, Configurations
-from iii_skill.state.configuration_functions import FUNCTIONS as CONFIGURATION_FUNCTIONS
-from iii_skill.state.configuration_functions import WORKER_NAME as CONFIGURATION_WORKER
-from iii_skill.state.configuration_triggers import ConfigurationTriggers
+from iii_skill.state.configuration import Configurations
 from iii_skill.state.door import check_value
-from iii_skill.state.events import StateEvent
-from iii_skill.state.functions import WORKER_NAME, FunctionInfo
 from iii_skill.state.settings import LiveSettings, StateSettings
-from iii_skill.state.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
-from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
+from iii_skill.wiring import add_configuration, add_state
 
 if TYPE_CHECKING:
     from iii_skill.server.run import Servers
@@ -62,8 +55,9 @@ class Host:
         if self.config.http is not None:
             self.engine.add_provider(self.http_triggers)
         try:
+            configurations = add_configuration(self.engine)
             if self.config.state is not None:
-                await self._open_state(self.config.state)
+                await self._open_state(self.config.state, configurations)
             self._add_plugin_functions()
         except BaseException:
             await self.close()
@@ -164,7 +158,7 @@ class Host:
             await self._servers.stop()
         self.engine.close()
 
-    async def _open_state(self, config: StateConfig) -> None:
+    async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:
         adapter = self.plugins.adapter(config.adapter_name)()
         settings = adapter_settings(
             type(adapter).config_type,
@@ -175,49 +169,9 @@ class Host:
         adapter.on_failure = self._store_failed
         self.adapter = adapter
         await adapter.open(settings)
-        triggers: StateTriggers[Trigger] = StateTriggers()
-
-        def publish(event: StateEvent) -> None:
-            payload: bytes | None = None
-            for match in triggers.matching(event):
-                if payload is None:
-                    payload = event.payload()
-                lane = (event.scope, event.key)
-                self.engine.fanout.fire(match.trigger, lane, payload, match.condition_function_id)
-
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
-        settings_now = LiveSettings(live)
-        self.state = StateWorker(adapter, settings=settings_now, publish=publish)
+        self.state = add_state(self.engine, adapter, LiveSettings(live), configurations)
         await self.state.start()
-        self.engine.functions.reserve("state::")
-        for info in self.state.descriptions:
-            self._add_state_function(info, self.state.functions[info.id], WORKER_NAME)
-        self.engine.add_provider(triggers)
-        self._add_configuration(settings_now)
-
-    def _add_configuration(self, settings: LiveSettings) -> None:
-        triggers: ConfigurationTriggers[Trigger] = ConfigurationTriggers()
-
-        def publish(event: ConfigurationEvent) -> None:
-            for match in triggers.matching(event):
-                self.engine.fanout.fire(match.trigger, event.id, event.payload, match.condition_function_id)
-
-        configurations = Configurations(publish)
-        configurations.add(state_entry(settings))
-        for info in CONFIGURATION_FUNCTIONS:
-            self._add_state_function(info, configurations.functions[info.id], CONFIGURATION_WORKER)
-        self._add_state_function(ON_CONFIG_CHANGE, on_config_change, WORKER_NAME)
-        self.engine.add_provider(triggers)
-
-    def _add_state_function(self, info: FunctionInfo, handler: Handler, worker_name: str) -> None:
-        self.engine.add_function(
-            info.id,
-            handler,
-            description=info.description,
-            request_schema=info.request_schema,
-            response_schema=info.response_schema,
-            worker_name=worker_name,
-        )
 
     def _store_failed(self, error: StorageFailed) -> None:
         if not self.failed.done():
