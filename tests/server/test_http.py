@@ -234,13 +234,12 @@ async def test_answers_keep_the_connection_in_order(answer: object, status: int,
     async with open_site() as site:
         site.answer("/x", answer)
         site.answer("/next", {"body": "next"})
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        reader, writer = await site.connect()
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         reply = await read_reply(reader)
         assert (reply.status, reply.body) == (status, body)
         writer.write(b"GET /next HTTP/1.1\r\n\r\n")
         assert (await read_reply(reader)).body == b'"next"'
-        writer.close()
 
 
 async def test_an_answer_cannot_split_the_response() -> None:
@@ -420,12 +419,11 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     async with open_site() as site:
         site.route("/slow", never)
         site.answer("/fast", {"body": "fast"})
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        reader, writer = await site.connect()
         writer.write(b"GET /slow HTTP/1.1\r\n\r\nGET /fast HTTP/1.1\r\n\r\n")
         await until(lambda: len(site.calls) == 1)
         site.calls[0].succeed(b'{"body":"slow"}')
         assert [(await read_reply(reader)).json() for _ in range(2)] == ["slow", "fast"]
-        writer.close()
 
 
 @pytest.mark.parametrize(
@@ -477,7 +475,7 @@ async def test_an_upgrade_is_served_as_an_ordinary_request() -> None:
 async def test_expect_100_continue_is_answered_when_the_body_is_wanted() -> None:
     async with open_site() as site:
         site.answer("/x", OK, "POST")
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        reader, writer = await site.connect()
         writer.write(
             b"POST /x HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
             b"expect: 100-continue\r\n\r\n"
@@ -485,13 +483,12 @@ async def test_expect_100_continue_is_answered_when_the_body_is_wanted() -> None
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         writer.write(b"{}")
         assert (await read_reply(reader)).status == 200
-        writer.close()
 
 
 async def test_a_client_that_leaves_does_not_stop_the_function() -> None:
     async with open_site() as site:
         site.route("/x", never)
-        _, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        _, writer = await site.connect()
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         await until(lambda: len(site.calls) == 1)
         writer.close()
@@ -524,13 +521,12 @@ async def test_no_channel_is_left_of_answered_requests() -> None:
 async def test_tcp_nodelay_is_set() -> None:
     async with open_site() as site:
         site.answer("/x", OK)
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        reader, writer = await site.connect()
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         await read_reply(reader)
         (connection,) = site.http._state.connections
         served = connection.transport.get_extra_info("socket")
         assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-        writer.close()
 
 
 async def test_a_taken_port_is_one_sentence() -> None:
@@ -542,21 +538,19 @@ async def test_a_taken_port_is_one_sentence() -> None:
 async def test_stopping_gives_running_calls_their_grace() -> None:
     async with open_site() as site:
         site.route("/x", never)
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
-        idle, idle_writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+        reader, writer = await site.connect()
+        idle, _idle_writer = await site.connect()
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         await until(lambda: len(site.calls) == 1)
         stopping = asyncio.create_task(site.http.stop(5))
         assert await idle.read() == b""
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", site.http.port)
+            await site.connect()
         site.calls[0].succeed(b'{"body":1}')
         reply = await read_reply(reader)
         assert (reply.json(), reply.header("connection")) == (1, "close")
         assert await reader.read() == b""
         await stopping
-        writer.close()
-        idle_writer.close()
 
 
 async def test_after_the_grace_running_calls_end_with_invocation_stopped() -> None:

@@ -73,7 +73,7 @@ async def test_a_close_alone_is_an_empty_200_without_a_type(site: Site) -> None:
 
 async def test_chunks_leave_at_once(site: Site) -> None:
     site.route("/x", never)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    reader, writer = await site.connect()
     writer.write(b"GET /x HTTP/1.1\r\n\r\n")
     await until(lambda: len(site.calls) == 1)
     async with connect(site.channel_url(site.data()["response"])) as w:
@@ -83,7 +83,6 @@ async def test_chunks_leave_at_once(site: Site) -> None:
         await w.send(b"two")
         assert await reader.readuntil(b"two\r\n") == b"3\r\ntwo\r\n"
     assert await reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
-    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ async def test_a_stream_may_take_longer_than_the_timeout() -> None:
 
 async def test_a_client_that_leaves_ends_the_stream_for_its_writer(site: Site) -> None:
     site.route("/x", never)
-    _, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    _, writer = await site.connect()
     writer.write(b"GET /x HTTP/1.1\r\n\r\n")
     await until(lambda: len(site.calls) == 1)
     async with connect(site.channel_url(site.data()["response"])) as w:
@@ -210,7 +209,7 @@ async def test_a_client_of_http_1_0_gets_the_stream_in_one_piece(site: Site) -> 
 
 async def test_stopping_cuts_a_stream(site: Site) -> None:
     site.route("/x", never)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    reader, writer = await site.connect()
     writer.write(b"GET /x HTTP/1.1\r\n\r\n")
     await until(lambda: len(site.calls) == 1)
     async with connect(site.channel_url(site.data()["response"])) as w:
@@ -218,7 +217,6 @@ async def test_stopping_cuts_a_stream(site: Site) -> None:
         await reader.readuntil(b"a\r\n")
         await site.http.stop(0.05)
         assert await reader.read() == b""
-    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +278,7 @@ async def test_an_unread_body_does_not_hold_the_answer(site: Site) -> None:
 
 async def test_a_client_that_leaves_midway_does_not_look_like_the_end_of_its_body(site: Site) -> None:
     site.route("/x", never, "POST")
-    _, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    _, writer = await site.connect()
     writer.write(b"POST /x HTTP/1.1\r\ncontent-length: 100\r\n\r\nhalf")
     await until(lambda: len(site.calls) == 1)
     async with connect(site.channel_url(site.data()["request_body"])) as r:
@@ -296,7 +294,7 @@ async def test_forty_megabytes_go_up_and_come_down_in_bounded_memory(site: Site)
     block = bytes(range(256)) * 256
     count = 640
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    reader, writer = await site.connect()
 
     async def upload() -> None:
         writer.write(f"POST /x HTTP/1.1\r\ncontent-length: {count * len(block)}\r\n\r\n".encode())
@@ -330,13 +328,12 @@ async def test_forty_megabytes_go_up_and_come_down_in_bounded_memory(site: Site)
     async with asyncio.timeout(60):
         _, passed, got = await asyncio.gather(upload(), echo(), download())
     assert passed == got == count * len(block)
-    writer.close()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 * 1024
 
 
 async def test_a_slow_download_holds_the_writer_back(site: Site) -> None:
     site.route("/x", never)
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port, limit=1 << 16)
+    reader, writer = await site.connect(limit=1 << 16)
     writer.write(b"GET /x HTTP/1.1\r\n\r\n")
     await until(lambda: len(site.calls) == 1)
     block, count, sent = bytes(64 * 1024), 640, 0
@@ -356,13 +353,12 @@ async def test_a_slow_download_holds_the_writer_back(site: Site) -> None:
         got += len(part)
     assert got == count * len(block)
     await sending
-    writer.close()
 
 
 async def test_after_a_stream_the_connection_serves_on(site: Site) -> None:
     site.route("/x", never)
     site.answer("/y", {"body": "next"})
-    reader, writer = await asyncio.open_connection("127.0.0.1", site.http.port)
+    reader, writer = await site.connect()
     writer.write(b"GET /x HTTP/1.1\r\n\r\n")
     await until(lambda: len(site.calls) == 1)
     async with connect(site.channel_url(site.data()["response"])) as w:
@@ -370,4 +366,3 @@ async def test_after_a_stream_the_connection_serves_on(site: Site) -> None:
     assert (await read_reply(reader)).body == b"a"
     writer.write(b"GET /y HTTP/1.1\r\n\r\n")
     assert (await read_reply(reader)).json() == "next"
-    writer.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -49,6 +49,7 @@ class Site:
             self.engine, self.triggers, settings, guard=guard, max_body_bytes=max_body_bytes
         )
         self.workers = WorkerServer(self.engine, Listening(host="127.0.0.1", port=0), Guard())
+        self._writers: list[asyncio.StreamWriter] = []
         self._count = 0
 
     def route(
@@ -104,13 +105,25 @@ class Site:
 
     async def raw(self, data: bytes, *, method: str = "GET") -> Reply:
         """Send bytes, read one response."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.http.port, limit=1 << 20)
-        try:
-            writer.write(data)
-            return await read_reply(reader, head_only=method == "HEAD")
-        finally:
-            writer.close()
-            await writer.wait_closed()
+        reader, writer = await self.connect()
+        writer.write(data)
+        reply = await read_reply(reader, head_only=method == "HEAD")
+        await _closed(writer)
+        return reply
+
+    async def connect(self, *, limit: int = 1 << 20) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the HTTP port, closed at the latest with the site."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.http.port, limit=limit)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def close(self) -> None:
+        """Close servers and clients."""
+        for writer in self._writers:
+            await _closed(writer)
+        await self.http.stop(0.1)
+        await self.workers.stop(1012, "done")
+        self.engine.close()
 
     def channel_url(self, ref: dict[str, str], direction: str | None = None) -> str:
         """The address of one end of a channel."""
@@ -158,9 +171,13 @@ async def open_site(
     try:
         yield site
     finally:
-        await site.http.stop(0.1)
-        await site.workers.stop(1012, "done")
-        site.engine.close()
+        await site.close()
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def never(call: Call) -> None:
@@ -175,5 +192,5 @@ def failing(code: str, message: str) -> Callable[[Call], None]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition of this process."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0)
