@@ -1,0 +1,106 @@
+"""Which SDK versions are tested, and how the worker of each is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.sdk import link_node_modules, python_sdk, rust_binary, tool
+
+WORKERS = Path(__file__).parents[1] / "sdk" / "workers"
+WAIT_S = 20.0
+
+SDKS = [
+    "python-0.10.0",
+    "python-0.23.0",
+    "python-0.25.0",
+    "node-0.2.1",
+    "node-0.3.0",
+    "node-0.9.0",
+    "node-0.11.2",
+    "node-0.22.1",
+    "rust-0.25.0",
+    "rust-0.26.0-rc.4",
+]
+
+
+class SdkWorker:
+    """A running worker program and the JSON lines that it prints."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+        self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def line(self, key: str, *, timeout: float = WAIT_S) -> Any:
+        """The value of `key` in the next printed line that has it."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(
+                    f"no line with '{key}' in time:\n{self.log.read_text('utf-8')}"
+                ) from None
+            if key in line:
+                return line[key]
+
+    def stop(self) -> int:
+        """SIGTERM, as a supervisor does; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_S)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for raw in self.process.stdout:
+            with self.log.open("ab") as log:
+                log.write(raw)
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                self._lines.put(line)
+
+
+def command(sdk: str, directory: Path) -> list[str]:
+    """The command that runs the worker program on that SDK; what it needs is put into `directory`."""
+    language, version = sdk.split("-", 1)
+    if language == "python":
+        return [str(python_sdk(version)), str(WORKERS / "worker.py")]
+    if language == "node":
+        link_node_modules(directory, version)
+        shutil.copy(WORKERS / "worker.mjs", directory)
+        return [tool("node"), str(directory / "worker.mjs")]
+    source = "worker.rs" if version.startswith("0.25") else "worker_next.rs"
+    return [str(rust_binary(version, WORKERS / source))]
+
+
+@contextmanager
+def running_worker(sdk: str, directory: Path, url: str) -> Iterator[SdkWorker]:
+    """The worker of that SDK, connected to `url`; killed on leaving if it still runs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "worker.log"
+    env = {**os.environ, "III_URL": url, "SDK_WORKER": "matrix", "OTEL_ENABLED": "false"}
+    process = subprocess.Popen(
+        command(sdk, directory), cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        yield SdkWorker(process, log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(WAIT_S)
+        assert process.stdout is not None
+        process.stdout.close()
