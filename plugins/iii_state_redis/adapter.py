@@ -115,9 +115,7 @@ class RedisAdapter(StateAdapter):
         """All pairs at one moment; a value that is no JSON is left out and logged."""
         store = self._store
         place = store.layout.place(scope)
-        flat, order = await store.moment(
-            place.bucket, (b"HGETALL", place.values), (b"ZRANGE", place.order, 0, -1)
-        )
+        flat, order = await store.with_order(b"HGETALL", place)
         values = dict(zip(flat[::2], flat[1::2], strict=True))
         pairs: list[tuple[str, bytes]] = []
         for key, raw in _in_order(scope, values, order):
@@ -132,9 +130,7 @@ class RedisAdapter(StateAdapter):
         """All keys at one moment, also of values that are no JSON."""
         store = self._store
         place = store.layout.place(scope)
-        names, order = await store.moment(
-            place.bucket, (b"HKEYS", place.values), (b"ZRANGE", place.order, 0, -1)
-        )
+        names, order = await store.with_order(b"HKEYS", place)
         return [key for key, _ in _in_order(scope, dict.fromkeys(names), order)]
 
     async def scopes(self) -> Sequence[str]:

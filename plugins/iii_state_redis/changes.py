@@ -36,7 +36,7 @@ class Follower:
         self._store = store
         self._bucket = bucket
         self._position: bytes | None = None
-        self._behind = False
+        self._behind = True
         """Entries after the position may be gone already."""
         self._block = max(1, int(min(store.timeout / 2, 2.0) * 1000))
 

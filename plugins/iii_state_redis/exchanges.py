@@ -143,7 +143,10 @@ class Read(Routed):
     __slots__ = ("future", "key")
 
     def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key) -> None:
-        super().__init__(store, bucket, command)
+        self.store = store
+        self.bucket = bucket
+        self.command = command
+        self.redirects = 0
         self.key = key
         self.future: asyncio.Future[bytes | None] = store.loop.create_future()
 
@@ -165,13 +168,25 @@ class Read(Routed):
 class Write(Routed):
     """Set or delete, whatever is there."""
 
-    __slots__ = ("future", "key", "new")
+    __slots__ = ("expected", "future", "key", "new")
     writes = True
 
-    def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key, new: bytes | None) -> None:
-        super().__init__(store, bucket, command)
+    def __init__(
+        self,
+        store: Store,
+        bucket: Bucket,
+        command: bytes,
+        key: Key,
+        new: bytes | None,
+        expected: bytes | None,
+    ) -> None:
+        self.store = store
+        self.bucket = bucket
+        self.command = command
+        self.redirects = 0
         self.key = key
         self.new = new
+        self.expected = expected
         self.future: asyncio.Future[Change] = store.loop.create_future()
 
     def answered(self, value: list[bytes | None]) -> None:
@@ -180,7 +195,7 @@ class Write(Routed):
             return
         stream_id, old = value
         assert stream_id is not None
-        if old is not None and not is_json(old):
+        if old is not None and old != self.expected and not is_json(old):
             old = NULL
         scope, key = self.key
         self.future.set_result(Change(scope, key, old, self.new, revision(stream_id)))

@@ -30,6 +30,10 @@ MOVED_ROLE = frozenset({"READONLY", "UNBLOCKED", "MASTERDOWN", "LOADING"})
 """After one of these the connection is of no use."""
 
 
+class OutOfMemory(AdapterError):
+    """The server is over `maxmemory`."""
+
+
 class ServerFault(Exception):
     """An error reply of the server."""
 
@@ -41,6 +45,8 @@ class ServerFault(Exception):
         if first != "ERR":
             return first
         if "script" in text:
+            if "can't run this command" in text or "no permissions" in text:
+                return "NOPERM"
             for code in (*_PASSING, *_LASTING):
                 if f" {code} " in text:
                     return code
@@ -53,5 +59,6 @@ def adapter_error(fault: ServerFault) -> AdapterError:
     if code in _PASSING:
         return AdapterUnavailable(f"Redis refused: {_PASSING[code]} ({code}).")
     if code in _LASTING:
-        return AdapterError(f"Redis refused: {_LASTING[code]} ({code}).")
+        kind = OutOfMemory if code == "OOM" else AdapterError
+        return kind(f"Redis refused: {_LASTING[code]} ({code}).")
     return AdapterError(f"Redis refused: {fault}")

@@ -41,14 +41,26 @@ class Bucket:
     stream: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The keys of one scope."""
+def bulk(raw: bytes) -> bytes:
+    """One argument of a packed command."""
+    return b"$%d\r\n%b\r\n" % (len(raw), raw)
 
-    bucket: Bucket
-    scope: bytes
-    values: bytes
-    order: bytes
+
+class Place:
+    """The keys of one scope, and the parts of packed commands that are the same for all its keys."""
+
+    __slots__ = ("bucket", "declared", "hget", "order", "scope", "values")
+
+    def __init__(self, bucket: Bucket, scope: bytes) -> None:
+        self.bucket = bucket
+        self.values = bucket.values + scope
+        self.order = bucket.order + scope
+        self.hget = b"*3\r\n$4\r\nHGET\r\n" + bulk(self.values)
+        self.declared = b"$1\r\n4\r\n" + b"".join(
+            map(bulk, (self.values, self.order, bucket.index, bucket.stream))
+        )
+        """The keys that a script declares."""
+        self.scope = bulk(scope)
 
 
 class Layout:
@@ -77,7 +89,7 @@ class Layout:
         if place is None:
             raw = encode(scope)
             bucket = self.buckets[zlib.crc32(raw) % len(self.buckets)]
-            place = Place(bucket, raw, bucket.values + raw, bucket.order + raw)
+            place = Place(bucket, raw)
             if len(self._places) >= 4096:
                 del self._places[next(iter(self._places))]
             self._places[scope] = place

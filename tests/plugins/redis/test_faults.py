@@ -1,0 +1,382 @@
+"""The server breaks in every way we know: each call is answered in time, and all recovers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable
+
+import pytest
+from iii_state_redis import RedisAdapter
+from support.redis import RedisServer, free_port, until
+
+from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable, StoreRefused
+
+from .conftest import OpenAdapter
+
+FATE = "the fate of the write is unknown"
+
+
+async def works(adapter: RedisAdapter) -> bool:
+    """True when a write is answered."""
+    try:
+        await adapter.set("probe", "k", b"1")
+    except AdapterError:
+        return False
+    return True
+
+
+async def outcome(call: Awaitable[object]) -> AdapterError:
+    """The error of a call, which comes within the time-out."""
+    began = time.monotonic()
+    with pytest.raises(AdapterError) as caught:
+        await call
+    assert time.monotonic() - began < 3.0
+    return caught.value
+
+
+def bump(old: bytes | None) -> bytes:
+    """Add one."""
+    return b"%d" % (int(old or 0) + 1)
+
+
+async def test_a_server_that_is_absent_at_start_is_waited_for(
+    server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.kill()
+    began = time.monotonic()
+    async with open_adapter() as adapter:
+        assert "cannot be used yet" in caplog.text
+        assert f"127.0.0.1:{server.port}" in caplog.text
+        calls = (
+            adapter.get("s", "k"),
+            adapter.set("s", "k", b"1"),
+            adapter.update("s", "k", bump),
+            adapter.list("s"),
+        )
+        for call in calls:
+            assert isinstance(await outcome(call), AdapterUnavailable)
+        assert time.monotonic() - began < 2.0
+        server.start()
+        await until(lambda: works(adapter))
+
+
+async def test_a_wrong_password_is_refused(server: RedisServer, open_adapter: OpenAdapter) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">right", "~*", "&*", "+@all")
+    url = f"redis://app:%s@127.0.0.1:{server.port}"
+    with pytest.raises(StoreRefused, match="refuses the user or password") as caught:
+        async with open_adapter(redis_url=url % "wrong"):
+            pass
+    assert "wrong" not in str(caught.value).replace("WRONGPASS", "")
+    async with open_adapter(redis_url=url % "right") as adapter:
+        assert await works(adapter)
+
+
+async def test_a_password_that_is_missing_is_asked_for(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    server.cli("CONFIG", "SET", "requirepass", "secret")
+    try:
+        with pytest.raises(StoreRefused, match="password"):
+            async with open_adapter():
+                pass
+    finally:
+        server.cli("AUTH", "secret")
+        server.cli("CONFIG", "SET", "requirepass", "")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "redis://localhost:1/?db=x", "redis://h/?nonsense=1"])
+async def test_an_url_that_cannot_be_used_is_refused(url: str, open_adapter: OpenAdapter) -> None:
+    with pytest.raises(StoreRefused, match="redis_url"):
+        async with open_adapter(redis_url=url):
+            pass
+
+
+async def test_what_is_no_redis_is_refused(open_adapter: OpenAdapter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(StoreRefused, match="no Redis"):
+            async with open_adapter(redis_url=f"redis://127.0.0.1:{port}"):
+                pass
+
+
+async def test_a_server_that_never_answers_does_not_hold_up_the_start(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    server.signal(signal.SIGSTOP)
+    async with open_adapter(connect_timeout=0.3) as adapter:
+        assert isinstance(await outcome(adapter.get("s", "k")), AdapterUnavailable)
+        server.signal(signal.SIGCONT)
+        await until(lambda: works(adapter))
+
+
+async def test_a_kill_leaves_the_fate_of_writes_open_and_reads_repeatable(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    await adapter.set("s", "warm", b"1")
+    server.signal(signal.SIGSTOP)
+    writes = [adapter.set("s", "a", b"1"), adapter.delete("s", "b"), adapter.update("s", "warm", bump)]
+    reads = [adapter.get("s", "c"), asyncio.ensure_future(adapter.list("s"))]
+    await asyncio.sleep(0)
+    server.kill()
+    for write in writes:
+        error = await outcome(write)
+        assert isinstance(error, AdapterTimeout)
+        assert FATE in error.message
+    for read in reads:
+        assert isinstance(await outcome(read), AdapterUnavailable)
+    server.start()
+    await until(lambda: works(adapter))
+    assert await adapter.update("s", "a", bump)
+
+
+async def test_calls_made_while_a_killed_connection_is_replaced_just_work(
+    server: RedisServer, adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iii_state_redis.link.STEADY", 0.0)
+    await adapter.set("s", "k", b"1")
+    server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert await outcome(adapter.get("s", "k"))
+    await until(lambda: works(adapter), seconds=1.0)
+    assert await adapter.get("s", "k") == b"1"
+
+
+async def test_a_paused_server_times_out_and_says_that_the_fate_of_writes_is_unknown(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter(timeout=0.4) as adapter:
+        await adapter.set("s", "k", b"1")
+        server.cli("CLIENT", "PAUSE", "1500", "ALL")
+        calls = [adapter.set("s", "k", b"2"), adapter.update("s", "k", bump), adapter.delete("s", "other")]
+        read = adapter.get("s", "free")
+        for call in calls:
+            error = await outcome(call)
+            assert isinstance(error, AdapterTimeout)
+            assert FATE in error.message
+        assert isinstance(await outcome(read), AdapterTimeout)
+        await until(lambda: works(adapter))
+        assert await adapter.update("s", "n", bump)
+
+
+async def test_one_slow_command_does_not_answer_later_calls_wrongly(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter(timeout=0.5) as adapter:
+        await adapter.set("s", "a", b"1")
+        await adapter.set("s", "b", b"2")
+        server.signal(signal.SIGSTOP)
+        late = adapter.get("s", "a")
+        await asyncio.wait([late], timeout=0.4)
+        soon = adapter.get("s", "b")
+        assert isinstance(await outcome(late), AdapterTimeout)
+        server.signal(signal.SIGCONT)
+        try:
+            assert await soon == b"2"
+        except AdapterUnavailable:
+            await until(lambda: works(adapter))
+        assert await adapter.get("s", "b") == b"2"
+
+
+async def test_a_failover_to_a_replica_refuses_writes_and_stale_reads(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    await adapter.set("s", "k", b"1")
+    server.cli("REPLICAOF", "127.0.0.1", str(free_port()))
+    assert isinstance(await outcome(adapter.set("s", "k", b"2")), AdapterUnavailable)
+    await until(lambda: refused(adapter))
+    server.cli("REPLICAOF", "NO", "ONE")
+    await until(lambda: works(adapter))
+    assert await adapter.get("s", "k") == b"1"
+
+
+async def refused(adapter: RedisAdapter) -> bool:
+    """True when a read is refused because the server is a replica."""
+    try:
+        await adapter.get("s", "k")
+    except AdapterUnavailable as error:
+        return "replica" in error.message
+    return False
+
+
+async def test_a_server_that_loads_its_data_is_waited_for(server: RedisServer, adapter: RedisAdapter) -> None:
+    await adapter.set("s", "k", b"1")
+    server.cli("DEBUG", "POPULATE", 3000)
+    server.cli("SAVE")
+    server.kill()
+    server.settings = (
+        *server.settings,
+        "--key-load-delay",
+        "300",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    )
+    server.start()
+    server.settings = server.settings[:-4]
+    errors: set[str] = set()
+
+    async def answered() -> bool:
+        try:
+            return await adapter.get("s", "k") == b"1"
+        except AdapterUnavailable as error:
+            errors.add(error.message)
+            return False
+
+    await until(answered)
+    (server.directory / "dump.rdb").unlink()
+    assert any("loading" in error for error in errors)
+
+
+async def test_a_key_of_another_type_breaks_its_scope_only(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    server.cli("SET", "state:odd", "text")
+    calls = (
+        adapter.get("odd", "k"),
+        adapter.set("odd", "k", b"1"),
+        adapter.update("odd", "k", bump),
+        adapter.delete("odd", "k"),
+        adapter.list("odd"),
+        adapter.keys("odd"),
+    )
+    for call in calls:
+        assert "another type" in (await outcome(call)).message
+    await adapter.set("fine", "k", b"1")
+    assert await adapter.scopes() == ["fine"]
+    assert server.cli("GET", "state:odd") == b"text"
+
+
+@pytest.mark.parametrize("name", ["iii:changes", "iii:order:s", "iii:scopes"])
+async def test_a_key_beside_the_hash_of_another_type_changes_nothing(
+    name: str, server: RedisServer, adapter: RedisAdapter
+) -> None:
+    server.cli("SET", name, "text")
+    assert "another type" in (await outcome(adapter.set("s", "k", b"1"))).message
+    assert "another type" in (await outcome(adapter.update("s", "k", bump))).message
+    assert await adapter.get("s", "k") is None
+    server.cli("HSET", "state:s", "k", "1")
+    if name == "iii:changes":
+        assert "another type" in (await outcome(adapter.delete("s", "k"))).message
+        assert await adapter.get("s", "k") == b"1"
+
+
+@pytest.mark.parametrize("garbage", [b"not json", b"", b"\xff", b'{"a":', b"NaN", b'"\\ud800"', b"1e999"])
+async def test_garbage_in_a_field_breaks_that_key_only_until_it_is_written(
+    garbage: bytes, server: RedisServer, adapter: RedisAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    await adapter.set("s", "fine", b"1")
+    server.cli("HSET", "state:s", "bad", garbage)
+    with caplog.at_level(logging.WARNING):
+        assert await adapter.list("s") == [("fine", b"1")]
+    assert "'bad'" in caplog.text
+    for call in (adapter.get("s", "bad"), adapter.update("s", "bad", bump)):
+        error = await outcome(call)
+        assert "'bad'" in error.message
+        assert "no JSON" in error.message
+    change = await adapter.set("s", "bad", b"2")
+    assert (change.old, change.new) == (b"null", b"2")
+    assert await adapter.get("s", "bad") == b"2"
+    server.cli("HSET", "state:s", "bad", garbage)
+    assert (await adapter.delete("s", "bad")).old == b"null"
+    assert await adapter.keys("s") == ["fine"]
+
+
+async def test_garbage_meets_calls_that_wait_for_the_key(server: RedisServer, adapter: RedisAdapter) -> None:
+    server.cli("HSET", "state:s", "k", "garbage")
+    calls = [
+        adapter.update("s", "k", bump),
+        adapter.get("s", "k"),
+        adapter.set("s", "k", b"5"),
+        adapter.update("s", "k", bump),
+        adapter.get("s", "k"),
+        adapter.delete("s", "k"),
+    ]
+    update, get, written, counted, read, deleted = await asyncio.gather(*calls, return_exceptions=True)
+    assert "no JSON" in str(update)
+    assert "no JSON" in str(get)
+    assert (written.old, written.new) == (b"null", b"5")
+    assert (counted.old, counted.new) == (b"5", b"6")
+    assert read == b"6"
+    assert (deleted.old, deleted.new) == (b"6", None)
+
+
+async def test_a_server_without_memory_refuses_writes_and_still_reads_and_deletes(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    await adapter.set("s", "k", b"1")
+    server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.cli("CONFIG", "SET", "maxmemory", "1")
+    for call in (adapter.set("s", "k", b"2"), adapter.set("s", "new", b"2"), adapter.update("s", "k", bump)):
+        assert "out of memory" in (await outcome(call)).message
+    assert await adapter.list("s") == [("k", b"1")]
+    assert (await adapter.delete("s", "k")).old == b"1"
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+    assert await works(adapter)
+
+
+async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, adapter: RedisAdapter) -> None:
+    await adapter.set("s", "k", b"1")
+    server.cli("SCRIPT", "FLUSH")
+    calls = [adapter.set("s", "a", b"1"), adapter.update("s", "k", bump), adapter.delete("s", "b")]
+    assert [change.new for change in await asyncio.gather(*calls)] == [b"1", b"2", None]
+    server.cli("SCRIPT", "FLUSH")
+    assert (await adapter.update("s", "k", bump)).new == b"3"
+
+
+async def test_a_missing_right_is_named(server: RedisServer, open_adapter: OpenAdapter) -> None:
+    server.cli("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-hset")
+    async with open_adapter(redis_url=f"redis://reader:pw@127.0.0.1:{server.port}") as adapter:
+        error = await outcome(adapter.set("s", "k", b"1"))
+        assert "right" in error.message
+        assert await adapter.get("s", "k") is None
+
+
+async def test_calls_do_not_queue_without_bound(server: RedisServer, open_adapter: OpenAdapter) -> None:
+    async with open_adapter(timeout=0.5) as adapter:
+        server.signal(signal.SIGSTOP)
+        calls = [adapter.get("s", "k") for _ in range(25_000)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        server.signal(signal.SIGCONT)
+        assert {type(error) for error in errors} == {AdapterTimeout, AdapterUnavailable}
+        await until(lambda: works(adapter))
+
+
+async def test_a_cancelled_caller_leaves_the_rest_whole(server: RedisServer, adapter: RedisAdapter) -> None:
+    calls = [adapter.update("s", "k", bump) for _ in range(300)]
+    for call in calls[::3]:
+        call.cancel()
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    kept = [change for change in done if not isinstance(change, BaseException)]
+    assert len(kept) == 200
+    value = await adapter.get("s", "k")
+    assert value is not None
+    assert 200 <= int(value) <= 300
+    assert [change.revision for change in kept] == sorted(change.revision for change in kept)
+
+
+async def test_nothing_hangs_when_the_adapter_is_closed(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter(timeout=0.5) as adapter:
+        await adapter.set("s", "k", b"1")
+        server.signal(signal.SIGSTOP)
+        calls = [adapter.get("s", "k"), adapter.set("s", "k", b"2")]
+    server.signal(signal.SIGCONT)
+    for call in calls:
+        assert isinstance(await outcome(call), AdapterError)
+    with pytest.raises(AdapterUnavailable):
+        adapter.get("s", "k")
+
+
+async def test_what_was_accepted_is_answered_before_the_adapter_closes(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter() as adapter:
+        calls = [adapter.set("s", str(number), b"1") for number in range(500)]
+    assert [change.new for change in await asyncio.gather(*calls)] == [b"1"] * 500
