@@ -15,7 +15,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import decoded, encoded, python_handler
 from iii_skill.engine.triggers import Trigger
-from iii_skill.errors import StorageFailed, ValueRefused
+from iii_skill.errors import IiiSkillError, StorageFailed, StoreRefused, ValueRefused
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.configuration import Configurations
@@ -62,6 +62,8 @@ class Host:
         except BaseException:
             await self.close()
             raise
+        for broken in self.plugins.broken:
+            logger.warning("Plugin %s is left out: %s", broken.source, broken.reason)
 
     async def trigger(
         self,
@@ -168,7 +170,13 @@ class Host:
         )
         adapter.on_failure = self._store_failed
         self.adapter = adapter
-        await adapter.open(settings)
+        try:
+            await adapter.open(settings)
+        except IiiSkillError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreRefused(f"The adapter '{adapter.name}' cannot be opened: {reason}") from error
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
         self.state = add_state(self.engine, adapter, LiveSettings(live), configurations)
         await self.state.start()
