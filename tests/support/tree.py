@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,8 +19,8 @@ def tracked_files() -> list[Path]:
         cwd=ROOT,
         check=True,
         capture_output=True,
-    ).stdout.decode()
-    paths = sorted(Path(name) for name in listed.split("\0") if name)
+    ).stdout
+    paths = sorted(Path(name) for name in os.fsdecode(listed).split("\0") if name)
     return [path for path in paths if (ROOT / path).is_file()]
 
 
