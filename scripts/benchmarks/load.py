@@ -11,8 +11,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 CONNECTIONS = 4
 IN_FLIGHT = 32
-VALUE = b'{"id":"prod-0123456789abcdef","name":"A chair of oak","price":129.5,"stock":12,"tags":["oak","chair"],' + (
-    b'"created_at":"2026-01-02T03:04:05.678Z"}'
+VALUE = (
+    b'{"id":"prod-0123456789abcdef","name":"A chair of oak","price":129.5,"stock":12,"tags":["oak","chair"],'
+    + (b'"created_at":"2026-01-02T03:04:05.678Z"}')
 )
 KEYS = 1000
 
@@ -60,14 +61,18 @@ OPS = b'"ops":[{"type":"increment","path":"stock","by":1},{"type":"set","path":"
 def only_set() -> list[bytes]:
     """Sets of existing keys."""
     return [
-        call_tail("state::set", b'{"scope":"bench","key":"k%d","value":%s}' % (number, VALUE)) for number in range(KEYS)
+        call_tail("state::set", b'{"scope":"bench","key":"k%d","value":%s}' % (number, VALUE))
+        for number in range(KEYS)
     ]
 
 
 def only_update() -> list[bytes]:
     """One increment on existing keys."""
     ops = b'"ops":[{"type":"increment","path":"stock","by":1}]'
-    return [call_tail("state::update", b'{"scope":"bench","key":"k%d",%s}' % (number, ops)) for number in range(KEYS)]
+    return [
+        call_tail("state::update", b'{"scope":"bench","key":"k%d",%s}' % (number, ops))
+        for number in range(KEYS)
+    ]
 
 
 class Caller(WSListener):
@@ -141,7 +146,9 @@ async def run_load(
     callers: list[Caller] = []
     for number in range(connections):
         step = len(tails) // connections * number
-        _, caller = await ws_connect(lambda step=step: Caller(tails, in_flight, step), url, max_frame_size=1 << 26)
+        _, caller = await ws_connect(
+            lambda step=step: Caller(tails, in_flight, step), url, max_frame_size=1 << 26
+        )
         assert isinstance(caller, Caller)
         callers.append(caller)
     for caller in callers:
