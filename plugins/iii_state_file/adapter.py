@@ -263,7 +263,7 @@ class FileAdapter(StateAdapter):
         for name, row in zip(names, rows, strict=True):
             slot = slots[name]
             if row is not None:
-                slot.position, slot.value, slot.revision = row
+                _, slot.position, slot.value, slot.revision = row
                 slot.stored = slot.position
             slot.batch = 0
             slots.used += slot.size()

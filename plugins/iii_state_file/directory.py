@@ -48,16 +48,16 @@ def claim_directory(name: str, *, allow_network_fs: bool) -> DataDirectory:
             _refuse_network(path)
         lock = _lock(path)
     except OSError as error:
-        raise StoreRefused(describe(path, error)) from error
+        raise StoreRefused(describe_os_error(path, error)) from error
     try:
         _create_database(path)
     except OSError as error:
         os.close(lock)
-        raise StoreRefused(describe(path, error)) from error
+        raise StoreRefused(describe_os_error(path, error)) from error
     return DataDirectory(path, lock)
 
 
-def describe(path: Path, error: OSError) -> str:
+def describe_os_error(path: Path, error: OSError) -> str:
     """One sentence for an operating-system error about the data directory."""
     where = f"The data directory {path}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

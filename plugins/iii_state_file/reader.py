@@ -10,10 +10,16 @@ from typing import Any, NamedTuple, TypeAlias
 from iii_state_file.lane import Lane
 from iii_state_file.schema import connect
 
-Row: TypeAlias = "tuple[int, bytes, int]"
-"""Position, value and revision."""
+Row: TypeAlias = "tuple[int, int, bytes, int]"
+"""The place in the question, then position, value and revision."""
 
-_ROW = "SELECT position, value, revision FROM entries WHERE scope = ? AND key = ?"
+# One statement looks up many keys: every statement costs a lock, every step a fight for the interpreter.
+_LOOKUPS = {
+    count: "SELECT asked.column1, position, value, revision FROM (VALUES "
+    + ", ".join(f"({place}, ?, ?)" for place in range(count))
+    + ") AS asked CROSS JOIN entries ON scope = asked.column2 AND key = asked.column3"
+    for count in (64, 16, 4, 1)
+}
 
 LIST = "SELECT key, value FROM entries WHERE scope = ? ORDER BY position"
 KEYS = "SELECT key FROM entries WHERE scope = ? ORDER BY position"
@@ -57,9 +63,15 @@ class KeyReader:
 
     def _work(self, jobs: list[list[tuple[str, str]]]) -> None:
         names = [name for job in jobs for name in job]
-        execute = self._connection.execute
+        rows: list[Row | None] = [None] * len(names)
+        start = 0
         try:
-            rows = [execute(_ROW, name).fetchone() for name in names]
+            while start < len(names):
+                count = next(size for size in _LOOKUPS if size <= len(names) - start)
+                parameters = [text for name in names[start : start + count] for text in name]
+                for row in self._connection.execute(_LOOKUPS[count], parameters).fetchall():
+                    rows[start + row[0]] = row
+                start += count
         except Exception as error:
             self._failed(error)
         else:

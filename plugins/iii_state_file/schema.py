@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from iii_skill.errors import StoreRefused
+from iii_state_file.directory import describe_os_error, sync_directory
 
 APPLICATION_ID = 0x69696973
 SCHEMA_VERSION = 1
@@ -41,19 +42,27 @@ _RESTORE = "restore a copy of it, or move it away to start with an empty store"
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes: checked, WAL, flushed at every commit, marked as in use."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        magic = file.read(16)
-    if magic not in (b"", b"SQLite format 3\0"):
-        raise StoreRefused(f"The file {path} is no SQLite database: {_RESTORE}.")
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            magic = file.read(16)
+        if magic not in (b"", b"SQLite format 3\0"):
+            raise StoreRefused(f"The file {path} is no SQLite database: {_RESTORE}.")
+        return _open(path, size)
+    except sqlite3.Error as error:
+        raise StoreRefused(describe(path, error)) from error
+    except OSError as error:
+        raise StoreRefused(describe_os_error(path.parent, error)) from error
+
+
+def _open(path: Path, size: int) -> sqlite3.Connection:
     connection = connect(path, "rw")
     try:
         _verify(connection, path, size)
         # The first write of a start: it shows a full or read-only disk before anyone relies on the store.
         connection.execute("UPDATE store SET clean = 0")
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreRefused(describe(path, error)) from error
+        # A rollback journal that SQLite deleted must not come back after a loss of power.
+        sync_directory(path.parent)
     except BaseException:
         connection.close()
         raise
@@ -97,6 +106,8 @@ def _verify(connection: sqlite3.Connection, path: Path, size: int) -> None:
             f"The file {path} was written by a newer version (schema {version}, this one reads "
             f"{SCHEMA_VERSION}): upgrade iii-skill or choose another data_dir."
         )
+    # Half of SQLite's usual page: a write of one small value logs one page. It only counts for a new file.
+    connection.execute("PRAGMA page_size = 2048")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")

@@ -15,7 +15,7 @@ _INSERT = "INSERT INTO entries (position, scope, key, value, revision) VALUES (?
 _UPDATE = "UPDATE entries SET value = ?, revision = ? WHERE position = ?"
 _REVISION = "UPDATE store SET revision = ?"
 
-_PAGE = 4096
+_PAGE = 2048
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 
 
