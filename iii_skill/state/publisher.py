@@ -1,0 +1,43 @@
+"""What became of a write, told to whoever fires triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from iii_skill.state.changes import is_json
+from iii_skill.state.events import StateEvent, event_of
+from iii_skill.state.settings import LiveSettings
+from iii_skill.values import Change
+
+Publish: TypeAlias = Callable[[StateEvent], None]
+
+
+class Publisher:
+    """Publishes events, each write once: those of a shared store come from its change stream alone."""
+
+    def __init__(self, publish: Publish, settings: LiveSettings, *, shared: bool) -> None:
+        self._publish = publish
+        self._settings = settings
+        self._shared = shared
+
+    def written(self, change: Change) -> None:
+        """An own write was answered; a shared store tells of it again."""
+        if not self._shared:
+            self.fire(change)
+
+    def fire(self, change: Change) -> None:
+        """A key was changed."""
+        if not self._settings.current.triggers_enabled or change.kept:
+            return
+        event = event_of(change)
+        if self._shared:
+            old, new = self.readable(change.old), self.readable(change.new)
+            event = msgspec.structs.replace(event, old=old, new=new)
+        self._publish(event)
+
+    def readable(self, value: bytes | None) -> bytes | None:
+        """The value, or None when a stranger wrote something into a shared store that is no JSON."""
+        return value if value is None or not self._shared or is_json(value) else None

@@ -1,0 +1,155 @@
+"""The functions that read: get, list, list_groups, list_keys and list_entries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from iii_skill.errors import CallerError
+from iii_skill.state import requests
+from iii_skill.state.calls import StateCall
+from iii_skill.state.changes import is_json, unreadable
+from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.lanes import Lane, Lanes
+from iii_skill.state.pages import Pages, reader_of
+from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
+
+if TYPE_CHECKING:
+    from iii_skill.adapter import StateAdapter
+
+log = logging.getLogger("iii_skill.state")
+
+_GET = Trouble("GET_ERROR", "Failed to get value: ")
+_LIST = Trouble("LIST_ERROR", "Failed to list values: ")
+_GROUPS = Trouble("LIST_GROUPS_ERROR", "Failed to list groups: ")
+_KEYS = Trouble("LIST_KEYS_ERROR", "LIST_KEYS_ERROR: Failed to list keys: ")
+_ENTRIES = Trouble("LIST_ENTRIES_ERROR", "LIST_ENTRIES_ERROR: snapshot capture failed: ")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Reads:
+    """Values pass as bytes; those of a shared store are checked, since strangers write there too."""
+
+    def __init__(self, adapter: StateAdapter, *, lanes: Lanes, pages: Pages, emptied: EmptiedScopes) -> None:
+        self._adapter = adapter
+        self._shared = adapter.shared
+        self._lanes = lanes
+        self._pages = pages
+        self._emptied = emptied
+
+    def get(self, call: StateCall) -> None:
+        """`state::get`: the value."""
+        try:
+            request = requests.read_get(call.data)
+            scope, key = request.scope, request.key
+            check_scope(scope)
+            answer = self._adapter.get(scope, key)
+        except Exception as error:
+            call.fail(refusal(error, _GET))
+            return
+
+        def done(value: bytes | None) -> None:
+            if self._shared and value is not None and not is_json(value):
+                call.fail(refusal(unreadable(), _GET))
+            else:
+                call.succeed(value)
+
+        if answer is None or type(answer) is bytes:
+            done(answer)
+        else:
+            self._later(call, answer, (scope, key), done, _GET)
+
+    def list(self, call: StateCall) -> None:
+        """`state::list`: all values of a scope."""
+        try:
+            scope = requests.read_list(call.data).scope
+            check_scope(scope)
+            answer = self._adapter.list(scope)
+        except Exception as error:
+            call.fail(refusal(error, _LIST))
+            return
+
+        def done(rows: Sequence[tuple[str, bytes]]) -> None:
+            call.succeed(b"[" + b",".join([value for _, value in self._readable_rows(scope, rows)]) + b"]")
+
+        self._now_or_later(call, answer, done, _LIST)
+
+    def list_groups(self, call: StateCall) -> None:
+        """`state::list_groups`: all scopes."""
+        try:
+            requests.read_list_groups(call.data)
+            answer = self._adapter.scopes()
+        except Exception as error:
+            call.fail(refusal(error, _GROUPS))
+            return
+
+        def done(scopes: Sequence[str]) -> None:
+            shown = {*scopes, *self._emptied} - RESERVED_SCOPES
+            call.succeed(b'{"groups":%b}' % _encode(sorted(shown)))
+
+        self._now_or_later(call, answer, done, _GROUPS)
+
+    def list_keys(self, call: StateCall) -> None:
+        """`state::list_keys`: all keys of a scope."""
+        try:
+            scope = requests.read_list_keys(call.data).scope
+            check_scope(scope)
+            answer = self._adapter.keys(scope)
+        except Exception as error:
+            call.fail(refusal(error, _KEYS))
+            return
+
+        def done(keys: Sequence[str]) -> None:
+            call.succeed(b'{"keys":%b}' % _encode(list(keys)))
+
+        self._now_or_later(call, answer, done, _KEYS)
+
+    def list_entries(self, call: StateCall) -> None:
+        """`state::list_entries`: a page of keys and values."""
+        try:
+            request = requests.read_list_entries(call.data)
+            check_scope(request.scope)
+            reader = reader_of(request, call.caller_id)
+            if request.cursor is not None:
+                call.succeed(self._pages.next(reader, request.cursor))
+                return
+            self._pages.check_room()
+            answer = self._adapter.list(request.scope)
+        except Exception as error:
+            call.fail(refusal(error, _ENTRIES))
+            return
+
+        def done(rows: Sequence[tuple[str, bytes]]) -> None:
+            try:
+                page = self._pages.first(reader, self._readable_rows(request.scope, rows))
+            except CallerError as error:
+                call.fail(error)
+            else:
+                call.succeed(page)
+
+        self._now_or_later(call, answer, done, _ENTRIES)
+
+    def _now_or_later(
+        self, call: StateCall, answer: Any, done: Callable[[Any], None], trouble: Trouble
+    ) -> None:
+        if isinstance(answer, Sequence):
+            done(answer)
+        else:
+            self._later(call, answer, None, done, trouble)
+
+    def _later(
+        self, call: StateCall, answer: Any, lane: Lane | None, done: Callable[[Any], None], trouble: Trouble
+    ) -> None:
+        self._lanes.wait(answer, lane, done, lambda error: call.fail(refusal(error, trouble)))
+
+    def _readable_rows(self, scope: str, rows: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
+        if not self._shared:
+            return rows
+        good = [row for row in rows if is_json(row[1])]
+        if len(good) < len(rows):
+            log.warning("%d values of scope %r are left out: they are not JSON", len(rows) - len(good), scope)
+        return good

@@ -1,0 +1,34 @@
+"""Scope names: the reserved ones, and those that were emptied while the host runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from iii_skill.state.failures import ReservedScope
+
+RESERVED_SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
+"""Bookkeeping of the separate `state` worker, which a shared store may hold."""
+
+MAX_REMEMBERED = 10_000
+
+
+def check_scope(scope: str) -> None:
+    """Refuse a reserved scope."""
+    if scope in RESERVED_SCOPES:
+        raise ReservedScope(scope)
+
+
+class EmptiedScopes:
+    """Scopes that lost a key and stay listed while the process lives; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+
+    def add(self, scope: str) -> None:
+        """Remember a scope."""
+        self._names[scope] = None
+        if len(self._names) > MAX_REMEMBERED:
+            del self._names[next(iter(self._names))]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)

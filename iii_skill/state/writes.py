@@ -1,0 +1,172 @@
+"""The functions that write: set, delete, update and compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from iii_skill.errors import ValueTooLarge
+from iii_skill.state import door, requests
+from iii_skill.state.calls import StateCall
+from iii_skill.state.changes import Swap, UpdateRun
+from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.lanes import Lane, Lanes
+from iii_skill.state.opinput import DecrementOp, IncrementOp, RemoveOp
+from iii_skill.state.publisher import Publisher
+from iii_skill.state.requests import ABSENT
+from iii_skill.state.scopes import EmptiedScopes, check_scope
+from iii_skill.state.settings import LiveSettings
+from iii_skill.values import Change
+
+if TYPE_CHECKING:
+    from iii_skill.adapter import StateAdapter
+
+_VALUELESS = frozenset({IncrementOp, DecrementOp, RemoveOp})
+"""Ops that bring nothing to store."""
+
+_SET = Trouble("SET_ERROR", "Failed to set value: ", writes=True)
+_DELETE = Trouble("DELETE_ERROR", "Failed to delete value: ", writes=True)
+_UPDATE = Trouble("UPDATE_ERROR", "Failed to update value: ", writes=True)
+_COMPARE = Trouble("CAS_ERROR", "CAS_ERROR: ", writes=True)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Writes:
+    """Each handler answers first and publishes then."""
+
+    def __init__(
+        self,
+        adapter: StateAdapter,
+        *,
+        lanes: Lanes,
+        publisher: Publisher,
+        settings: LiveSettings,
+        emptied: EmptiedScopes,
+    ) -> None:
+        self._adapter = adapter
+        self._shared = adapter.shared
+        self._lanes = lanes
+        self._publisher = publisher
+        self._settings = settings
+        self._emptied = emptied
+
+    def set(self, call: StateCall) -> None:
+        """`state::set`: replace the value."""
+        try:
+            request = requests.read_set(call.data)
+            scope, key, value = request.scope, request.key, bytes(request.value)
+            check_scope(scope)
+            door.check_value(value)
+            self._check_size(value)
+            answer = self._adapter.set(scope, key, value)
+        except Exception as error:
+            call.fail(refusal(error, _SET))
+            return
+
+        def done(change: Change) -> None:
+            old = self._publisher.readable(change.old)
+            call.succeed(b'{"new_value":%b,"old_value":%b}' % (value, b"null" if old is None else old))
+            self._publisher.written(change)
+
+        if type(answer) is Change:
+            done(answer)
+        else:
+            self._later(call, answer, (scope, key), done, _SET)
+
+    def delete(self, call: StateCall) -> None:
+        """`state::delete`: remove the key in one atomic step."""
+        try:
+            request = requests.read_delete(call.data)
+            scope, key = request.scope, request.key
+            check_scope(scope)
+            answer = self._adapter.delete(scope, key)
+        except Exception as error:
+            call.fail(refusal(error, _DELETE))
+            return
+
+        def done(change: Change) -> None:
+            if change.old is not None:
+                self._emptied.add(scope)
+            call.succeed(self._publisher.readable(change.old))
+            self._publisher.written(change)
+
+        if type(answer) is Change:
+            done(answer)
+        else:
+            self._later(call, answer, (scope, key), done, _DELETE)
+
+    def update(self, call: StateCall) -> None:
+        """`state::update`: apply ops in one atomic step."""
+        try:
+            request = requests.read_update(call.data)
+            scope, key = request.scope, request.key
+            check_scope(scope)
+            if not _VALUELESS.issuperset(map(type, request.ops)):
+                door.check_readable(call.data)
+            run = UpdateRun(request.ops, self._shared)
+            answer = self._adapter.update(scope, key, run)
+        except Exception as error:
+            call.fail(refusal(error, _UPDATE))
+            return
+
+        def done(change: Change) -> None:
+            old = b"null" if change.old is None else change.old
+            new = b"null" if change.new is None else change.new
+            if run.errors:
+                reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
+            else:
+                reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
+            call.succeed(reply)
+            self._publisher.written(change)
+
+        if type(answer) is Change:
+            done(answer)
+        else:
+            self._later(call, answer, (scope, key), done, _UPDATE)
+
+    def compare_and_set(self, call: StateCall) -> None:
+        """`state::compare-and-set`: replace the value if it is the expected one."""
+        try:
+            request = requests.read_compare_and_set(call.data)
+            scope, key, value = request.scope, request.key, bytes(request.value)
+            expected = None if request.expected is ABSENT else bytes(request.expected)
+            check_scope(scope)
+            door.check_readable(call.data)
+            door.check_nesting(value)
+            self._check_size(value)
+            swap = Swap(None if expected == b"null" else expected, value, self._shared)
+            answer = self._adapter.update(scope, key, swap)
+        except Exception as error:
+            call.fail(refusal(error, _COMPARE))
+            return
+
+        def done(change: Change) -> None:
+            if change.kept:
+                current = b"null" if change.old is None else change.old
+                call.succeed(b'{"swapped":false,"current":%b}' % current)
+            else:
+                call.succeed(b'{"swapped":true}')
+                self._publisher.written(change)
+
+        if type(answer) is Change:
+            done(answer)
+        else:
+            self._later(call, answer, (scope, key), done, _COMPARE)
+
+    def _later(
+        self, call: StateCall, answer: Any, lane: Lane | None, done: Callable[[Any], None], trouble: Trouble
+    ) -> None:
+        self._lanes.wait(answer, lane, done, lambda error: call.fail(refusal(error, trouble)))
+
+    def _check_size(self, value: bytes) -> None:
+        limit = self._settings.current.max_value_bytes
+        if limit is None:
+            return
+        size = len(_encode(msgspec.json.decode(value)))
+        if size > limit:
+            raise ValueTooLarge(
+                f"value of {size} bytes exceeds the configured max_value_bytes limit of {limit}"
+            )
