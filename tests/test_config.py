@@ -251,3 +251,13 @@ def test_adapter_settings_are_checked_with_their_place() -> None:
         adapter_settings(Settings, {"siz": 3}, where="f: c")
     with pytest.raises(ConfigurationError, match=r"^f: c: unknown key 'a'; this adapter has no settings\.$"):
         adapter_settings(NoConfig, {"a": 3}, where="f: c")
+
+
+def test_what_runs_in_every_host_is_no_unserved_section(tmp_path: Path) -> None:
+    text = "workers: [{name: iii-state, config: {adapter: {name: file}}}, {name: configuration%s}]"
+    assert load(tmp_path, text % "").notes == ()
+    config = load(tmp_path, text % ", config: {ttl_seconds: 1}")
+    assert config.unserved == ()
+    assert config.notes == (
+        "iii-config.yaml: workers[1] (configuration): runs in every host; its config has no effect here.",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import click
 import msgspec
@@ -63,7 +63,8 @@ def _setting(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
 
 
 def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
 
 
 def _lines(adapter: dict[str, Any]) -> list[str]:

@@ -29,8 +29,8 @@ def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
     file = path.name
     top = Fields(_document(path, env), file)
     top.only("registration_namespace_grace_ms", "workers", "modules", "port")
-    sections, unserved = _sections(top)
     notes: list[str] = []
+    sections, unserved = _sections(top, notes=notes)
     grace_ms = _grace(top, env)
     worker = read_worker(sections.get(names.WORKER, Fields({}, file)), grace_ms=grace_ms)
     old_port = top.optional_whole("port", high=MAX_PORT)
@@ -62,7 +62,7 @@ def _document(path: Path, env: Mapping[str, str]) -> Any:
     return parse(expand(text, env, file=path.name), file=path.name)
 
 
-def _sections(top: Fields) -> tuple[dict[str, Fields], list[str]]:
+def _sections(top: Fields, *, notes: list[str]) -> tuple[dict[str, Fields], list[str]]:
     """The configuration of each served section, and the names of the others."""
     served: dict[str, Fields] = {}
     unserved: list[str] = []
@@ -74,7 +74,10 @@ def _sections(top: Fields) -> tuple[dict[str, Fields], list[str]]:
             fields = Fields(entry, where)
             given, name = _name(fields)
             if name not in (names.WORKER, names.HTTP, names.STATE):
-                if name not in names.SILENT and given not in unserved:
+                if name in names.BUILT_IN:
+                    if entry.get("config") is not None:
+                        notes.append(f"{where} ({given}): runs in every host; its config has no effect here.")
+                elif given not in unserved:
                     unserved.append(given)
                 continue
             label = f"{where} ({given})"

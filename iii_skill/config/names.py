@@ -8,8 +8,8 @@ WORKER: Final = "iii-worker-manager"
 HTTP: Final = "iii-http"
 STATE: Final = "iii-state"
 
-SILENT: Final = frozenset({"iii-engine-functions"})
-"""Part of every host: listing it needs no answer."""
+BUILT_IN: Final = frozenset({"iii-engine-functions", "configuration"})
+"""Part of every host, without settings of their own here."""
 
 _ALIASES: Final = {"http": HTTP, "state": STATE}
 """The newer external workers of the same configuration; the host stands in for them too."""
