@@ -34,9 +34,11 @@ ALLOWED: dict[str, set[str]] = {
     "host": CONTRACT | {"config", "engine", "http", "plugins", "state", "wiring"},
     "server": LEAVES | {"config", "engine", "host", "http", "protocol"},
     "scaffold": {"errors", "plugins"},
+    "migrate": LEAVES | {"adapter", "config", "plugins", "state"},
     "testing": CONTRACT | {"config", "host", "plugins"},
     "cli": {
-        *LEAVES, "", "adapter", "config", "host", "hookspecs", "plugins", "scaffold", "server", "testing",
+        *LEAVES, "", "adapter", "config", "host", "hookspecs", "migrate", "plugins", "scaffold",
+        "server", "testing",
     },
 }  # fmt: skip
 """Room -> rooms that it may import; its own room is always allowed, "" is `import iii_skill` itself."""

@@ -1,0 +1,141 @@
+"""`iii-skill migrate`: move state between the real engine's stores and adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+import msgspec
+
+from iii_skill.errors import AdapterError, ConfigurationError
+from iii_skill.migrate.ends import End, open_source, open_target, plan
+from iii_skill.migrate.move import Report, move, require_empty, survey
+from iii_skill.plugins import load_plugins
+
+
+@click.command()
+@click.option("--from", "origin", metavar="KIND", required=True, help="iii-kv, iii-redis or an adapter.")
+@click.argument("location", required=False)
+@click.option("--to", "goal", metavar="ADAPTER", required=True, help="The adapter that takes the state.")
+@click.option("--data-dir", metavar="DIR", help="Directory of whichever side needs one; the target first.")
+@click.option("--redis-url", metavar="URL", help="Server of whichever side needs one; the target first.")
+@click.option(
+    "--adapter-config",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of the target; may be repeated.",
+)
+@click.option(
+    "--from-config", metavar="KEY=VALUE", multiple=True, help="A setting of the source; may be repeated."
+)
+@click.option("--merge", is_flag=True, help="Write into a target that holds state; keys of the source win.")
+@click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def migrate(
+    *,
+    origin: str,
+    location: str | None,
+    goal: str,
+    data_dir: str | None,
+    redis_url: str | None,
+    adapter_config: Sequence[str],
+    from_config: Sequence[str],
+    merge: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Move state from KIND (at LOCATION) into ADAPTER, in order; exit code 1 when something stayed behind.
+
+    \b
+    iii-skill migrate --from iii-kv ./kv_store_data.db --to file --data-dir ./state
+    iii-skill migrate --from iii-redis redis://localhost --to file --data-dir ./state
+    iii-skill migrate --from file --data-dir ./state --to redis --redis-url redis://localhost
+
+    Stop the engine or host that writes to the source first: what is written during the move may stay behind.
+    The source is only read.
+    """
+    try:
+        source, target = plan(
+            load_plugins(),
+            origin=origin,
+            location=location,
+            goal=goal,
+            shared={"data_dir": data_dir, "redis_url": redis_url},
+            source_settings=_pairs(from_config, "--from-config"),
+            target_settings=_pairs(adapter_config, "--adapter-config"),
+        )
+        report = asyncio.run(_run(source, target, merge=merge, dry_run=dry_run, quiet=as_json))
+    except (AdapterError, ConfigurationError) as error:
+        raise click.ClickException(error.message) from None
+    if as_json:
+        data = {
+            "from": source.label,
+            "to": target.label,
+            "dry_run": dry_run,
+            "ok": report.ok,
+            **asdict(report),
+        }
+        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+    else:
+        _tell(report, target, dry_run=dry_run)
+    sys.exit(0 if report.ok else 1)
+
+
+async def _run(source_end: End, target_end: End, *, merge: bool, dry_run: bool, quiet: bool) -> Report:
+    source = await open_source(source_end)
+    try:
+        scopes = await source.scopes()
+        shown = sys.stderr if sys.stderr.isatty() and not quiet else io.StringIO()
+        with click.progressbar(length=len(scopes), label="scopes", file=shown) as bar:
+
+            def progress() -> None:
+                bar.update(1)
+
+            if dry_run:
+                if target_end.exists:
+                    target = await open_target(target_end)
+                    try:
+                        await require_empty(target, merge=merge)
+                    finally:
+                        await target.close()
+                return await survey(source, scopes, progress=progress)
+            target = await open_target(target_end)
+            try:
+                return await move(source, scopes, target, merge=merge, progress=progress)
+            finally:
+                await target.close()
+    finally:
+        await source.close()
+
+
+def _tell(report: Report, target: End, *, dry_run: bool) -> None:
+    for finding in report.skipped:
+        click.echo(f"skipped: {finding.name}: {finding.reason}")
+    for finding in report.damaged:
+        click.echo(f"damaged: {finding.name}: {finding.reason}")
+    for finding in report.unequal:
+        click.echo(f"differs: {finding.name}: {finding.reason}")
+    what = f"{report.keys} keys ({report.bytes} bytes) in {report.scopes} scopes"
+    if dry_run:
+        click.echo(f"Would move {what} to {target.label}; nothing was written.")
+    else:
+        click.echo(f"Moved {what} to {target.label} and read them back.")
+    if report.overwritten:
+        click.echo(f"{report.overwritten} keys of the target were overwritten.")
+    if report.damaged:
+        click.echo(f"{len(report.damaged)} things could not be moved; they are named above.")
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigurationError(f"{option} {text}: write it as KEY=VALUE.")
+        pairs[key] = value
+    return pairs

@@ -1,0 +1,130 @@
+"""The two ends of a move: which adapter or directory, with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.config.adapter_settings import adapter_settings
+from iii_skill.errors import ConfigurationError, StoreRefused
+from iii_skill.plugins import Plugins
+
+from .kv import KvDirectory
+from .sources import AdapterSource, Source
+
+KV = "iii-kv"
+REDIS = "iii-redis"
+PLACES = ("data_dir", "redis_url")
+"""Settings that say where an adapter keeps its data; LOCATION fills the one that the adapter has."""
+
+
+@dataclass(frozen=True)
+class End:
+    """One side of the move: an adapter with its settings, or a directory of the engine."""
+
+    kind: str
+    adapter: type[StateAdapter] | None = None
+    settings: Any = None
+    directory: Path | None = None
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The directory that the settings name, if they do."""
+        named = getattr(self.settings, "data_dir", None)
+        return None if named is None else Path(named)
+
+    @property
+    def exists(self) -> bool:
+        """False when opening it would make a new, empty store."""
+        return self.data_dir is None or self.data_dir.exists()
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages, without secrets."""
+        place = self.directory or self.data_dir
+        return self.kind if place is None else f"{self.kind} ({place})"
+
+
+def plan(
+    plugins: Plugins,
+    *,
+    origin: str,
+    location: str | None,
+    goal: str,
+    shared: Mapping[str, str | None],
+    source_settings: Mapping[str, Any],
+    target_settings: Mapping[str, Any],
+) -> tuple[End, End]:
+    """Both ends; ConfigurationError or PluginError says what does not fit.
+
+    `shared` are settings of the command line that go to the target when it has them, else to the source.
+    """
+    goal_type = plugins.adapter("redis" if goal == REDIS else goal)
+    given = {key: value for key, value in shared.items() if value is not None}
+    for_target = {key: value for key, value in given.items() if key in _fields(goal_type)}
+    rest = {key: value for key, value in given.items() if key not in for_target}
+    target = _adapter_end(goal, goal_type, {**for_target, **target_settings}, where="the target")
+    source = _source_end(plugins, origin, location, {**rest, **source_settings})
+    if (source.adapter, source.settings) == (target.adapter, target.settings):
+        raise ConfigurationError("Source and target are the same store; name the source's place as LOCATION.")
+    return source, target
+
+
+async def open_source(end: End) -> Source:
+    """Open it for reading; StoreRefused when there is nothing."""
+    if end.directory is not None:
+        return KvDirectory(end.directory)
+    if not end.exists:
+        raise StoreRefused(f"There is no directory {end.data_dir} to read from.")
+    return AdapterSource(await _opened(end), engine=end.kind == REDIS)
+
+
+async def open_target(end: End) -> StateAdapter:
+    """Open it for writing."""
+    return await _opened(end)
+
+
+async def _opened(end: End) -> StateAdapter:
+    assert end.adapter is not None
+    adapter = end.adapter()
+    try:
+        await adapter.open(end.settings)
+    except BaseException:
+        await adapter.close()
+        raise
+    return adapter
+
+
+def _source_end(plugins: Plugins, origin: str, location: str | None, settings: dict[str, Any]) -> End:
+    if origin == KV:
+        place = location or settings.pop("data_dir", None)
+        if place is None:
+            raise ConfigurationError(f"--from {KV} needs the engine's directory: --from {KV} DIR.")
+        if settings:
+            raise ConfigurationError(f"--from {KV} has no setting '{next(iter(settings))}'.")
+        return End(KV, directory=Path(place))
+    adapter = plugins.adapter("redis" if origin == REDIS else origin)
+    if location is not None:
+        place_names = [name for name in PLACES if name in _fields(adapter)]
+        if not place_names:
+            raise ConfigurationError(
+                f"The adapter '{origin}' takes no LOCATION; use --from-config KEY=VALUE."
+            )
+        settings = {**settings, place_names[0]: location}
+    elif origin == REDIS and "redis_url" not in settings:
+        raise ConfigurationError(f"--from {REDIS} needs the server: --from {REDIS} URL.")
+    return _adapter_end(origin, adapter, settings, where="the source")
+
+
+def _adapter_end(kind: str, adapter: type[StateAdapter], settings: Mapping[str, Any], *, where: str) -> End:
+    checked = adapter_settings(adapter.config_type, settings, where=where, from_text=True)
+    return End(kind, adapter, checked)
+
+
+def _fields(adapter: type[StateAdapter]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(adapter.config_type)}

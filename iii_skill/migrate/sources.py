@@ -1,0 +1,91 @@
+"""What can be moved: a source names its scopes and gives the pairs of each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from iii_skill.adapter import Answer, StateAdapter
+
+T = TypeVar("T")
+
+BOOKKEEPING = {
+    "__state_private_namespaces": "it is the upstream state worker's list of private namespaces",
+    "state_barrier": "it holds the upstream state worker's barriers",
+}
+"""Scopes of the real engine's side that are no state of workers."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScopePairs:
+    """The pairs of a scope in order of first insertion, and the keys that could not be read."""
+
+    scope: str
+    pairs: Sequence[tuple[str, bytes]]
+    damaged: Sequence[Finding] = ()
+
+
+class Source(Protocol):
+    """Where state comes from."""
+
+    skipped: list[Finding]
+    """What is left out on purpose."""
+    damaged: list[Finding]
+    """What could not even be named as a scope."""
+
+    async def scopes(self) -> Sequence[str]:
+        """Every scope, sorted."""
+
+    async def read(self, scope: str) -> ScopePairs:
+        """All of one scope; Damaged when it cannot be read."""
+
+    async def close(self) -> None:
+        """Release it."""
+
+
+class AdapterSource:
+    """An opened adapter as source; `engine` says that a real engine wrote into it."""
+
+    def __init__(self, adapter: StateAdapter, *, engine: bool = False) -> None:
+        self._adapter = adapter
+        self._engine = engine
+        self.skipped: list[Finding] = []
+        self.damaged: list[Finding] = []
+
+    async def scopes(self) -> Sequence[str]:
+        """Every scope of the adapter but the engine's bookkeeping."""
+        scopes = sorted(await settled(self._adapter.scopes()))
+        if self._engine:
+            self.skipped += [Finding(name, BOOKKEEPING[name]) for name in scopes if name in BOOKKEEPING]
+            scopes = [name for name in scopes if name not in BOOKKEEPING]
+        return scopes
+
+    async def read(self, scope: str) -> ScopePairs:
+        """All pairs; a key that the adapter lists without a value is damaged."""
+        pairs = await settled(self._adapter.list(scope))
+        keys = await settled(self._adapter.keys(scope))
+        missing = set(keys) - {key for key, _ in pairs}
+        damaged = [Finding(f"{scope}/{key}", "its value is no JSON") for key in keys if key in missing]
+        return ScopePairs(scope, pairs, damaged)
+
+    async def close(self) -> None:
+        """Close the adapter."""
+        await self._adapter.close()
+
+
+async def settled(answer: Answer[T]) -> T:
+    """What an adapter method gives, awaited where it must be."""
+    if inspect.isawaitable(answer):
+        result: T = await answer
+        return result
+    return answer
