@@ -1,4 +1,4 @@
-"""An I/O error stops the store: every caller learns it, no flush is repeated, nothing acknowledged is lost."""
+"""An I/O error stops the store: every caller learns it, no flush is repeated, no acknowledged write lost."""
 
 from __future__ import annotations
 
