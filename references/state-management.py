@@ -47,7 +47,7 @@ log = Logger(service_name="state-management")
 
 
 class Refused(Exception):
-    """The call is answered with an error: a code and details, over HTTP with `status`."""
+    """The call is answered with an error: a status as HTTP has it, a code and details."""
 
     def __init__(self, status: int, code: str, message: str, **details: Any) -> None:
         super().__init__(message)

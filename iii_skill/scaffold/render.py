@@ -105,7 +105,8 @@ def _environment(loader: FunctionLoader) -> ImmutableSandboxedEnvironment:
         camel=names.camel,
         plural=names.plural,
         json=_json,
-        py=repr_python,
+        py=python_literal,
+        js=javascript_literal,
         example=example,
         default_update_field=default_update_field,
         default_counter_field=default_counter_field,
@@ -117,9 +118,14 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def repr_python(value: Any) -> str:
+def python_literal(value: Any) -> str:
     """A Python literal with double quotes."""
     return _json(value) if isinstance(value, str) else repr(value)
+
+
+def javascript_literal(value: Any) -> str:
+    """A JavaScript literal with single quotes."""
+    return "'" + _json(value)[1:-1].replace("'", "\\'") + "'" if isinstance(value, str) else _json(value)
 
 
 def example(fields: tuple[Field, ...]) -> str:
