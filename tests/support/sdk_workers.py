@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,13 @@ class SdkWorker:
             if key in line:
                 return line[key]
 
+    def says(self, text: str, *, timeout: float = WAIT_S) -> None:
+        """Wait until its log holds the text."""
+        deadline = time.monotonic() + timeout
+        while not (self.log.exists() and text in self.log.read_text("utf-8")):
+            assert time.monotonic() < deadline, f"the worker never said '{text}'"
+            time.sleep(0.02)
+
     def stop(self) -> int:
         """SIGTERM, as a supervisor does; the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -88,13 +95,22 @@ def command(sdk: str, directory: Path) -> list[str]:
 
 
 @contextmanager
-def running_worker(sdk: str, directory: Path, url: str) -> Iterator[SdkWorker]:
-    """The worker of that SDK, connected to `url`; killed on leaving if it still runs."""
+def running_worker(
+    sdk: str, directory: Path, url: str, *, env: Mapping[str, str] | None = None
+) -> Iterator[SdkWorker]:
+    """The worker of that SDK, connected to `url`; killed on leaving if it still runs.
+
+    Its telemetry is off unless `env` says otherwise.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "worker.log"
-    env = {**os.environ, "III_URL": url, "SDK_WORKER": "matrix", "OTEL_ENABLED": "false"}
+    variables = {**os.environ, "III_URL": url, "SDK_WORKER": "matrix", "OTEL_ENABLED": "false", **(env or {})}
     process = subprocess.Popen(
-        command(sdk, directory), cwd=directory, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command(sdk, directory),
+        cwd=directory,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         yield SdkWorker(process, log)

@@ -2,7 +2,8 @@
 import * as sdk from 'iii-sdk'
 
 const start = sdk.registerWorker ?? sdk.init
-const worker = start(process.env.III_URL, { workerName: process.env.SDK_WORKER, otel: { enabled: false } })
+const otel = process.env.OTEL_ENABLED === 'false' ? { otel: { enabled: false } } : {}
+const worker = start(process.env.III_URL, { workerName: process.env.SDK_WORKER, ...otel })
 // Up to 0.3 a call takes its parts, later one object.
 const trigger = (function_id, payload) =>
   sdk.registerWorker ? worker.trigger({ function_id, payload }) : worker.trigger(function_id, payload)
