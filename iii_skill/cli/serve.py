@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import click
 import msgspec
 
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
+from iii_skill.cli.loop import log_to_stderr, run_loop
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -60,9 +59,7 @@ def serve(
     The store is durable by default (adapter `file`, directory `.iii/state`). Ctrl-C and SIGTERM finish what
     is in flight and exit 0; a store that fails ends the host with 1.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(log_level)
     try:
         config = load_config(config_file, os.environ)
         state = None
@@ -90,7 +87,7 @@ def serve(
             no_auth=dangerously_no_auth,
             ready_json=ready_json,
         )
-        code = _run(serving)
+        code = run_loop(serving)
     except IiiSkillError as error:
         raise click.ClickException(error.message) from None
     sys.exit(code)
@@ -132,11 +129,3 @@ def _warn(config: Config) -> None:
         logger.warning("not served by this host, ignored: %s", ", ".join(config.unserved))
     for note in config.notes:
         logger.warning("%s", note)
-
-
-def _run(serving: Coroutine[Any, Any, int]) -> int:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(serving)
-    return uvloop.run(serving)

@@ -83,7 +83,7 @@ class Invocations:
             call.reply(Failure(message.error.code, message.error.message, message.error.stacktrace))
             return
         value = None if message.result is UNSET else bytes(message.result)
-        if value is None or value == b"null":
+        if value is None or (value == b"null" and not worker.tells_null):
             call.reply(Result(None))
         elif self._readable(value):
             call.reply(Result(value))

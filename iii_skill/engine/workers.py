@@ -22,6 +22,9 @@ OLD_PYTHON_LIMIT = 1024 * 1024
 BUFFER_LIMIT = 64 * 1024 * 1024
 """Bytes waiting for a worker that does not read, beyond which it gets no further calls."""
 
+ATTACHED_RUNTIME = "iii-skill"
+"""What an attached state worker of ours calls its runtime."""
+
 TOO_LARGE = "payload_too_large"
 BUSY = "worker_not_reading"
 
@@ -55,6 +58,8 @@ class Worker:
         self.pid: int | None = None
         self.isolation: str | None = None
         self.message_limit = MESSAGE_LIMIT
+        self.tells_null = False
+        """True for an attached state worker: its `"result":null` is a stored null, not "nothing"."""
         self._wake = wake
         self._buffered = buffered
 
@@ -72,6 +77,7 @@ class Worker:
         """Note the SDK, and with it the largest message that it survives."""
         self.identified = True
         self.runtime, self.version = runtime, version
+        self.tells_null = runtime == ATTACHED_RUNTIME
         if runtime == "python" and _before(version, (0, 24, 6)):
             self.message_limit = OLD_PYTHON_LIMIT
 

@@ -27,7 +27,7 @@ from iii_skill.engine.workers import MESSAGE_LIMIT, Worker
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.protocol.connection import Connection
 from iii_skill.server.channels import channel_listener
-from iii_skill.server.frames import text_frames
+from iii_skill.server.frames import QUIET, text_frames
 from iii_skill.server.guard import Guard
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class WorkerServer:
                 listening.port,
                 websocket_handshake_timeout=listening.handshake_timeout_s,
                 max_frame_size=MESSAGE_LIMIT,
-                logger_name=_quiet,
+                logger_name=QUIET,
                 enable_auto_ping=True,
                 auto_ping_idle_timeout=60,
                 auto_ping_reply_timeout=60,
@@ -278,8 +278,3 @@ def listen_error(error: OSError, host: str, port: int, option: str) -> Configura
 def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:
     response: Callable[..., WSUpgradeResponse] = WSUpgradeResponse.create_error_response
     return WSUpgradeResponseWithListener(response(status, reason.encode()), None)
-
-
-_quiet = logging.getLogger("picows.quiet")
-_quiet.setLevel(logging.ERROR)
-_quiet.propagate = True

@@ -1,0 +1,129 @@
+"""`iii-skill attach`: serve `state::*` inside a running iii engine, out of any adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+
+import click
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.cli.adapter_options import adapter_options, with_adapter
+from iii_skill.cli.loop import run_loop
+from iii_skill.config import StateConfig, adapter_settings
+from iii_skill.errors import IiiSkillError, StorageFailed
+from iii_skill.plugins import load_plugins
+from iii_skill.server.attach import Attached
+
+logger = logging.getLogger("iii_skill")
+
+
+@click.command()
+@click.option("--engine", "url", metavar="URL", default="ws://127.0.0.1:49134", show_default=True)
+@adapter_options
+@click.option("--token", help="What the engine wants to be presented.", envvar="III_TOKEN")
+@click.option("--max-value-bytes", type=click.IntRange(1), help="The largest value that is stored.")
+@click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when serving.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What goes to stderr.",
+)
+def attach(
+    url: str,
+    adapter: str | None,
+    adapter_config: tuple[str, ...],
+    data_dir: str | None,
+    redis_url: str | None,
+    token: str | None,
+    max_value_bytes: int | None,
+    ready_json: bool,
+    log_level: str,
+) -> None:
+    """Serve state:: inside a running iii engine, out of any adapter.
+
+    The engine must not serve state itself: take the worker `iii-state` out of its config.yaml first. A lost
+    engine is waited for; Ctrl-C and SIGTERM answer what was accepted and exit 0.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    try:
+        state = with_adapter(
+            StateConfig(max_value_bytes=max_value_bytes),
+            adapter=adapter,
+            adapter_config=adapter_config,
+            data_dir=data_dir,
+            redis_url=redis_url,
+        )
+        code = run_loop(_attach(url, state, token=token, ready_json=ready_json))
+    except IiiSkillError as error:
+        raise click.ClickException(error.message) from None
+    sys.exit(code)
+
+
+async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json: bool) -> int:
+    adapter = load_plugins().adapter(state.adapter_name)()
+    settings = adapter_settings(
+        type(adapter).config_type, state.adapter_config, where=state.where, from_text=state.from_text
+    )
+    loop = asyncio.get_running_loop()
+    failed: asyncio.Future[StorageFailed] = loop.create_future()
+    adapter.on_failure = lambda error: None if failed.done() else failed.set_result(error)
+    announced = False
+
+    def ready() -> None:
+        nonlocal announced
+        if not announced:
+            announced = True
+            _announce(url, adapter, ready_json)
+
+    try:
+        await adapter.open(settings)
+        attached = Attached(
+            url,
+            adapter,
+            max_value_bytes=state.max_value_bytes,
+            token=token,
+            on_ready=ready,
+        )
+        stopped: asyncio.Future[None] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: None if stopped.done() else stopped.set_result(None))
+        running = asyncio.ensure_future(attached.run())
+        await asyncio.wait((running, stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        # Before the link goes: what was accepted is stored and answered.
+        await adapter.close()
+        await attached.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        if failed.done():
+            logger.error("the store failed, stopping: %s", failed.result().message)
+            return 1
+        return 0
+    finally:
+        await adapter.close()
+
+
+def _announce(url: str, adapter: StateAdapter, ready_json: bool) -> None:
+    data_dir = None if adapter.data_dir is None else str(adapter.data_dir)
+    if ready_json:
+        ready = {
+            "ready": True,
+            "engine": url,
+            "adapter": adapter.name,
+            "data_dir": data_dir,
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready, separators=(",", ":")), flush=True)
+        return
+    where = f" ({data_dir})" if data_dir else ""
+    print(f"iii-skill serves state:: on {url} out of {adapter.name}{where}. Ctrl-C stops it.", flush=True)

@@ -1,0 +1,103 @@
+"""The worker's side of the protocol: what an attached state worker sends and takes."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from iii_skill.protocol.codec import encode
+from iii_skill.protocol.connection import IDENTIFY
+from iii_skill.protocol.messages import (
+    Answer,
+    DeliverTrigger,
+    HostError,
+    Invoke,
+    Outgoing,
+    Pinged,
+    RegistrationRejected,
+    TriggerRegistrationResult,
+    WithdrawTrigger,
+    WorkerRegistered,
+)
+
+FromHost: TypeAlias = (
+    WorkerRegistered
+    | Invoke
+    | Answer
+    | DeliverTrigger
+    | WithdrawTrigger
+    | TriggerRegistrationResult
+    | RegistrationRejected
+    | HostError
+    | Pinged
+)
+
+_decoder: msgspec.json.Decoder[FromHost] = msgspec.json.Decoder(FromHost)
+_kind = msgspec.json.Decoder(dict[str, Any])
+
+
+class WorkerCall(Outgoing, frozen=True, gc=False, tag="invokefunction"):
+    """A call that the worker makes; without an id it is void."""
+
+    function_id: str
+    data: Raw
+    invocation_id: str | None = None
+    namespace: str | None = None
+    metadata: Raw | None = None
+    action: dict[str, str] | None = None
+
+
+def decode_from_host(text: bytes) -> FromHost | None:
+    """The message of one text; None for a kind that a state worker has no use for."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError:
+        return None
+
+
+def identify(name: str, version: str) -> bytes:
+    """The text with which the worker says who it is."""
+    data = {"runtime": "iii-skill", "version": version, "name": name}
+    call = WorkerCall(IDENTIFY, Raw(msgspec.json.encode(data)), action={"type": "void"})
+    return msgspec.json.encode(call)
+
+
+def reattach(worker_id: str, token: str) -> bytes:
+    """The text that takes the old connection over."""
+    return _text("reattach", previous_worker_id=worker_id, reattach_token=token)
+
+
+def register_function(
+    function_id: str, description: str, request: dict[str, Any] | None, response: dict[str, Any] | None
+) -> bytes:
+    """The text that offers a function."""
+    fields: dict[str, Any] = {"id": function_id, "description": description}
+    if request is not None:
+        fields["request_format"] = request
+    if response is not None:
+        fields["response_format"] = response
+    return _text("registerfunction", **fields)
+
+
+def register_trigger_type(
+    type_id: str, description: str, config: dict[str, Any], event: dict[str, Any]
+) -> bytes:
+    """The text that offers a trigger type."""
+    return _text(
+        "registertriggertype",
+        id=type_id,
+        description=description,
+        trigger_request_format=config,
+        call_request_format=event,
+    )
+
+
+def verdict(result: TriggerRegistrationResult) -> bytes:
+    """The text that accepts or refuses a trigger."""
+    return encode(result)
+
+
+def _text(kind: str, **fields: Any) -> bytes:
+    return msgspec.json.encode({"type": kind, **fields})

@@ -1,0 +1,258 @@
+"""Attach: our state worker as a worker of a running iii engine, serving `state::*` out of any adapter.
+
+The engine needs no change: the worker registers the functions and the trigger type `state`, the engine
+routes calls and hands triggers over. A second owner of `state::*` is refused before anything is
+registered. After a lost connection it comes back with back-off, takes its names over and registers again;
+the engine then delivers the triggers anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+from msgspec import UNSET, Raw
+from picows import WSError, ws_connect
+
+from iii_skill import __version__
+from iii_skill.adapter import StateAdapter
+from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.fanout import Fanout
+from iii_skill.engine.triggers import Trigger
+from iii_skill.engine.workers import MESSAGE_LIMIT
+from iii_skill.errors import TriggerRefused
+from iii_skill.protocol import client
+from iii_skill.protocol.codec import encode
+from iii_skill.protocol.messages import (
+    Answer,
+    DeliverTrigger,
+    ErrorBody,
+    Invoke,
+    TriggerRegistrationResult,
+    WithdrawTrigger,
+)
+from iii_skill.server.frames import QUIET
+from iii_skill.server.link import Link, Refused
+from iii_skill.state.events import StateEvent
+from iii_skill.state.settings import LiveSettings, StateSettings
+from iii_skill.state.triggers import StateTriggers
+from iii_skill.state.worker import StateWorker
+
+logger = logging.getLogger(__name__)
+
+NAME = "iii-skill-state"
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 10.0
+HANDOVER_S = 20.0
+"""How long names of our own former connection are asked for again; the engine holds them for 5 s."""
+
+_PROBE = "state::set"
+
+
+class _Stamp(msgspec.Struct):
+    _caller_worker_id: str | None = None
+
+
+class Attached:
+    """The attached state worker. `run` serves until it is cancelled."""
+
+    def __init__(
+        self,
+        url: str,
+        adapter: StateAdapter,
+        *,
+        max_value_bytes: int | None = None,
+        token: str | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.url = url
+        self._token = token
+        self._on_ready = on_ready
+        self._link: Link | None = None
+        self._triggers: StateTriggers[Trigger] = StateTriggers()
+        self._fanout = Fanout(self._invoke)
+        self._former: tuple[str, str] | None = None
+        self.worker = StateWorker(
+            adapter,
+            settings=LiveSettings(StateSettings(max_value_bytes=max_value_bytes)),
+            publish=self._publish,
+        )
+
+    async def run(self) -> None:
+        """Serve for ever; raises Refused when state::* has another owner or the engine refuses us."""
+        await self.worker.start()
+        wait = FIRST_WAIT_S
+        while True:
+            try:
+                link = await self._connect()
+            except (OSError, WSError, TimeoutError) as error:
+                logger.warning("no engine at %s (%s); trying again in %.1f s", self.url, error, wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT_S)
+                continue
+            try:
+                await self._register(link)
+                wait = FIRST_WAIT_S
+                self._link = link
+                logger.info("serving state::* and the trigger type state on %s", self.url)
+                self._on_ready()
+                await link.lost.wait()
+                if link.refusal is not None:
+                    raise Refused(link.refusal)
+                logger.warning("the connection to %s is lost; coming back", self.url)
+            finally:
+                self._link = None
+                self._triggers = StateTriggers()
+                self._fanout.close()
+                link.close()
+
+    async def close(self) -> None:
+        """Answer what was accepted, then leave."""
+        await self.worker.close()
+        if self._link is not None:
+            self._link.close()
+
+    async def _connect(self) -> Link:
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+        _, link = await ws_connect(
+            lambda: Link(self),
+            self.url,
+            extra_headers=headers,
+            max_frame_size=MESSAGE_LIMIT,
+            logger_name=QUIET,
+        )
+        assert isinstance(link, Link)
+        greeted = asyncio.ensure_future(link.greeted.wait())
+        lost = asyncio.ensure_future(link.lost.wait())
+        _, left = await asyncio.wait((greeted, lost), timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in left:
+            waiter.cancel()
+        if link.refusal is not None:
+            raise Refused(link.refusal)
+        if link.identity is None:
+            link.close()
+            raise TimeoutError("it does not greet as an iii engine does")
+        return link
+
+    async def _register(self, link: Link) -> None:
+        """Identify, look for another owner, then take the names; what our former self holds is waited for."""
+        if self._former is not None:
+            link.send(client.reattach(*self._former))
+        link.send(client.identify(NAME, __version__))
+        await self._refuse_second_owner(link)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HANDOVER_S
+        while True:
+            link.rejected.clear()
+            for info in self.worker.descriptions:
+                link.send(
+                    client.register_function(
+                        info.id, info.description, info.request_schema, info.response_schema
+                    )
+                )
+            # A round trip on the same socket orders us behind every refusal.
+            await link.ask("engine::functions::list", {"prefix": "state::"})
+            if not link.rejected:
+                break
+            owners = set(link.rejected.values())
+            ours = self._former is not None and owners == {self._former[0]}
+            if not ours or loop.time() > deadline:
+                raise Refused(_second_owner(", ".join(sorted(link.rejected)), " and ".join(sorted(owners))))
+            await asyncio.sleep(0.5)
+        self._former = link.identity
+        kinds = self._triggers
+        link.send(
+            client.register_trigger_type(
+                kinds.trigger_type, kinds.description, kinds.configuration_schema, kinds.request_schema
+            )
+        )
+
+    async def _refuse_second_owner(self, link: Link) -> None:
+        found = await link.ask("engine::functions::list", {"prefix": "state::", "include_internal": True})
+        if isinstance(found, Failure):
+            return
+        rows = msgspec.json.decode(found).get("functions", [])
+        owners = {row.get("worker_name") for row in rows if row.get("function_id") == _PROBE}
+        if self._former is not None:
+            owners.discard(NAME)
+        if owners:
+            raise Refused(
+                _second_owner("state::*", " and ".join(f"worker '{name}'" for name in sorted(owners)))
+            )
+
+    # What the link hands over.
+
+    def called(self, link: Link, message: Invoke) -> None:
+        """The engine calls one of our functions."""
+        data = bytes(message.data)
+
+        def reply(outcome: Outcome) -> None:
+            link.send(encode(_answer(message, outcome)))
+
+        handler = self.worker.functions.get(message.function_id)
+        if handler is None:
+            reply(Failure("function_not_found", f"Function {message.function_id} is not served here."))
+            return
+        handler(Call(message.function_id, data, reply, caller_id=_caller(data)))
+
+    def delivered(self, link: Link, message: DeliverTrigger) -> None:
+        """The engine hands us a trigger."""
+        trigger = Trigger(
+            message.id,
+            message.trigger_type,
+            message.function_id,
+            bytes(message.config),
+            None if message.metadata is None else bytes(message.metadata),
+            message.namespace,
+        )
+        error = None
+        try:
+            self._triggers.register(trigger)
+        except TriggerRefused as refused:
+            error = ErrorBody(refused.code, refused.message)
+        result = TriggerRegistrationResult(trigger.id, trigger.trigger_type, trigger.function_id, error)
+        link.send(client.verdict(result))
+
+    def withdrawn(self, message: WithdrawTrigger) -> None:
+        """The engine takes a trigger back."""
+        self._triggers.unregister(Trigger(message.id, message.trigger_type, ""))
+        self._fanout.forget(message.id)
+
+    def _publish(self, event: StateEvent) -> None:
+        matches = self._triggers.matching(event)
+        if not matches:
+            return
+        payload, lane = event.payload(), (event.scope, event.key)
+        for match in matches:
+            self._fanout.fire(match.trigger, lane, payload, match.condition_function_id)
+
+    def _invoke(self, call: Call) -> None:
+        if self._link is None:
+            call.reply(Failure("not_connected", "The engine is not connected."))
+        else:
+            self._link.call(call)
+
+
+def _caller(data: bytes) -> str | None:
+    """Who called, as the engine stamped it into the payload."""
+    try:
+        return msgspec.json.decode(data, type=_Stamp)._caller_worker_id
+    except msgspec.DecodeError:
+        return None
+
+
+def _answer(message: Invoke, outcome: Outcome) -> Answer:
+    if isinstance(outcome, Result):
+        result = UNSET if outcome.value is None else Raw(outcome.value)
+        return Answer(message.invocation_id, message.function_id, result)
+    error = ErrorBody(outcome.code, outcome.message, outcome.stacktrace)
+    return Answer(message.invocation_id, message.function_id, UNSET, error)
+
+
+def _second_owner(what: str, owner: str) -> str:
+    return (
+        f"{what} is served by {owner or 'the engine itself'} already, and two owners would lose writes. "
+        "Take the worker `iii-state` out of the engine's config.yaml (or stop the other worker), then attach "
+        "again."
+    )

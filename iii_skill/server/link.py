@@ -1,0 +1,168 @@
+"""Link: one WebSocket connection from an attached state worker to an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, Raw
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.errors import ConfigurationError
+from iii_skill.protocol import client
+from iii_skill.protocol.messages import (
+    Answer,
+    DeliverTrigger,
+    HostError,
+    Invoke,
+    RegistrationRejected,
+    WithdrawTrigger,
+    WorkerRegistered,
+)
+from iii_skill.server.frames import masked_text_frames
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S = 10.0
+"""Seconds that the engine gets to answer a question of ours."""
+
+
+class Refused(ConfigurationError):
+    """The engine, or another owner of `state::*`, stands in the way."""
+
+
+class LinkOwner(Protocol):
+    """Who takes what the engine sends."""
+
+    url: str
+
+    def called(self, link: Link, message: Invoke) -> None:
+        """The engine calls one of our functions."""
+
+    def delivered(self, link: Link, message: DeliverTrigger) -> None:
+        """The engine hands us a trigger."""
+
+    def withdrawn(self, message: WithdrawTrigger) -> None:
+        """The engine takes a trigger back."""
+
+
+class Link(WSListener):
+    """One connection to the engine."""
+
+    def __init__(self, owner: LinkOwner) -> None:
+        super().__init__()
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, Call] = {}
+        self._texts: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._scheduled = False
+        self.greeted = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.identity: tuple[str, str] | None = None
+        self.refusal: str | None = None
+        self.rejected: dict[str, str] = {}
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Connected; the engine speaks first."""
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take one frame of the engine."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+            return
+        if frame.msg_type not in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            return
+        text = frame.get_payload_as_bytes()
+        if not frame.fin or self._parts:
+            self._parts.append(text)
+            if not frame.fin:
+                return
+            text = b"".join(self._parts)
+            self._parts.clear()
+        try:
+            self._take(text)
+        except Exception:
+            logger.exception("a message of the engine could not be handled")
+        if frame.last_in_buffer:
+            self._flush()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The engine is gone; what waits for it is told so."""
+        self.lost.set()
+        waiting, self._waiting = self._waiting, {}
+        for call in waiting.values():
+            call.reply(Failure("not_connected", "The engine went away before it answered."))
+
+    def send(self, text: bytes) -> None:
+        """Queue a text; all texts of a tick leave in one write."""
+        self._texts.append(text)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def call(self, call: Call) -> None:
+        """Call a function of the engine."""
+        invocation_id = str(uuid.uuid4())
+        self._waiting[invocation_id] = call
+        metadata = None if call.metadata is None else Raw(call.metadata)
+        message = client.WorkerCall(call.function_id, Raw(call.data), invocation_id, call.namespace, metadata)
+        self.send(msgspec.json.encode(message))
+
+    async def ask(self, function_id: str, payload: object) -> bytes | Failure:
+        """Call a function of the engine and wait for what it says."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self.call(Call(function_id, msgspec.json.encode(payload), settle, "default"))
+        try:
+            outcome = await asyncio.wait_for(future, ANSWER_S)
+        except TimeoutError:
+            raise Refused(f"The engine at {self._owner.url} did not answer {function_id} in 10 s.") from None
+        return outcome if isinstance(outcome, Failure) else outcome.value or b"null"
+
+    def close(self) -> None:
+        """Leave."""
+        self._flush()
+        self._transport.disconnect()
+
+    def _take(self, text: bytes) -> None:
+        message = client.decode_from_host(text)
+        if isinstance(message, Invoke):
+            self._owner.called(self, message)
+        elif isinstance(message, Answer):
+            call = self._waiting.pop(message.invocation_id, None)
+            if call is not None:
+                call.reply(_outcome(message))
+        elif isinstance(message, DeliverTrigger):
+            self._owner.delivered(self, message)
+        elif isinstance(message, WithdrawTrigger):
+            self._owner.withdrawn(message)
+        elif isinstance(message, WorkerRegistered):
+            self.identity = (message.worker_id, message.reattach_token)
+            self.greeted.set()
+        elif isinstance(message, RegistrationRejected):
+            self.rejected[message.function_id or message.worker_name or "?"] = message.owner_worker_id
+        elif isinstance(message, HostError):
+            self.refusal = f"The engine refuses the connection: {message.error.code}: {message.error.message}"
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._texts and not self._transport.is_disconnected:
+            texts, self._texts = self._texts, []
+            self._transport.underlying_transport.write(masked_text_frames(texts))
+
+
+def _outcome(message: Answer) -> Outcome:
+    if message.error is not None:
+        return Failure(message.error.code, message.error.message, message.error.stacktrace)
+    return Result(None if message.result is UNSET else bytes(message.result))
