@@ -1,0 +1,193 @@
+"""`state::list_entries`: pages, cursors and caps."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from iii_state_memory import MemoryAdapter
+from support.calls import Asking
+
+from iii_skill.errors import CallerError, InvocationError
+from iii_skill.state import pages
+from iii_skill.state.pages import Pages, Reader
+
+ROOM = 1_000_000
+
+
+@pytest.fixture
+async def ask() -> Asking:
+    ask = Asking(MemoryAdapter())
+    for number in range(5):
+        await ask("set", {"scope": "s", "key": f"k{number}", "value": number or None})
+    return ask
+
+
+async def page(ask: Asking, **more: Any) -> Any:
+    return await ask("list_entries", {"scope": "s", **more})
+
+
+async def refused(ask: Asking, caller_id: str | None = "w1", **more: Any) -> str:
+    with pytest.raises(InvocationError) as caught:
+        await ask("list_entries", {"scope": "s", **more}, caller_id=caller_id)
+    assert caught.value.code is not None
+    assert str(caught.value).startswith(f"{caught.value.code}: ")
+    return caught.value.code
+
+
+async def test_pages_cover_the_scope_in_order(ask: Asking) -> None:
+    first = await page(ask, limit=2)
+    assert list(first) == ["entries", "next_cursor", "done", "offset", "total"]
+    assert first["entries"] == [["k0", None], ["k1", 1]]
+    assert (first["done"], first["offset"], first["total"]) == (False, 0, 5)
+    second = await page(ask, limit=2, cursor=first["next_cursor"])
+    third = await page(ask, limit=2, cursor=second["next_cursor"])
+    assert third["entries"] == [["k4", 4]]
+    assert (third["next_cursor"], third["done"], third["offset"], third["total"]) == (None, True, 4, 5)
+
+
+async def test_a_scope_in_one_page_and_an_unknown_scope(ask: Asking) -> None:
+    whole = await page(ask)
+    assert len(whole["entries"]) == 5
+    assert whole["done"]
+    empty = await ask("list_entries", {"scope": "unknown"})
+    assert empty == {"entries": [], "next_cursor": None, "done": True, "offset": 0, "total": 0}
+
+
+async def test_later_writes_do_not_change_the_pages(ask: Asking) -> None:
+    first = await page(ask, limit=2)
+    await ask("delete", {"scope": "s", "key": "k2"})
+    await ask("set", {"scope": "s", "key": "k3", "value": "changed"})
+    await ask("set", {"scope": "s", "key": "k9", "value": "new"})
+    rest = await page(ask, limit=2, cursor=first["next_cursor"])
+    assert rest["entries"] == [["k2", 2], ["k3", 3]]
+    assert rest["total"] == 5
+
+
+async def test_a_cursor_serves_once_and_only_its_reader(ask: Asking) -> None:
+    cursor = (await page(ask, limit=2))["next_cursor"]
+    assert await refused(ask, cursor=cursor, limit=3) == "INVALID_CURSOR"
+    assert await refused(ask, cursor=cursor, limit=2, max_bytes=999) == "INVALID_CURSOR"
+    assert await refused(ask, caller_id="w2", cursor=cursor, limit=2) == "INVALID_CURSOR"
+    assert await refused(ask, cursor=str(uuid.uuid4()), limit=2) == "INVALID_CURSOR"
+    assert await refused(ask, cursor="short", limit=2) == "INVALID_CURSOR"
+    with pytest.raises(InvocationError):
+        await ask("list_entries", {"scope": "other", "cursor": cursor, "limit": 2})
+    assert (await page(ask, cursor=cursor, limit=2))["offset"] == 2
+    assert await refused(ask, cursor=cursor, limit=2) == "INVALID_CURSOR"
+
+
+async def test_the_host_itself_is_one_reader(ask: Asking) -> None:
+    first = await ask("list_entries", {"scope": "s", "limit": 4}, caller_id=None)
+    request = {"scope": "s", "limit": 4, "cursor": first["next_cursor"]}
+    assert (await ask("list_entries", request, caller_id=None))["done"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"limit": 0}, {"limit": 1001}, {"max_bytes": 255}, {"max_bytes": 8_000_001}]
+)
+async def test_limits_have_bounds(ask: Asking, limits: dict[str, int]) -> None:
+    assert await refused(ask, **limits) == "INVALID_PAGE_LIMITS"
+
+
+async def test_the_scope_has_a_bound(ask: Asking) -> None:
+    with pytest.raises(InvocationError) as caught:
+        await ask("list_entries", {"scope": "é" * 513})
+    assert caught.value.code == "INVALID_PAGE_LIMITS"
+
+
+@pytest.mark.parametrize("max_bytes", range(256, 330))
+async def test_a_page_never_exceeds_its_bytes_and_no_row_is_lost(max_bytes: int) -> None:
+    ask = Asking(MemoryAdapter())
+    values = {f"k{number}": "x" * (number * 7 % 60) for number in range(12)}
+    for name, value in values.items():
+        await ask("set", {"scope": "s", "key": name, "value": value})
+    seen: list[list[Any]] = []
+    cursor = None
+    while True:
+        raw = await ask.raw("list_entries", {"scope": "s", "max_bytes": max_bytes, "cursor": cursor})
+        assert raw is not None
+        assert len(raw) <= max_bytes
+        answer = json.loads(raw)
+        assert answer["offset"] == len(seen)
+        seen += answer["entries"]
+        cursor = answer["next_cursor"]
+        assert answer["done"] == (cursor is None)
+        if cursor is None:
+            break
+    assert seen == [[name, value] for name, value in values.items()]
+
+
+async def test_a_row_that_does_not_fit_is_refused_and_the_cursor_kept(ask: Asking) -> None:
+    await ask("set", {"scope": "s", "key": "big", "value": "x" * 300})
+    await ask("set", {"scope": "s", "key": "last", "value": 1})
+    first = await page(ask, limit=5, max_bytes=256)
+    cursor = first["next_cursor"]
+    assert len(first["entries"]) == 5
+    for _ in range(2):
+        assert await refused(ask, limit=5, max_bytes=256, cursor=cursor) == "ROW_TOO_LARGE"
+
+
+async def test_a_row_that_some_sdk_could_not_read_in_a_page_is_refused(ask: Asking) -> None:
+    deep = {"scope": "s", "key": "deep", "value": json.loads("[" * 124 + "]" * 124)}
+    await ask("set", deep)
+    assert await refused(ask) == "ROW_TOO_LARGE"
+    assert await ask("get", {"scope": "s", "key": "deep"}) == deep["value"]
+
+
+# Caps and expiry
+
+
+def reader(limit: int = 1) -> Reader:
+    return Reader("s", "w1", limit, ROOM)
+
+
+def rows(count: int, size: int = 1) -> list[tuple[str, bytes]]:
+    return [(f"k{number}", b"1" * size) for number in range(count)]
+
+
+def code_of(call: Any) -> str:
+    with pytest.raises(CallerError) as caught:
+        call()
+    return caught.value.code
+
+
+def test_snapshots_expire_120_seconds_after_the_first_page() -> None:
+    now = 0.0
+    some = Pages(clock=lambda: now)
+    cursor = json.loads(some.first(reader(), rows(4)))["next_cursor"]
+    now = 119.0
+    cursor = json.loads(some.next(reader(), cursor))["next_cursor"]
+    now = 120.0
+    assert code_of(lambda: some.next(reader(), cursor)) == "INVALID_CURSOR"
+
+
+def test_sixteen_snapshots_may_live() -> None:
+    now = 0.0
+    some = Pages(clock=lambda: now)
+    for _ in range(pages.MAX_SNAPSHOTS):
+        some.first(reader(), rows(2))
+    assert code_of(lambda: some.first(reader(), rows(1))) == "SNAPSHOT_CAPACITY"
+    now = 120.0
+    some.first(reader(), rows(1))
+
+
+def test_a_scope_in_one_page_keeps_nothing() -> None:
+    some = Pages()
+    for _ in range(100):
+        assert json.loads(some.first(reader(5), rows(5)))["done"]
+    some.check_room()
+
+
+def test_rows_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = Pages()
+    assert code_of(lambda: some.first(reader(), rows(pages.MAX_ROWS + 1))) == "SNAPSHOT_CAPACITY"
+    monkeypatch.setattr(pages, "MAX_SNAPSHOT_BYTES", 1000)
+    monkeypatch.setattr(pages, "MAX_TOTAL_BYTES", 1500)
+    assert code_of(lambda: some.first(reader(), rows(2, 500))) == "SNAPSHOT_CAPACITY"
+    some.first(reader(), rows(2, 300))
+    assert code_of(lambda: some.first(reader(), rows(2, 300))) == "SNAPSHOT_CAPACITY"
+    monkeypatch.setattr(pages, "MAX_ROW_BYTES", 400)
+    assert code_of(lambda: some.first(reader(), [*rows(2), ("big", b"1" * 500)])) == "ROW_TOO_LARGE"

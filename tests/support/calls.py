@@ -1,0 +1,68 @@
+"""Call a handler of the state worker and look at its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from iii_skill.errors import IiiSkillError, InvocationError
+from iii_skill.state.events import StateEvent
+from iii_skill.state.settings import LiveSettings, StateSettings
+from iii_skill.state.worker import StateWorker
+
+NOTHING = "no result"
+"""Stands for an answer without a result."""
+
+
+@dataclass
+class OneCall:
+    """A call that notes in `log` when it is answered."""
+
+    data: bytes
+    caller_id: str | None
+    log: list[Any]
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def succeed(self, value: bytes | None) -> None:
+        """The encoded answer."""
+        self.log.append("answered")
+        self.answer.set_result(value)
+
+    def fail(self, error: IiiSkillError) -> None:
+        """The error."""
+        self.log.append(error.code)
+        self.answer.set_exception(InvocationError(error.message, code=error.code))
+
+
+class Asking:
+    """A state worker and everything that it published; `log` also has its answers."""
+
+    def __init__(self, adapter: Any, **settings: Any) -> None:
+        self.settings = LiveSettings(StateSettings(**settings))
+        self.log: list[Any] = []
+        self.worker = StateWorker(adapter, settings=self.settings, publish=self.log.append)
+
+    @property
+    def events(self) -> list[StateEvent]:
+        """What was published."""
+        return [entry for entry in self.log if isinstance(entry, StateEvent)]
+
+    def start(self, name: str, payload: Any, *, caller_id: str | None = "w1") -> asyncio.Future[Any]:
+        """Call `state::<name>`; the encoded answer comes later."""
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        call = OneCall(data, caller_id, self.log)
+        self.worker.functions[f"state::{name}"](call)
+        return call.answer
+
+    async def raw(self, name: str, payload: Any, *, caller_id: str | None = "w1") -> bytes | None:
+        """The encoded answer; InvocationError with its code."""
+        answer = await asyncio.wait_for(self.start(name, payload, caller_id=caller_id), 5)
+        assert answer is None or isinstance(answer, bytes)
+        return answer
+
+    async def __call__(self, name: str, payload: Any, *, caller_id: str | None = "w1") -> Any:
+        """The decoded answer, NOTHING when there is no result."""
+        answer = await self.raw(name, payload, caller_id=caller_id)
+        return NOTHING if answer is None else json.loads(answer)
