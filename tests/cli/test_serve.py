@@ -166,7 +166,7 @@ async def test_both_generations_of_the_configuration_run(tmp_path: Path, text: s
             code = await client.code("state::set", {"scope": "s", "key": "k", "value": "x" * 200})
             assert code == "VALUE_TOO_LARGE"
         assert host.stderr.lower().count("not served by this host, ignored:") == 1
-            assert "cron" in host.stderr
+        assert "cron" in host.stderr
 
 
 def test_a_configuration_without_state_or_http_serves_neither(tmp_path: Path) -> None:
