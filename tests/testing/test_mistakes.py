@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from iii_state_redis import RedisAdapter
+from support import redis
 from support import wrong_adapters as wrong
 from support.hub_adapter import HubAdapter
 from support.journal_adapter import JournalAdapter
@@ -73,6 +75,7 @@ CAUGHT: list[tuple[type[StateAdapter], str, str]] = [
     (wrong.YieldsOnlyOthersChanges, "changes-yields-every-change-once-and-in-order", "missing"),
     (wrong.ChangesEndsByItself, "changes-yields-every-change-once-and-in-order", "ended by itself"),
     (wrong.EachHostReadsItsOwnCache, "two-hosts-see-each-others-writes", "stale"),
+    (wrong.MissesChangesOfKilledHosts, "a-killed-host-harms-no-other", "misses"),
     (wrong.TwoHostsLoseUpdates, "updates-of-two-hosts-lose-nothing", "lost increments"),
 ]
 
@@ -83,6 +86,8 @@ HANG = {wrong.CloseNeverEnds, wrong.FailsAtACancelledCaller, wrong.CancelledCall
 def settings(adapter: type[StateAdapter], place: Path) -> Mapping[str, Any]:
     if issubclass(adapter, JournalAdapter):
         return {"data_dir": place / "data"}
+    if issubclass(adapter, RedisAdapter):
+        return redis.settings()
     return {"hub": str(place)} if issubclass(adapter, HubAdapter) else {}
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from iii_skill.testing.checks import Group, is_shared
+from iii_skill.adapter import StateAdapter
+from iii_skill.testing.checks import Group, is_shared, keeps_data
+from iii_skill.testing.child import Child
 from iii_skill.testing.kit.concurrency import expect_chain, increment
 from iii_skill.testing.subject import ContractBroken, Store, Subject, expect, gather
+from iii_skill.testing.workload import MADE, SCOPE
 from iii_skill.values import KEEP, Change
 
 group = Group("sharing", applies=is_shared)
+
+
+def shares_a_server(adapter: type[StateAdapter]) -> bool:
+    """Adapters that hosts of several processes share."""
+    return adapter.shared and keeps_data(adapter)
 
 
 class Watcher:
@@ -49,6 +58,12 @@ class Watcher:
                 await asyncio.wait_for(self._news.wait(), 3)
             except TimeoutError:
                 return
+
+    async def hears(self, change: Change) -> None:
+        """Wait until this change was seen."""
+        while change not in self.seen:
+            self._news.clear()
+            await self._news.wait()
 
     async def stop(self) -> None:
         """Cancel the reader."""
@@ -170,6 +185,39 @@ async def a_reader_of_changes_can_be_cancelled(subject: Subject) -> None:
         expect(
             await one.get("scope", "key") == b"1", "After a cancelled reader of `changes()` a write is lost."
         )
+
+
+@group.check(applies=shares_a_server)
+async def a_killed_host_harms_no_other(subject: Subject) -> None:
+    """SIGKILL of one host amid writes: the other goes on and is told each acknowledged change once."""
+    store = await subject.open()
+    watcher = await watch(store, store)
+    told: set[tuple[str, str, int]] = set()
+    async with Child(subject, "write", base=1) as child:
+        await child.read("open")
+        while len(told) < 100:
+            line = await child.line()
+            expect(line is not None, "A second host failed while the first has the storage open.")
+            _note(told, line)
+            await store.update("scope", "counter", increment)
+        child.send_kill()
+        while (line := await child.line()) is not None:
+            _note(told, line)
+    last = [await store.update("scope", "counter", increment) for _ in range(20)][-1]
+    expect(int(last.new or b"0") >= 120, "Writes beside a killed host are lost.")
+    await watcher.hears(last)
+    seen = [(change.scope, change.key, change.revision) for change in await drain(watcher, store, 0)]
+    expect(len(seen) == len(set(seen)), "`changes()` yields a change of a killed host twice.")
+    missing = told - set(seen)
+    expect(not missing, f"`changes()` misses {len(missing)} acknowledged changes of a killed host.")
+
+
+def _note(told: set[tuple[str, str, int]], line: list[Any]) -> None:
+    kind, *words = line
+    if kind == "wrote":
+        told.add((SCOPE, words[0], words[2]))
+    elif kind in ("made", "deleted"):
+        told.add((MADE, f"{words[0]:012}", words[1]))
 
 
 def _end(task: asyncio.Task[None]) -> str:

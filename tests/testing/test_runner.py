@@ -1,0 +1,117 @@
+"""The runner: what a check finds becomes a verdict, whatever way the adapter fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from iii_state_memory import MemoryAdapter
+from support.journal_adapter import JournalAdapter
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.testing import ContractBroken, Subject, Verdict, checks_for, run_check, run_checks
+from iii_skill.testing.checks import Check, always
+
+
+class OpenRaises(MemoryAdapter):
+    async def open(self, config: Any) -> None:
+        raise RuntimeError("no tape in the drive")
+
+
+class CloseRaises(MemoryAdapter):
+    async def close(self) -> None:
+        raise RuntimeError("the tape is stuck")
+
+
+class ErrorReachesNobody(MemoryAdapter):
+    async def close(self) -> None:
+        asyncio.get_running_loop().call_soon(self.fail)
+        await asyncio.sleep(0)
+
+    def fail(self) -> None:
+        raise RuntimeError("in a callback")
+
+
+def verdict(adapter: type[StateAdapter], name: str, **settings: Any) -> Verdict:
+    checks = [check for check in checks_for(adapter) if check.name == name]
+    (found,) = run_checks(
+        adapter, lambda place: {k: v(place) for k, v in settings.items()}, checks, seconds=5
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reason"),
+    [
+        (OpenRaises, "RuntimeError: no tape in the drive"),
+        (CloseRaises, "RuntimeError: the tape is stuck"),
+        (ErrorReachesNobody, "An error reached nobody but the event loop"),
+    ],
+)
+def test_what_an_adapter_raises_is_the_reason(adapter: type[StateAdapter], reason: str) -> None:
+    found = verdict(adapter, "set-stores-and-tells-old-and-new")
+    assert not found.passed
+    assert reason in (found.reason or "")
+
+
+def test_each_check_has_a_directory_of_its_own_that_goes_with_it() -> None:
+    places: list[Path] = []
+
+    def settings(place: Path) -> dict[str, Any]:
+        assert list(place.iterdir()) == []
+        places.append(place)
+        return {"data_dir": place / "data"}
+
+    checks = checks_for(JournalAdapter)[:3]
+    verdicts = list(run_checks(JournalAdapter, settings, checks))
+    assert [found.reason for found in verdicts] == [None] * 3
+    assert len(set(places)) == 3
+    assert not any(place.exists() for place in places)
+
+
+def test_wrong_settings_are_the_reason_of_every_check() -> None:
+    found = verdict(JournalAdapter, "many-scopes")
+    assert "ValidationError" in (found.reason or "")
+    assert "data_dir" in (found.reason or "")
+
+
+def test_a_check_that_does_not_end_is_cut_off_and_all_is_closed(tmp_path: Path) -> None:
+    opened: list[StateAdapter] = []
+
+    async def never(subject: Subject) -> None:
+        opened.append((await subject.open()).adapter)
+        await asyncio.Event().wait()
+
+    check = Check("never", "test", "Never.", never, always, 30)
+    subject = Subject(JournalAdapter, {"data_dir": tmp_path / "data"}, tmp_path)
+    with pytest.raises(ContractBroken, match="no answer within 0.05 s"):
+        run_check(check, subject, seconds=0.05)
+    assert isinstance(opened[0], JournalAdapter)
+    assert opened[0].thread is None
+
+
+def test_an_adapter_inside_a_function_cannot_run_in_a_process_of_its_own(tmp_path: Path) -> None:
+    class Inner(JournalAdapter):
+        """Not importable."""
+
+    found = verdict(Inner, "a-second-host-is-refused", data_dir=lambda place: place / "data")
+    assert found.reason == "Define Inner at the top of a module."
+
+
+def test_a_process_that_fails_tells_why() -> None:
+    found = verdict(FailsInAProcess, "what-was-recovered-stays", data_dir=lambda place: place / "data")
+    assert found.reason is not None
+    assert found.reason.startswith("In a process of its own the adapter failed: ")
+    assert "only at home" in found.reason
+
+
+class FailsInAProcess(JournalAdapter):
+    def load(self) -> None:
+        if __name__ not in HOME:
+            raise RuntimeError("only at home")
+        super().load()
+
+
+HOME: list[str] = []
