@@ -29,7 +29,7 @@ class _Journal(AdapterContract):
         return {"data_dir": tmp_path / "data"}
 
 
-def tests_of(contract: type[AdapterContract]) -> set[str]:
+def methods_of(contract: type[AdapterContract]) -> set[str]:
     return {name for name in vars(contract) if name.startswith("test_")}
 
 
@@ -42,16 +42,14 @@ def test_every_check_has_a_name_of_its_own_and_a_sentence() -> None:
 
 def test_a_subclass_has_one_test_for_each_check_that_applies() -> None:
     names = {f"test_{check.name.replace('-', '_')}" for check in checks_for(JournalAdapter)}
-    assert tests_of(_Journal) == names
+    assert methods_of(_Journal) == names
     assert "test_a_second_host_is_refused" in names
 
 
 def test_what_is_not_declared_is_not_tried_but_its_absence_is() -> None:
-    groups = {
-        adapter: {check.group for check in checks_for(adapter)} for adapter in (MemoryAdapter, HubAdapter)
-    }
-    assert groups[MemoryAdapter] & {"crashes", "sharing"} == set()
-    assert "sharing" in groups[HubAdapter]
+    alone, shared = ({check.group for check in checks_for(a)} for a in (MemoryAdapter, HubAdapter))
+    assert alone & {"crashes", "sharing"} == set()
+    assert "sharing" in shared
     refusal = "changes-is-refused-when-shared-is-not-declared"
     assert refusal in {check.name for check in checks_for(MemoryAdapter)}
     assert refusal not in {check.name for check in checks_for(HubAdapter)}
@@ -95,9 +93,7 @@ class TestMemory(AdapterContract):
     ],
     ids=["pytest alone", "asyncio auto", "asyncio strict", "asyncio with a loop for the session"],
 )
-def test_it_runs_the_same_whatever_plugins_are_there(
-    pytester: pytest.Pytester, options: tuple[str, ...]
-) -> None:
+def test_it_runs_the_same_beside_any_plugin(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
     pytester.makepyfile(test_memory=FILE)
     result = pytester.runpytest_subprocess("-q", "-W", "error", *options)
     result.assert_outcomes(passed=len(checks_for(MemoryAdapter)))
