@@ -20,10 +20,11 @@ from typing import Any
 SECTOR = 512
 OK, FULL, WRITE_ERROR, SYNC_ERROR = 0, 13, 10 | (3 << 8), 10 | (4 << 8)
 
+# The path is a pointer, not a copy: SQLite's file keeps it for the name of its shared memory.
 _OPEN = ctypes.CFUNCTYPE(
     ctypes.c_int,
     ctypes.c_void_p,
-    ctypes.c_char_p,
+    ctypes.c_void_p,
     ctypes.c_void_p,
     ctypes.c_int,
     ctypes.c_void_p,
@@ -169,9 +170,9 @@ def faulty_disk(directory: Path) -> Iterator[FaultyDisk]:
         name = file.name
         return name if file.parent == disk.directory and not name.endswith("-shm") else None
 
-    def opened(vfs_at: int, path: bytes | None, file: int, flags: int, out: int | None) -> int:
+    def opened(vfs_at: int, path: int | None, file: int, flags: int, out: int | None) -> int:
         code = call_open(vfs_at, path, file, flags, out)
-        name = name_of(path)
+        name = name_of(ctypes.string_at(path) if path else None)
         if code != OK or name is None:
             return int(code)
         at = ctypes.cast(file, ctypes.POINTER(ctypes.c_void_p))
