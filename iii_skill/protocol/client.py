@@ -11,9 +11,8 @@ from iii_skill.protocol.codec import encode
 from iii_skill.protocol.connection import IDENTIFY
 from iii_skill.protocol.messages import (
     Answer,
-    DeliverTrigger,
     HostError,
-    Invoke,
+    Incoming,
     Outgoing,
     Pinged,
     RegistrationRejected,
@@ -22,11 +21,31 @@ from iii_skill.protocol.messages import (
     WorkerRegistered,
 )
 
+
+class Invoked(Incoming, frozen=True, gc=False, tag="invokefunction"):
+    """The host calls one of our functions."""
+
+    invocation_id: str
+    function_id: str
+    data: Raw
+
+
+class TriggerDelivered(Incoming, frozen=True, gc=False, tag="registertrigger"):
+    """The host hands us a trigger of a type that we provide."""
+
+    id: str
+    trigger_type: str
+    function_id: str
+    config: Raw
+    metadata: Raw = Raw(b"null")
+    namespace: str | None = None
+
+
 FromHost: TypeAlias = (
     WorkerRegistered
-    | Invoke
+    | Invoked
     | Answer
-    | DeliverTrigger
+    | TriggerDelivered
     | WithdrawTrigger
     | TriggerRegistrationResult
     | RegistrationRejected
@@ -34,8 +53,24 @@ FromHost: TypeAlias = (
     | Pinged
 )
 
+
+class _Kind(msgspec.Struct):
+    type: str
+
+
 _decoder: msgspec.json.Decoder[FromHost] = msgspec.json.Decoder(FromHost)
-_kind = msgspec.json.Decoder(dict[str, Any])
+_kind = msgspec.json.Decoder(_Kind)
+
+_USED = {
+    "workerregistered",
+    "invokefunction",
+    "invocationresult",
+    "registertrigger",
+    "unregistertrigger",
+    "triggerregistrationresult",
+    "registrationrejected",
+    "error",
+}
 
 
 class WorkerCall(Outgoing, frozen=True, gc=False, tag="invokefunction"):
@@ -50,10 +85,12 @@ class WorkerCall(Outgoing, frozen=True, gc=False, tag="invokefunction"):
 
 
 def decode_from_host(text: bytes) -> FromHost | None:
-    """The message of one text; None for a kind that a state worker has no use for."""
+    """The message of one text; None for a kind that a state worker has no use for; raises DecodeError."""
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError:
+        if _kind.decode(text).type in _USED:
+            raise
         return None
 
 

@@ -27,9 +27,7 @@ from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
 from iii_skill.protocol.messages import (
     Answer,
-    DeliverTrigger,
     ErrorBody,
-    Invoke,
     TriggerRegistrationResult,
     WithdrawTrigger,
 )
@@ -183,7 +181,7 @@ class Attached:
 
     # What the link hands over.
 
-    def called(self, link: Link, message: Invoke) -> None:
+    def called(self, link: Link, message: client.Invoked) -> None:
         """The engine calls one of our functions."""
         data = bytes(message.data)
 
@@ -196,14 +194,14 @@ class Attached:
             return
         handler(Call(message.function_id, data, reply, caller_id=_caller(data)))
 
-    def delivered(self, link: Link, message: DeliverTrigger) -> None:
+    def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
         """The engine hands us a trigger."""
         trigger = Trigger(
             message.id,
             message.trigger_type,
             message.function_id,
             bytes(message.config),
-            None if message.metadata is None else bytes(message.metadata),
+            None if bytes(message.metadata) == b"null" else bytes(message.metadata),
             message.namespace,
         )
         error = None
@@ -242,7 +240,7 @@ def _caller(data: bytes) -> str | None:
         return None
 
 
-def _answer(message: Invoke, outcome: Outcome) -> Answer:
+def _answer(message: client.Invoked, outcome: Outcome) -> Answer:
     if isinstance(outcome, Result):
         result = UNSET if outcome.value is None else Raw(outcome.value)
         return Answer(message.invocation_id, message.function_id, result)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 
 import msgspec
 
 from iii_skill.engine.calls import Outcome, Result
-from iii_skill.engine.channels import Channel, Channels, Direction, reference
+from iii_skill.engine.channels import Channel, Channels, Direction, reference, token
 from iii_skill.http.response import HeaderList, stream_headers
 from iii_skill.server.http_io import Receive
 
@@ -96,8 +95,7 @@ class Exchange(Waiter):
         body: bytes | Receive,
     ) -> None:
         super().__init__(loop)
-        token = secrets.token_hex(64)
-        self._ids = (token[:32], token[32:64], token[64:96], token[96:])
+        self._ids = (token(), token(), token(), token())
         self._channels = channels
         self._body = body
         self._pump: BodyPump | None = None

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from iii_skill.http import response
 from iii_skill.http.cors import ALLOW_ORIGIN, Headers
 from iii_skill.http.response import HeaderList, Response
+from iii_skill.server.http_protocol import send_whole
 
 Receive: TypeAlias = Callable[[], Awaitable[Any]]
 Send: TypeAlias = Callable[[Any], Awaitable[None]]
@@ -58,8 +59,7 @@ async def send_response(send: Send, answer: Response, extra: Headers) -> None:
         body = b""
     else:
         headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_whole(send, answer.status, headers, body)
 
 
 async def send_stream(send: Send, stream: Stream, extra: Headers, *, buffered: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_URL = 65534
 MAX_HEADERS = 100
@@ -96,3 +97,35 @@ class HttpProtocol(HttpToolsProtocol):
         line = httptools_impl.STATUS_LINE[self._status]
         self.transport.write(line + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+async def send_whole(send: Any, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    """Send a complete response in one write.
+
+    `send` is that of uvicorn, which would write head and body apart, two system calls. The headers are
+    valid, `content-length` among them where there is one.
+    """
+    cycle: RequestResponseCycle = send.__self__
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    parts = [httptools_impl.STATUS_LINE[status]]
+    for name, value in cycle.default_headers:
+        parts += (name, b": ", value, b"\r\n")
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+        if name == b"connection" and b"close" in value.lower():
+            cycle.keep_alive = False
+    if not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts.append(b"\r\n")
+    if cycle.scope["method"] != "HEAD":
+        parts.append(body)
+    cycle.waiting_for_100_continue = False
+    cycle.response_started = cycle.response_complete = True
+    cycle.message_event.set()
+    cycle.transport.write(b"".join(parts))
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()

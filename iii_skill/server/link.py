@@ -16,9 +16,7 @@ from iii_skill.errors import ConfigurationError
 from iii_skill.protocol import client
 from iii_skill.protocol.messages import (
     Answer,
-    DeliverTrigger,
     HostError,
-    Invoke,
     RegistrationRejected,
     WithdrawTrigger,
     WorkerRegistered,
@@ -40,10 +38,10 @@ class LinkOwner(Protocol):
 
     url: str
 
-    def called(self, link: Link, message: Invoke) -> None:
+    def called(self, link: Link, message: client.Invoked) -> None:
         """The engine calls one of our functions."""
 
-    def delivered(self, link: Link, message: DeliverTrigger) -> None:
+    def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
         """The engine hands us a trigger."""
 
     def withdrawn(self, message: WithdrawTrigger) -> None:
@@ -137,13 +135,13 @@ class Link(WSListener):
 
     def _take(self, text: bytes) -> None:
         message = client.decode_from_host(text)
-        if isinstance(message, Invoke):
+        if isinstance(message, client.Invoked):
             self._owner.called(self, message)
         elif isinstance(message, Answer):
             call = self._waiting.pop(message.invocation_id, None)
             if call is not None:
                 call.reply(_outcome(message))
-        elif isinstance(message, DeliverTrigger):
+        elif isinstance(message, client.TriggerDelivered):
             self._owner.delivered(self, message)
         elif isinstance(message, WithdrawTrigger):
             self._owner.withdrawn(message)

@@ -1,0 +1,270 @@
+"""`iii-skill attach`: state served inside an engine (our own host without state) by a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.client import RawClient, raw_client
+from support.host import HostProcess, running_host
+from support.redis import redis_server
+
+
+class AttachProcess:
+    """A running `iii-skill attach`."""
+
+    def __init__(self, directory: Path, url: str, *args: str) -> None:
+        self.log = directory / "attach.log"
+        command = [sys.executable, "-m", "iii_skill", "attach", "--engine", url, "--ready-json", *args]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=log)
+        self.ready: dict[str, Any] = {}
+
+    def wait_ready(self) -> None:
+        """Until it serves; a failure with its log when it ends before."""
+        stream = self.process.stdout
+        assert stream is not None
+        assert select.select([stream], [], [], 30)[0], self.log.read_text()
+        line = os.read(stream.fileno(), 4096)
+        assert line, self.log.read_text()
+        self.ready = json.loads(line)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+
+@contextmanager
+def attached(directory: Path, url: str, *args: str, ready: bool = True) -> Iterator[AttachProcess]:
+    process = AttachProcess(directory, url, *args)
+    try:
+        if ready:
+            process.wait_ready()
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.stop(signal.SIGKILL)
+        assert process.process.stdout is not None
+        process.process.stdout.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[HostProcess]:
+    with running_host(tmp_path, "--no-state") as engine:
+        yield engine
+
+
+async def eventually(client: RawClient, function_id: str, payload: Any) -> Any:
+    """The result, asked for again while the state worker is away."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await client.call(function_id, payload)
+            if "error" not in answer:
+                return answer.get("result")
+            assert answer["error"]["code"] in ("function_not_found", "invocation_stopped"), answer
+            await asyncio.sleep(0.02)
+
+
+WHERE = {"scope": "s", "key": "k"}
+
+
+async def test_every_state_function_answers_out_of_the_attached_adapter(
+    engine: HostProcess, tmp_path: Path
+) -> None:
+    async with raw_client(engine.ws) as client:
+        assert await client.code("state::get", WHERE) == "function_not_found"
+        with attached(tmp_path, engine.ws, "--adapter", "file", "--data-dir", "data") as worker:
+            assert worker.ready["data_dir"] == str(tmp_path / "data")
+            big = 2**70
+            assert await client.result("state::set", {**WHERE, "value": {"n": big}}) == {
+                "new_value": {"n": big},
+                "old_value": None,
+            }
+            ops = [{"type": "set", "path": "a", "value": None}]
+            assert (await client.result("state::update", {**WHERE, "ops": ops}))["new_value"] == {
+                "n": big,
+                "a": None,
+            }
+            swapped = await client.result("state::compare-and-set", {**WHERE, "key": "new", "value": 1})
+            assert swapped == {"swapped": True}
+            assert await client.result("state::list_keys", {"scope": "s"}) == {"keys": ["k", "new"]}
+            page = await client.result("state::list_entries", {"scope": "s", "limit": 1})
+            assert page["total"] == 2
+            rest = await client.result(
+                "state::list_entries", {"scope": "s", "limit": 1, "cursor": page["next_cursor"]}
+            )
+            assert rest["entries"] == [["new", 1]]
+            assert await client.result("state::delete", {**WHERE, "key": "new"}) == 1
+            assert await client.code("state::set", {"scope": "s"}) == "deserialization_error"
+            await client.result("state::set", {**WHERE, "key": "null", "value": None})
+            stored = await client.call("state::get", {**WHERE, "key": "null"})
+            missing = await client.call("state::get", {**WHERE, "key": "missing"})
+            assert stored["result"] is None
+            assert "result" not in missing
+            assert worker.stop() == 0
+
+
+async def test_triggers_are_taken_from_the_engine_and_fire_in_order(
+    engine: HostProcess, tmp_path: Path
+) -> None:
+    async with raw_client(engine.ws) as client:
+        seen: list[Any] = []
+        done = asyncio.Event()
+
+        def handler(event: Any) -> None:
+            seen.append((event["event_type"], event["new_value"]))
+            if len(seen) == 21:
+                done.set()
+
+        await client.register("h::seen", handler)
+        await client.register("h::never", lambda _event: False)
+        trigger = {"type": "registertrigger", "trigger_type": "state", "function_id": "h::seen"}
+        await client.send({**trigger, "id": "t1", "config": {"scope": "s"}, "metadata": {"m": 1}})
+        await client.send({**trigger, "id": "t2", "config": {"condition_function_id": "h::never"}})
+        with attached(tmp_path, engine.ws, "--adapter", "memory"):
+            await client.send({**trigger, "id": "t3", "config": {"scope": 5}})
+            refused = await client.wait_for("triggerregistrationresult", id="t3")
+            assert refused["error"]["code"] == "trigger_registration_failed"
+            for number in range(20):
+                await client.result("state::set", {**WHERE, "value": number})
+            await client.result("state::delete", WHERE)
+            await asyncio.wait_for(done.wait(), 10)
+            await client.send({"type": "unregistertrigger", "id": "t1"})
+            await client.result("state::set", {**WHERE, "value": "unseen"})
+            await client.result("state::list", {"scope": "s"})
+        kinds = ["state:created", *["state:updated"] * 19]
+        assert seen == [*zip(kinds, range(20), strict=True), ("state:deleted", None)]
+
+
+def test_a_second_owner_is_refused_with_a_sentence(engine: HostProcess, tmp_path: Path) -> None:
+    with attached(tmp_path, engine.ws, "--adapter", "memory"):
+        second = AttachProcess(tmp_path, engine.ws, "--adapter", "memory")
+        assert second.process.wait(15) == 1
+        assert second.process.stdout is not None
+        second.process.stdout.close()
+    assert "is served by worker 'iii-skill-state' already" in second.log.read_text()
+
+
+def test_an_engine_that_serves_state_itself_is_left_alone(tmp_path: Path) -> None:
+    with running_host(tmp_path, "--adapter", "memory") as engine:
+        second = AttachProcess(tmp_path, engine.ws, "--adapter", "memory")
+        assert second.process.wait(15) == 1
+        assert second.process.stdout is not None
+        second.process.stdout.close()
+    assert "`iii-state` out of the engine's config.yaml" in second.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_it_comes_back_after_the_engine_did(
+    engine: HostProcess, tmp_path: Path, number: signal.Signals
+) -> None:
+    with attached(tmp_path, engine.ws, "--adapter", "file", "--data-dir", "data") as worker:
+        async with raw_client(engine.ws) as client:
+            await client.result("state::set", {**WHERE, "value": 1})
+        engine.restart(number)
+        async with raw_client(engine.ws) as client:
+            assert await eventually(client, "state::get", WHERE) == 1
+            seen = asyncio.Event()
+            await client.register("h::seen", lambda _event: seen.set())
+            await client.send(
+                {
+                    "type": "registertrigger",
+                    "id": "t",
+                    "trigger_type": "state",
+                    "function_id": "h::seen",
+                    "config": {},
+                }
+            )
+            await client.result("state::set", {**WHERE, "value": 2})
+            await asyncio.wait_for(seen.wait(), 10)
+        log = worker.log.read_text()
+        assert "is lost; coming back" in log
+        assert worker.stop(signal.SIGINT) == 0
+
+
+async def test_acknowledged_writes_survive_the_kill_of_the_state_worker(
+    engine: HostProcess, tmp_path: Path
+) -> None:
+    args = ("--adapter", "file", "--data-dir", "data")
+    acked: list[int] = []
+    async with raw_client(engine.ws) as client:
+        with attached(tmp_path, engine.ws, *args) as worker:
+
+            async def write(lane: int) -> None:
+                for number in range(10_000):
+                    answer = await client.call(
+                        "state::set", {"scope": str(lane), "key": str(number), "value": number}
+                    )
+                    if "error" in answer:
+                        assert answer["error"]["code"] in ("invocation_stopped", "function_not_found")
+                        return
+                    acked.append(lane)
+                    if len(acked) == 300:
+                        worker.process.kill()
+
+            await asyncio.gather(*(write(lane) for lane in range(8)))
+        with attached(tmp_path, engine.ws, *args):
+            for lane in range(8):
+                assert len(await client.result("state::list", {"scope": str(lane)})) >= acked.count(lane)
+
+
+async def test_it_waits_for_an_engine_that_is_not_there_yet(tmp_path: Path) -> None:
+    engine = HostProcess(tmp_path, "--no-state", "--token", "secret")
+    url = f"ws://127.0.0.1:{engine._ports[1]}"
+    with attached(tmp_path, url, "--adapter", "memory", "--token", "secret", ready=False) as worker:
+        while "trying again" not in (worker.log.read_text() if worker.log.exists() else ""):
+            await asyncio.sleep(0.02)
+        try:
+            engine.start()
+            worker.wait_ready()
+        finally:
+            engine.kill()
+
+
+async def test_two_engines_share_one_redis_through_attached_workers(tmp_path: Path) -> None:
+    """Users who outgrow one process: each engine fires its own triggers for the writes of both, once."""
+    homes = [tmp_path / "a", tmp_path / "b"]
+    for home in homes:
+        home.mkdir()
+    with (
+        redis_server() as server,
+        running_host(homes[0], "--no-state") as first,
+        running_host(homes[1], "--no-state") as second,
+        attached(homes[0], first.ws, "--redis-url", server.url),
+        attached(homes[1], second.ws, "--redis-url", server.url),
+    ):
+        async with raw_client(first.ws) as one, raw_client(second.ws) as two:
+            seen: dict[str, list[int]] = {"one": [], "two": []}
+            for name, client in (("one", one), ("two", two)):
+                await client.register(
+                    "h::seen", lambda event, name=name: seen[name].append(event["new_value"]["n"])
+                )
+                await client.send(
+                    {
+                        "type": "registertrigger",
+                        "id": name,
+                        "trigger_type": "state",
+                        "function_id": "h::seen",
+                        "config": {},
+                    }
+                )
+                await client.result("state::list_groups", {})
+            payload = {**WHERE, "ops": [{"type": "increment", "path": "n", "by": 1}]}
+            await asyncio.gather(
+                *(client.result("state::update", payload) for client in (one, two) for _ in range(50))
+            )
+            async with asyncio.timeout(15):
+                while min(len(values) for values in seen.values()) < 100:
+                    await asyncio.sleep(0.02)
+            assert seen == {"one": list(range(1, 101)), "two": list(range(1, 101))}
