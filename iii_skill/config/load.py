@@ -12,7 +12,6 @@ from iii_skill.config.fields import Fields, described
 from iii_skill.config.sections import MAX_PORT, read_http, read_worker
 from iii_skill.config.settings import Config, WorkerListener
 from iii_skill.config.state_section import read_state
-from iii_skill.config.text import expand, parse
 from iii_skill.errors import ConfigurationError
 
 _GRACE_VARIABLE = "III_NAMESPACE_GRACE_MS"
@@ -51,6 +50,8 @@ def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
 
 
 def _document(path: Path, env: Mapping[str, str]) -> Any:
+    from iii_skill.config.text import expand, parse  # YAML is not loaded where no file is read
+
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
