@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from iii_skill.server.frames import masked_text_frames
 
 CONNECTIONS = 4
 IN_FLIGHT = 32
@@ -19,7 +22,8 @@ KEYS = 1000
 
 _HEAD = b'{"type":"invokefunction","invocation_id":"'
 _ID_TAIL = b"-0000-4000-8000-000000000000"
-_ANSWER_ID = len(b'{"type":"invocationresult","invocation_id":"')
+_ANSWER = b'{"type":"invocationresult","invocation_id":"'
+_ANSWER_ID = len(_ANSWER)
 
 
 @dataclass(frozen=True)
@@ -175,3 +179,71 @@ async def run_load(
         latencies[int(len(latencies) * 0.99)] * 1000,
         used / len(latencies) * 1e6,
     )
+
+
+async def send_all(url: str, tails: Iterable[bytes], *, in_flight: int = 256) -> int:
+    """Make every call once, so many in flight; how many were never answered (an error raises)."""
+    left = iter(tails)
+    _, sender = await ws_connect(lambda: _Sender(left, in_flight), url, max_frame_size=1 << 26)
+    assert isinstance(sender, _Sender)
+    sender.start()
+    # Ten seconds without an answer: the rest is lost.
+    while not sender.done.is_set():
+        before = sender.answered
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(sender.done.wait(), 10)
+        if sender.answered == before:
+            break
+    sender.transport.disconnect()
+    if sender.errors:
+        raise RuntimeError(f"{sender.errors} calls were answered with an error")
+    return sender.sent - sender.answered
+
+
+class _Sender(WSListener):
+    """Keeps calls in flight until the iterator is empty."""
+
+    def __init__(self, tails: Iterator[bytes], in_flight: int) -> None:
+        super().__init__()
+        self._tails = tails
+        self._in_flight = in_flight
+        self._out: list[bytes] = []
+        self._empty = False
+        self.sent = 0
+        self.answered = 0
+        self.errors = 0
+        self.done = asyncio.Event()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+
+    def start(self) -> None:
+        for _ in range(self._in_flight):
+            self._call()
+        self._flush()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type != WSMsgType.TEXT:
+            return
+        text = frame.get_payload_as_bytes()
+        if text.startswith(_ANSWER):
+            self.answered += 1
+            self.errors += b'"error":{' in text[:220]
+            self._call()
+            if self._empty and self.answered == self.sent:
+                self.done.set()
+        if frame.last_in_buffer:
+            self._flush()
+
+    def _call(self) -> None:
+        tail = next(self._tails, None)
+        if tail is None:
+            self._empty = True
+            return
+        self._out.append(_HEAD + b"%08x" % self.sent + _ID_TAIL + tail)
+        self.sent += 1
+
+    def _flush(self) -> None:
+        if self._out:
+            self.transport.underlying_transport.write(masked_text_frames(self._out))
+            self._out.clear()

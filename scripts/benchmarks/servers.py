@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -47,7 +46,7 @@ def started(command: list[str]) -> Iterator[Server]:
         if not line:
             raise RuntimeError(f"{' '.join(command)} ended with {process.wait()}")
         ready = json.loads(line)
-        yield Server(process, ready["ws"], ready.get("http"), time.perf_counter() - begin)
+        yield Server(process, ready.get("ws", ""), ready.get("http"), time.perf_counter() - begin)
     finally:
         process.terminate()
         process.wait(20)
@@ -80,13 +79,3 @@ def fsync_seconds(directory: Path, count: int = 200) -> float:
             times.append(time.perf_counter() - begin)
     (directory / "fsync.probe").unlink()
     return sorted(times)[count // 2]
-
-
-def run(coroutine: object) -> None:
-    """Run on uvloop, as the host does."""
-    import uvloop
-
-    uvloop.run(coroutine)  # type: ignore[arg-type]
-
-
-__all__ = ["Server", "asyncio", "echo", "fsync_seconds", "host", "run", "started"]

@@ -1,0 +1,253 @@
+"""What is measured: every case adds its figures, the yardstick of a ratio runs in the same round."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from benchmarks import load, servers
+from benchmarks.echo_worker import echo_calls
+from benchmarks.figures import Report
+from benchmarks.http_load import run_http
+from benchmarks.load import Figures, run_load
+from benchmarks.redis_process import redis_process
+from benchmarks.servers import Server
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often: rounds per ratio, seconds per round."""
+
+    rounds: int = 3
+    seconds: float = 3.0
+    quick: bool = False
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop, as the host does."""
+    return uvloop.run(main)
+
+
+ATTACH = [sys.executable, "-m", "iii_skill", "attach", "--ready-json", "--log-level", "error"]
+
+
+@contextmanager
+def file_host() -> Iterator[Server]:
+    """The host on the durable file store, in a directory on the working disk."""
+    with (
+        tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as data,
+        servers.host("--data-dir", data) as server,
+    ):
+        yield server
+
+
+def measured(server: Server, tails: Sequence[bytes], settings: Settings, **options: int) -> Figures:
+    """One round of load on a server."""
+    return run(run_load(server.ws, tails, server.cpu_seconds, seconds=settings.seconds, **options))
+
+
+def single(server: Server, tails: Sequence[bytes], settings: Settings) -> Figures:
+    """One round with one call in flight."""
+    return measured(server, tails, settings, connections=1, in_flight=1)
+
+
+def memory(report: Report, settings: Settings) -> None:
+    """The memory adapter beside the echo ceiling."""
+    ratios, p99, cpu, rates, ceiling, alone, one = [], [], [], [], [], [], []
+    for _ in range(settings.rounds):
+        with servers.echo() as echo, servers.host("--adapter", "memory") as host:
+            top = measured(echo, load.mixed(), settings)
+            got = measured(host, load.mixed(), settings)
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+            ceiling.append(top.per_second)
+            p99.append(got.p99_ms)
+            cpu.append(got.cpu_us)
+            sets = measured(host, load.only_set(), settings)
+            updates = measured(host, load.only_update(), settings)
+            alone.append(updates.per_second / sets.per_second)
+            one.append(
+                single(host, load.only_set(), settings).p50_ms
+                / single(echo, load.only_set(), settings).p50_ms
+            )
+    report.add("echo ceiling, mixed", ceiling, "ops/s", digits=0)
+    report.add("memory, mixed", rates, "ops/s", digits=0)
+    report.add("memory / echo", ratios, "x", bound=0.7, at_most=False)
+    report.add("memory p99", p99, "ms", bound=4)
+    report.add("memory CPU per call", cpu, "us", bound=15, digits=1)
+    report.add("memory, update / set", alone, "x", bound=0.7, at_most=False)
+    report.add("memory, one call at a time / echo", one, "x", bound=1.3)
+
+
+def file(report: Report, settings: Settings) -> None:
+    """The file adapter, every acknowledged write flushed, beside the memory adapter."""
+    ratios, p99, cpu, rates, one, flush = [], [], [], [], [], []
+    for _ in range(settings.rounds):
+        with servers.host("--adapter", "memory") as host, file_host() as durable:
+            top = measured(host, load.mixed(), settings)
+            got = measured(durable, load.mixed(), settings)
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+            p99.append(got.p99_ms)
+            cpu.append(got.cpu_us)
+            disk = servers.fsync_seconds(Path()) * 1000
+            flush.append(disk)
+            one.append(single(durable, load.only_set(), settings).p50_ms - disk)
+    report.add("file, mixed", rates, "ops/s", digits=0)
+    report.add("file / memory", ratios, "x", bound=0.8, at_most=False)
+    report.add("file p99", p99, "ms", bound=5)
+    report.add("file CPU per call", cpu, "us", digits=1)
+    report.add("one flush of the disk", flush, "ms", digits=3)
+    report.add("file, one set at a time, above one flush", one, "ms", bound=0.15, digits=3)
+
+
+def redis(report: Report, settings: Settings) -> None:
+    """The Redis adapter on a local server, revision and stream included, beside the memory adapter."""
+    ratios, p99, cpu, rates, updates = [], [], [], [], []
+    for _ in range(settings.rounds):
+        with redis_process() as url, servers.host("--adapter", "memory") as host:
+            top = measured(host, load.mixed(), settings)
+            with servers.host("--redis-url", url) as remote:
+                got = measured(remote, load.mixed(), settings)
+                alone = measured(remote, load.only_update(), settings)
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+            p99.append(got.p99_ms)
+            cpu.append(got.cpu_us)
+            updates.append(alone.per_second / got.per_second)
+    report.add("redis, mixed", rates, "ops/s", digits=0)
+    report.add("redis / memory", ratios, "x", bound=0.6, at_most=False)
+    report.add("redis p99", p99, "ms", bound=6)
+    report.add("redis CPU per call", cpu, "us", bound=20, digits=1)
+    report.add("redis, update alone / mixed", updates, "x", bound=0.5, at_most=False)
+
+
+def attach(report: Report, settings: Settings) -> None:
+    """An attached state worker (memory) beside the same adapter inside the host."""
+    ratios, rates = [], []
+    for _ in range(settings.rounds):
+        with servers.host("--adapter", "memory") as host, servers.host("--no-state") as engine:
+            top = measured(host, load.mixed(), settings)
+            command = [*ATTACH, "--engine", engine.ws, "--adapter", "memory"]
+            with servers.started(command):
+                got = measured(engine, load.mixed(), settings)
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+    report.add("attached, mixed", rates, "ops/s", digits=0)
+    report.add("attached / in the host", ratios, "x", bound=0.5, at_most=False)
+
+
+def http(report: Report, settings: Settings) -> None:
+    """HTTP through a worker beside bare uvicorn that asks the same worker."""
+    ratios, cpu, rates, p99 = [], [], [], []
+    for _ in range(settings.rounds):
+        with (
+            servers.started([sys.executable, "-m", "benchmarks.bare_http"]) as bare,
+            servers.host("--adapter", "memory") as host,
+        ):
+            top = run(run_http(bare, seconds=settings.seconds))
+            got = run(run_http(host, seconds=settings.seconds))
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+            cpu.append(got.cpu_us)
+            p99.append(got.p99_ms)
+    report.add("HTTP through a worker", rates, "requests/s", digits=0)
+    report.add("HTTP / bare uvicorn and worker", ratios, "x", bound=0.6, at_most=False)
+    report.add("HTTP CPU per request", cpu, "us", bound=45, digits=1)
+    report.add("HTTP p99", p99, "ms")
+
+
+def lost(report: Report, settings: Settings) -> None:
+    """Calls to a worker that answers at once: every one must come back."""
+    calls = 50_000 if settings.quick else 1_000_000
+    with servers.host("--adapter", "memory") as host:
+        begin = time.perf_counter()
+        missing = run(echo_calls(host.ws, calls))
+        seconds = time.perf_counter() - begin
+    report.add(f"answers lost of {calls:,} calls between workers", missing, "", bound=0, digits=0)
+    report.add("calls between workers", calls / seconds, "calls/s", digits=0)
+
+
+def start(report: Report, settings: Settings) -> None:
+    """Start to ready, idle memory, and the commands that only print or write."""
+    ready, idle = [], []
+    for _ in range(max(settings.rounds, 3)):
+        with file_host() as host:
+            ready.append(host.ready_s * 1000)
+            idle.append(host.rss_bytes() / 1e6)
+    report.add("start to ready (file)", ready, "ms", bound=250, digits=0)
+    report.add("idle memory", idle, "MB", bound=60, digits=1)
+    cli = [sys.executable, "-m", "iii_skill"]
+    report.add("iii-skill --help", _wall([*cli, "--help"]), "ms", bound=150, digits=0)
+    with tempfile.TemporaryDirectory() as home:
+        names = iter(range(100))
+        scaffold = [
+            _wall([*cli, "scaffold", "python", f"{home}/w{next(names)}", "--defaults"], times=1)[0]
+            for _ in range(6)
+        ]
+    report.add("iii-skill scaffold python --defaults", scaffold[1:], "ms", bound=400, digits=0)
+
+
+def _wall(command: list[str], times: int = 5) -> list[float]:
+    walls = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        walls.append((time.perf_counter() - begin) * 1000)
+    return walls
+
+
+def size(report: Report, settings: Settings) -> None:
+    """Memory per key, and the cost of a write while a scope grows."""
+    keys = 20_000 if settings.quick else 200_000
+    with servers.host("--adapter", "memory") as host:
+        before = host.rss_bytes()
+        run(fill(host.ws, 0, keys))
+        report.add(
+            "memory per key (150 B values)", (host.rss_bytes() - before) / keys, "B", bound=500, digits=0
+        )
+    large = 20_000 if settings.quick else 1_000_000
+    for name, opened in (("memory", lambda: servers.host("--adapter", "memory")), ("file", file_host)):
+        with opened() as host:
+            run(fill(host.ws, 0, 1000))
+            small = min(_cost(host) for _ in range(3))
+            run(fill(host.ws, 1000, large))
+            grown = min(_cost(host) for _ in range(3))
+            report.add(f"{name}: cost of a set at {large:,} keys / at 1,000", grown / small, "x", bound=1.3)
+            report.add(f"{name}: memory at {large:,} keys", host.rss_bytes() / 1e6, "MB", digits=0)
+
+
+def _cost(host: Server) -> float:
+    return run(run_load(host.ws, load.only_set(), host.cpu_seconds, seconds=1.0)).cpu_us
+
+
+async def fill(url: str, first: int, last: int) -> None:
+    """Set keys k<first> .. k<last>, 256 in flight."""
+    tails = (
+        load.call_tail("state::set", b'{"scope":"bench","key":"k%d","value":%s}' % (number, load.VALUE))
+        for number in range(first, last)
+    )
+    await load.send_all(url, tails)
+
+
+CASES: dict[str, Callable[[Report, Settings], None]] = {
+    "memory": memory,
+    "file": file,
+    "redis": redis,
+    "attach": attach,
+    "http": http,
+    "lost": lost,
+    "start": start,
+    "size": size,
+}
