@@ -1,0 +1,56 @@
+"""The scripts of the repository say what is missing, and cost nothing when nothing is to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.tree import ROOT
+
+SCRIPTS = ["bench", "bootstrap", "check", "demo", "test"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_run_and_opens_with_what_it_does(name: str) -> None:
+    path = ROOT / "scripts" / name
+    lines = path.read_text("utf-8").splitlines()
+    assert os.access(path, os.X_OK)
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert lines[1].startswith("# ")
+    assert "set -euo pipefail" in lines
+
+
+def test_bootstrap_is_quick_when_nothing_is_to_do() -> None:
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([ROOT / "scripts" / "bootstrap"], capture_output=True, text=True, check=True)
+        took.append(time.perf_counter() - start)
+        assert done.stdout + done.stderr == ""
+    assert min(took) < 0.5
+
+
+def test_the_test_script_names_every_missing_tool_and_how_to_get_it(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "id", "redis-server"):
+        found = shutil.which(name)
+        assert found is not None, name
+        (tools / name).symlink_to(found)
+    env = {"PATH": str(tools), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [tools / "bash", ROOT / "scripts" / "test"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    missing = [line.split(" is missing: install ")[0] for line in done.stderr.splitlines()]
+    assert missing == ["[test] node", "[test] npm", "[test] cargo", "[test] git"]
+
+
+def test_continuous_integration_runs_the_test_script() -> None:
+    run = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert run.splitlines()[-1] == 'exec scripts/test "$@"'
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
