@@ -51,7 +51,7 @@ def run_check(check: Check, subject: Subject, *, seconds: float | None = None) -
                 min(CLOSE_SECONDS, seconds or CLOSE_SECONDS), subject.close(), "`close` did not end"
             )
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(body())
     if unhandled:
         raise ContractBroken(f"An error reached nobody but the event loop: {unhandled[0]}")
@@ -75,6 +75,15 @@ def run_checks(
             except Exception as error:
                 reason = _reason(error)
         yield Verdict(check, reason, time.perf_counter() - started)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The event loop that the host runs on: uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _within(seconds: float, work: Any, what: str) -> None:

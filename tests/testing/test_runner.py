@@ -80,18 +80,20 @@ def test_wrong_settings_are_the_reason_of_every_check() -> None:
 
 
 def test_a_check_that_does_not_end_is_cut_off_and_all_is_closed(tmp_path: Path) -> None:
-    opened: list[StateAdapter] = []
-
     async def never(subject: Subject) -> None:
-        opened.append((await subject.open()).adapter)
+        await subject.open()
         await asyncio.Event().wait()
 
+    closed: list[StateAdapter] = []
+
+    class TellsClose(MemoryAdapter):
+        async def close(self) -> None:
+            closed.append(self)
+
     check = Check("never", "test", "Never.", never, always, 30)
-    subject = Subject(JournalAdapter, {"data_dir": tmp_path / "data"}, tmp_path)
     with pytest.raises(ContractBroken, match=r"no answer within 0\.05 s"):
-        run_check(check, subject, seconds=0.05)
-    assert isinstance(opened[0], JournalAdapter)
-    assert opened[0].thread is None
+        run_check(check, Subject(TellsClose, {}, tmp_path), seconds=0.05)
+    assert len(closed) == 1
 
 
 def test_an_adapter_inside_a_function_cannot_run_in_a_process_of_its_own(tmp_path: Path) -> None:
