@@ -43,7 +43,7 @@ class EchoWorker(WSListener):
                 b'{"type":"invocationresult","invocation_id":"%b","function_id":"%b","result":%b}'
                 % (message.invocation_id.encode(), message.function_id.encode(), ANSWER)
             )
-        if frame.last_in_buffer and self._texts:
+        if frame.last_in_buffer and self._texts and not transport.is_disconnected:
             transport.underlying_transport.write(masked_text_frames(self._texts))
             self._texts.clear()
 

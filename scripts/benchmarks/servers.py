@@ -49,7 +49,11 @@ def started(command: list[str]) -> Iterator[Server]:
         yield Server(process, ready.get("ws", ""), ready.get("http"), time.perf_counter() - begin)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
