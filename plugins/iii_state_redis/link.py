@@ -20,8 +20,19 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+CANCEL_AGAIN = 0.5
 STEADY = 1.0
 """A connection that lived so many seconds is replaced without a pause."""
+
+
+async def cancelled(*tasks: asyncio.Task[None]) -> None:
+    """End the tasks; a cancellation that `asyncio.wait_for` of Python 3.11 swallows is repeated."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Link:
@@ -57,8 +68,7 @@ class Link:
     async def close(self) -> None:
         """Wait for the replies that are due, then break the connection."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await cancelled(self._keeper)
         pipe, self._pipe = self._pipe, None
         self._reason = "the adapter is closed"
         if pipe is not None:
