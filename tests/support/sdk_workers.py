@@ -81,22 +81,22 @@ class SdkWorker:
                 self._lines.put(line)
 
 
-def command(sdk: str, directory: Path) -> list[str]:
-    """The command that runs the worker program on that SDK; what it needs is put into `directory`."""
+def command(sdk: str, directory: Path, program: str) -> list[str]:
+    """The command that runs the program of `tests/sdk/workers`; what it needs is put into `directory`."""
     language, version = sdk.split("-", 1)
     if language == "python":
-        return [str(python_sdk(version)), str(WORKERS / "worker.py")]
+        return [str(python_sdk(version)), str(WORKERS / f"{program}.py")]
     if language == "node":
         link_node_modules(directory, version)
-        shutil.copy(WORKERS / "worker.mjs", directory)
-        return [tool("node"), str(directory / "worker.mjs")]
-    source = "worker.rs" if version.startswith("0.25") else "worker_next.rs"
+        shutil.copy(WORKERS / f"{program}.mjs", directory)
+        return [tool("node"), str(directory / f"{program}.mjs")]
+    source = f"{program}.rs" if version.startswith("0.25") else f"{program}_next.rs"
     return [str(rust_binary(version, WORKERS / source))]
 
 
 @contextmanager
 def running_worker(
-    sdk: str, directory: Path, url: str, *, env: Mapping[str, str] | None = None
+    sdk: str, directory: Path, url: str, *, env: Mapping[str, str] | None = None, program: str = "worker"
 ) -> Iterator[SdkWorker]:
     """The worker of that SDK, connected to `url`; killed on leaving if it still runs.
 
@@ -106,7 +106,7 @@ def running_worker(
     log = directory / "worker.log"
     variables = {**os.environ, "III_URL": url, "SDK_WORKER": "matrix", "OTEL_ENABLED": "false", **(env or {})}
     process = subprocess.Popen(
-        command(sdk, directory),
+        command(sdk, directory, program),
         cwd=directory,
         env=variables,
         stdout=subprocess.PIPE,
