@@ -15,6 +15,11 @@ from pathlib import Path
 from support.tree import ROOT
 
 CACHE = ROOT / ".cache"
+PYTHON_SDK = "0.25.0"
+NODE_SDK = "0.22.1"
+RUST_SDK = "0.25.0"
+"""The newest SDKs, which the pages and the tasks are written for."""
+
 PYTHON_TOOLS = {"uv": "0.13.9", "skills-ref": "0.1.1", "skillsaw": "0.22.0", "agnix": "0.59.3"}
 
 

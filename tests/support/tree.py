@@ -13,13 +13,9 @@ MIRROR = ROOT / "skills" / SKILL_NAME
 
 
 def tracked_files() -> list[Path]:
-    """Every file that git tracks or would track, relative to the root."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    ).stdout
+    """Every file that git tracks, relative to the root."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     paths = sorted(Path(name) for name in os.fsdecode(listed).split("\0") if name)
     return [path for path in paths if (ROOT / path).is_file()]
 

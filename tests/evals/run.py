@@ -1,0 +1,203 @@
+"""Run the checks of the tasks on a directory of produced workers: `scripts/evals DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.checks import BEHAVIOURS, Check, Subject
+from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
+from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
+from support.workers import running_site, running_worker
+
+TASKS = Path(__file__).parent / "tasks"
+FILES = {
+    "python": ("worker.py",),
+    "javascript": ("worker.mjs", "worker.js"),
+    "rust": ("main.rs", "src/main.rs"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its folder is named `<language>-<behaviour>`."""
+
+    id: str
+
+    @property
+    def language(self) -> str:
+        return self.id.partition("-")[0]
+
+    @property
+    def behaviour(self) -> str:
+        return self.id.partition("-")[2]
+
+    @property
+    def checks(self) -> list[str]:
+        return list(BEHAVIOURS[self.behaviour])
+
+    def solution(self, folder: Path) -> Path | None:
+        """The worker in a produced folder."""
+        return next((folder / name for name in FILES[self.language] if (folder / name).is_file()), None)
+
+
+def tasks() -> list[Task]:
+    """Every task, by id."""
+    return [Task(folder.name) for folder in sorted(TASKS.iterdir())]
+
+
+@dataclass(frozen=True)
+class Started:
+    """How a worker is started."""
+
+    command: Sequence[str]
+    cwd: Path
+
+
+def prepare(language: str, source: str, folder: Path) -> Started:
+    """Put the text of a Python or JavaScript worker where its SDK is found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if language == "python":
+        (folder / "worker.py").write_text(source)
+        return Started([str(python_sdk(PYTHON_SDK)), "worker.py"], folder)
+    (folder / "worker.mjs").write_text(source)
+    link_node_modules(folder, NODE_SDK)
+    return Started([tool("node"), "worker.mjs"], folder)
+
+
+CARGO = f"""[package]
+name = "produced"
+version = "0.1.0"
+edition = "2024"
+
+[dependencies]
+iii-sdk = "={RUST_SDK}"
+iii-helpers = "={RUST_SDK}"
+serde = {{ version = "1", features = ["derive"] }}
+serde_json = "1"
+tokio = {{ version = "1", features = ["rt-multi-thread", "macros", "signal", "sync", "time"] }}
+uuid = {{ version = "1", features = ["v4"] }}
+"""
+
+
+def build_rust(sources: Mapping[str, str], folder: Path) -> dict[str, Started | str]:
+    """Compile Rust workers into one program; when that fails each by itself, to tell which one is broken."""
+    if not sources:
+        return {}
+    names = {name: f"w{number}" for number, name in enumerate(sources)}
+    (folder / "src").mkdir(parents=True)
+    (folder / "Cargo.toml").write_text(CARGO)
+    for name, module in names.items():
+        (folder / "src" / f"{module}.rs").write_text(sources[name] + "\npub fn start() { let _ = main(); }\n")
+    modules = "".join(f"mod {module};\n" for module in names.values())
+    arms = "".join(f'        "{module}" => {module}::start(),\n' for module in names.values())
+    choice = f"match std::env::args().nth(1).unwrap().as_str() {{\n{arms}        _ => panic!(),\n    }}"
+    (folder / "src" / "main.rs").write_text(
+        f"#![allow(dead_code, unused)]\n{modules}fn main() {{\n    {choice}\n}}\n"
+    )
+    with cargo_lock():
+        done = subprocess.run(
+            [tool("cargo"), "build", "--quiet", "--message-format=json-render-diagnostics"],
+            cwd=folder,
+            env=cargo_environment(),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == 0:
+            artifacts = [json.loads(line) for line in done.stdout.splitlines()]
+            built = next(item["executable"] for item in artifacts if item.get("executable"))
+            program = shutil.copy(built, folder / "program")
+    if done.returncode:
+        if len(sources) == 1:
+            return dict.fromkeys(sources, f"does not compile: {done.stderr[-2000:]}")
+        found: dict[str, Started | str] = {}
+        for name, source in sources.items():
+            found |= build_rust({name: source}, folder / f"only-{names[name]}")
+        return found
+    return {name: Started([program, module], folder) for name, module in names.items()}
+
+
+VALUES: dict[str, Any] = {"null": None, "zero": 0, "false": False, "empty": ""}
+
+
+async def judge(task: Task, started: Started | str, *, only: Sequence[str] = ()) -> dict[str, str]:
+    """The verdict of each check of a task: "ok" or what is wrong."""
+    names = [name for name in task.checks if not only or name in only]
+    if isinstance(started, str):
+        return dict.fromkeys(names, started)
+    async with running_site() as site:
+        subject = Subject(site)
+
+        async def compute(payload: Any) -> Any:
+            subject.computed.append(payload["key"])
+            kind, _, rest = payload["key"].partition(":")
+            return {"value": VALUES[kind] if kind in VALUES else rest.upper()}
+
+        site.host.register_function("slow::compute", compute)
+        verdicts: dict[str, str] = {}
+        try:
+            async with running_worker(started.command, started.cwd, site):
+                for name in names:
+                    verdicts[name] = await verdict(BEHAVIOURS[task.behaviour][name], subject)
+        except AssertionError as error:  # it did not start, or did not stop
+            verdicts = {name: str(error) for name in names}
+    return verdicts
+
+
+async def verdict(check: Check, subject: Subject) -> str:
+    """What one check says."""
+    try:
+        await check(subject)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+async def judge_directory(directory: Path, chosen: Sequence[Task]) -> dict[str, dict[str, str]]:
+    """The verdicts for every task whose folder is in the directory; a missing worker fails its checks."""
+    found = {task: task.solution(directory / task.id) for task in chosen}
+    verdicts = {}
+    with tempfile.TemporaryDirectory() as base:
+        rust = {task.id: path.read_text() for task, path in found.items() if path and task.language == "rust"}
+        built = build_rust(rust, Path(base) / "rust")
+        for task, path in found.items():
+            if path is None:
+                wanted = " or ".join(FILES[task.language])
+                verdicts[task.id] = dict.fromkeys(task.checks, f"missing: {task.id}/{wanted}")
+                continue
+            started = built.get(task.id) or prepare(task.language, path.read_text(), Path(base) / task.id)
+            verdicts[task.id] = await judge(task, started)
+    return verdicts
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/evals", description=__doc__)
+    parser.add_argument(
+        "directory", type=Path, help="holds <task>/worker.py, worker.mjs or main.rs for each task"
+    )
+    parser.add_argument("--task", action="append", help="only this task (may be repeated)")
+    arguments = parser.parse_args()
+    known = {task.id: task for task in tasks()}
+    if unknown := set(arguments.task or ()) - set(known):
+        parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if not arguments.directory.is_dir():
+        parser.error(f"{arguments.directory} is no directory")
+    chosen = [known[name] for name in arguments.task or known]
+    verdicts = asyncio.run(judge_directory(arguments.directory, chosen))
+    passed = {task: all(verdict == "ok" for verdict in checks.values()) for task, checks in verdicts.items()}
+    print(json.dumps({"passed": passed, "checks": verdicts}, indent=2))
+    return 0 if all(passed.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""A host with open ports in the test's process, and real workers of any language that connect to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iii_skill import open_host
+from iii_skill.host import Host
+
+START_S = 30.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """A host and the addresses of its two ports."""
+
+    host: Host
+    ws: str
+    http: str
+
+    async def call(self, function_id: str, payload: Any) -> Any:
+        """The result of a function; InvocationError when it fails."""
+        return await self.host.trigger(function_id, payload, timeout=15)
+
+    async def functions(self) -> set[str]:
+        """The ids of all functions."""
+        rows = (await self.call("engine::functions::list", {}))["functions"]
+        return {row["function_id"] for row in rows}
+
+    async def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of one HTTP request."""
+        return await asyncio.to_thread(self._request, method, path, body)
+
+    def _request(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.http + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=15) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read() or b"null")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes any SDK connect to this host."""
+        return os.environ | {"III_URL": self.ws, "III_ENGINE_URL": self.ws, "OTEL_ENABLED": "false"}
+
+
+@asynccontextmanager
+async def running_site() -> AsyncIterator[Site]:
+    """A host on the memory adapter and free ports."""
+    async with open_host(adapter="memory") as host:
+        servers = await host.serve(port=0, http_port=0)
+        yield Site(host, servers.ws_url, str(servers.http_url))
+
+
+async def becomes(what: str, condition: Callable[[], Awaitable[bool]], *, seconds: float = START_S) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running_worker(command: Sequence[str], cwd: Path, site: Site) -> AsyncIterator[set[str]]:
+    """A worker, from its last registration (gives the ids) until SIGTERM, which it must take with 0."""
+    before = await site.functions()
+    log = cwd / "worker.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, env=site.environment, stdout=output, stderr=output
+        )
+    seen: set[str] = set()
+    quiet_since = time.monotonic()
+
+    async def settled() -> bool:
+        nonlocal seen, quiet_since
+        assert process.returncode is None, f"the worker ended with {process.returncode}\n{log.read_text()}"
+        now = await site.functions() - before
+        if now != seen:
+            seen, quiet_since = now, time.monotonic()
+        return bool(seen) and time.monotonic() - quiet_since > 0.15
+
+    try:
+        try:
+            await becomes("the functions of the worker", settled)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{log.read_text()}") from None
+        yield seen
+        process.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(process.wait(), 15)
+        assert code == 0, f"after SIGTERM the worker ended with {code}\n{log.read_text()}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
