@@ -1,0 +1,336 @@
+"""Every code block of the skill's pages runs, compiles or is answered by the host as it stands there.
+
+The words after a block's language say how: see RULES. A block without a rule fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from support.markdown import Block, blocks
+from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
+from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
+from support.tree import ROOT
+from support.workers import Site, becomes, running_site, running_worker
+
+from iii_skill import open_host
+from iii_skill.config import load_config
+from iii_skill.errors import InvocationError
+
+ELSEWHERE = {
+    "adapters.md": "tests/testing/test_adapters_page.py",
+}
+"""Pages with blocks that another test runs."""
+PAGES = [
+    page
+    for page in (ROOT / "SKILL.md", ROOT / "README.md", *sorted((ROOT / "references").glob("*.md")))
+    if page.name not in ELSEWHERE
+]
+ALL = [block for page in PAGES for block in blocks(page)]
+
+RULES = {
+    ("text", ""): "a picture",
+    ("text", "calls"): "calls and their exact answers; those of a page share one host",
+    ("python", ""): "compiles",
+    ("python", "call"): "runs inside a handler; those of a page run one after another",
+    (
+        "python",
+        "worker",
+    ): "is a whole worker: it registers its functions, does what PROBES ask, ends by SIGTERM with 0",
+    ("python", "test"): "is a test file that pytest passes",
+    ("js", "call"): "as python call",
+    ("js", "worker"): "as python worker",
+    ("rust", ""): "is a whole program that compiles",
+    ("bash", "run"): "is run by test_first_steps; those of SKILL.md and README.md are one script each",
+    ("bash", "versions"): "names the versions that the tests use",
+    ("json", ""): "parses",
+    ("yaml", ""): "parses",
+    ("yaml", "config"): "is a configuration that the host takes",
+    ("toml", ""): "parses",
+}
+
+PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
+    ("SKILL.md", "visits::add"): [
+        ("POST", "/visits/ann", None, 200, {"n": 1}),
+        ("POST", "/visits/ann", {}, 200, {"n": 2}),
+    ],
+    ("http.md", "notes::put"): [
+        ("PUT", "/notes/n1", {"text": "hi"}, 201, {"id": "n1", "text": "hi"}),
+        ("GET", "/notes/n1", None, 200, {"id": "n1", "text": "hi"}),
+        ("PUT", "/notes/n2", [], 400, {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}),
+        ("GET", "/notes/n2", None, 404, {"error": {"code": "NOT_FOUND", "message": "no such note"}}),
+    ],
+}
+"""(page, a function of the worker) -> HTTP requests with the status and body that must come."""
+
+CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
+    ("sdk.md", "greeter::last-seen"): [
+        ("greeter::last-seen", {"id": "ann"}, {"seen": False}),
+        ("state::set", {"scope": "seen", "key": "ann", "value": 0}, {"new_value": 0, "old_value": None}),
+        ("greeter::last-seen", {"id": "ann"}, {"seen": True}),
+    ],
+    ("triggers.md", "orders::changed"): [
+        ("state::set", {"scope": "orders", "key": "o1", "value": 1}, {"new_value": 1, "old_value": None}),
+        ("state::delete", {"scope": "orders", "key": "o1"}, 1),
+    ],
+}
+"""(page, a function of the worker) -> calls with the result that must come."""
+
+AFTERWARDS = {
+    ("triggers.md", "orders::changed"): ("state::get", {"scope": "stats", "key": "orders"}, {"seen": 1})
+}
+"""What a call must answer in the end."""
+
+
+def of(language: str, directive: str) -> list[Block]:
+    """The blocks under one rule."""
+    return [block for block in ALL if (block.language, block.directive) == (language, directive)]
+
+
+def pages(language: str, directive: str) -> list[list[Block]]:
+    """The blocks under one rule, page by page."""
+    found = of(language, directive)
+    return [[block for block in found if block.page == page] for page in dict.fromkeys(b.page for b in found)]
+
+
+def page_name(group: list[Block]) -> str:
+    return group[0].page.name
+
+
+def test_every_block_has_a_rule() -> None:
+    lost = [f"{block}: ```{block.language} {block.directive}" for block in ALL]
+    ruled = [f"{block}: ```{block.language} {block.directive}" for rule in RULES for block in of(*rule)]
+    assert sorted(set(lost) - set(ruled)) == []
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_pages_left_out_have_a_test_of_their_own(name: str) -> None:
+    assert (ROOT / ELSEWHERE[name]).is_file()
+
+
+PARSERS: dict[tuple[str, str], Callable[[str], Any]] = {
+    ("json", ""): json.loads,
+    ("yaml", ""): yaml.safe_load,
+    ("toml", ""): tomllib.loads,
+    ("python", ""): ast.parse,
+}
+
+
+@pytest.mark.parametrize("block", [block for rule in PARSERS for block in of(*rule)], ids=str)
+def test_block_parses(block: Block) -> None:
+    PARSERS[block.language, block.directive](block.text)
+
+
+async def answer(host: Any, function_id: str, payload: bytes) -> str:
+    """What the host answers, written as the pages write it."""
+    try:
+        result = await host.engine.trigger(function_id, payload, caller_id=host.session_id, timeout=10)
+    except InvocationError as error:
+        return f"error {error.code}"
+    if result is None:
+        return "nothing"
+    value = msgspec.json.decode(result)
+    if isinstance(value, dict) and value.get("errors"):
+        return "op_errors " + " ".join(error["code"] for error in value["errors"])
+    return json.dumps(value, sort_keys=True)
+
+
+@pytest.mark.parametrize("group", pages("text", "calls"), ids=page_name)
+async def test_calls_answer_what_the_page_says(group: list[Block]) -> None:
+    async with open_host(adapter="memory") as host:
+        for block in group:
+            lines = block.text.splitlines()
+            assert len(lines) % 2 == 0, f"{block}: a call or its answer is missing"
+            for call, expected in zip(lines[::2], lines[1::2], strict=True):
+                function_id, payload = call.split(" ", 1)
+                found = await answer(host, function_id, payload.encode())
+                said = expected.removeprefix("-> ")
+                if said[0] in '{[-0123456789"' or said in ("true", "false", "null"):
+                    said = json.dumps(json.loads(said), sort_keys=True)
+                assert found == said, f"{block}: {call}"
+
+
+PYTHON_RUNNER = """
+import ast, json, sys, time, traceback
+from iii import InitOptions, InvocationError, register_worker
+
+blocks = json.load(open(sys.argv[1]))
+iii = register_worker(options=InitOptions(worker_name="blocks"))
+
+
+async def run(_payload):
+    space = {"iii": iii, "__name__": "page"}
+    for place, text in blocks:
+        try:
+            code = compile(text, place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            waiting = eval(code, space)
+            if waiting is not None:
+                await waiting
+        except BaseException:
+            return {"failed": place, "trace": traceback.format_exc()}
+    return {"ran": len(blocks)}
+
+
+iii.register_function("blocks::run", run)
+try:
+    while True:
+        try:
+            print(json.dumps(iii.trigger({"function_id": "blocks::run", "payload": {}})))
+            break
+        except InvocationError as error:
+            if error.code != "function_not_found":  # the registration is still on its way
+                raise
+            time.sleep(0.05)
+finally:
+    iii.shutdown()
+"""
+
+
+async def outcome(command: list[str], cwd: Path) -> dict[str, Any]:
+    """What a program that connects to a host prints as its last line, as JSON."""
+    async with running_site() as site:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=cwd,
+            env=site.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, output.decode() + errors.decode()
+    return dict(json.loads(output.decode().strip().splitlines()[-1]))
+
+
+@pytest.mark.parametrize("group", pages("python", "call"), ids=page_name)
+async def test_python_calls_run(group: list[Block], tmp_path: Path) -> None:
+    (tmp_path / "blocks.json").write_text(json.dumps([[str(block), block.text] for block in group]))
+    (tmp_path / "runner.py").write_text(PYTHON_RUNNER)
+    result = await outcome([str(python_sdk(PYTHON_SDK)), "runner.py", "blocks.json"], tmp_path)
+    assert result == {"ran": len(group)}, result.get("trace")
+
+
+JS_RUNNER = """
+import {{ registerWorker }} from 'iii-sdk'
+const iii = registerWorker(process.env.III_URL, {{ workerName: 'blocks' }})
+async function page() {{
+{body}
+}}
+let answer
+try {{ await page(); answer = {{ ran: {count} }} }} catch (error) {{ answer = {{ trace: error.stack }} }}
+console.log(JSON.stringify(answer))
+await iii.shutdown()
+process.exit(0)
+"""
+
+
+def javascript_folder(folder: Path) -> Path:
+    """A folder where the SDK can be imported."""
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    link_node_modules(folder, NODE_SDK)
+    return folder
+
+
+@pytest.mark.parametrize("group", pages("js", "call"), ids=page_name)
+async def test_javascript_calls_run(group: list[Block], tmp_path: Path) -> None:
+    body = "\n".join(block.text for block in group)
+    (javascript_folder(tmp_path) / "page.mjs").write_text(JS_RUNNER.format(body=body, count=len(group)))
+    result = await outcome([tool("node"), "page.mjs"], tmp_path)
+    assert result == {"ran": len(group)}, result.get("trace")
+
+
+@pytest.mark.parametrize("block", [*of("python", "worker"), *of("js", "worker")], ids=str)
+async def test_worker_runs(block: Block, tmp_path: Path) -> None:
+    if block.language == "python":
+        (tmp_path / "worker.py").write_text(block.text)
+        command = [str(python_sdk(PYTHON_SDK)), "worker.py"]
+    else:
+        (javascript_folder(tmp_path) / "worker.mjs").write_text(block.text)
+        command = [tool("node"), "worker.mjs"]
+    async with running_site() as site, running_worker(command, tmp_path, site) as functions:
+        keys = [(block.page.name, function) for function in functions]
+        probed = [key for key in keys if key in PROBES or key in CALLS]
+        assert probed, f"{block}: nothing probes {keys}"
+        for key in probed:
+            await probe(key, site)
+
+
+async def probe(key: tuple[str, str], site: Site) -> None:
+    """Send what the tables ask and compare."""
+    for method, path, body, status, expected in PROBES.get(key, []):
+        assert await site.request(method, path, body) == (status, expected)
+    for function, payload, expected in CALLS.get(key, []):
+        assert await site.call(function, payload) == expected
+    if key in AFTERWARDS:
+        function, payload, expected = AFTERWARDS[key]
+
+        async def there() -> bool:
+            return bool(await site.call(function, payload) == expected)
+
+        await becomes(f"{function} to answer {expected}", there)
+
+
+def test_python_test_files_pass(tmp_path: Path) -> None:
+    """`python` is that of the SDK, `iii-skill` is on PATH, `worker.py` is the one of SKILL.md."""
+    worker = next(block for block in of("python", "worker") if block.page.name == "SKILL.md")
+    (tmp_path / "worker.py").write_text(worker.text)
+    files = of("python", "test")
+    assert files
+    for number, block in enumerate(files):
+        (tmp_path / f"test_page{number}.py").write_text(block.text)
+    programs = (python_sdk(PYTHON_SDK).parent, Path(sys.executable).parent, os.environ["PATH"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "."],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": os.pathsep.join(map(str, programs)), "OTEL_ENABLED": "false"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_versions_are_the_tested_ones() -> None:
+    text = "".join(block.text for block in of("bash", "versions"))
+    for wanted in (f"'iii-sdk=={PYTHON_SDK}'", f"iii-sdk@{NODE_SDK}", f"iii-sdk@={RUST_SDK}"):
+        assert wanted in text
+
+
+def test_configurations_are_taken(tmp_path: Path) -> None:
+    for block in of("yaml", "config"):
+        (tmp_path / "config.yaml").write_text(block.text)
+        assert not load_config(tmp_path / "config.yaml", {}).unserved, block
+
+
+def test_rust_programs_compile(tmp_path: Path) -> None:
+    programs = of("rust", "")
+    assert programs
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "page"\nversion = "0.1.0"\nedition = "2024"\n\n[dependencies]\n'
+        f'iii-sdk = "={RUST_SDK}"\nserde_json = "1"\n'
+        'tokio = { version = "1", features = ["rt-multi-thread", "macros", "signal"] }\n'
+    )
+    for number, block in enumerate(programs):
+        target = tmp_path / "src" / "bin" / f"block{number}.rs"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(block.text)
+    with cargo_lock():
+        done = subprocess.run(
+            [tool("cargo"), "check", "--quiet"],
+            cwd=tmp_path,
+            env=cargo_environment(),
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
