@@ -68,8 +68,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    cli(prog_name="iii-skill")
+    """Entry point of the console script. Options are read from the environment too: III_SKILL_SERVE_PORT."""
+    cli(prog_name="iii-skill", auto_envvar_prefix="III_SKILL")
 
 
 if __name__ == "__main__":

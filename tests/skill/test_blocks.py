@@ -30,12 +30,13 @@ from iii_skill.config import load_config
 from iii_skill.errors import InvocationError
 
 ELSEWHERE = {
+    "README.md": "tests/test_readme.py",
     "adapters.md": "tests/testing/test_adapters_page.py",
 }
 """Pages with blocks that another test runs."""
 PAGES = [
     page
-    for page in (ROOT / "SKILL.md", ROOT / "README.md", *sorted((ROOT / "references").glob("*.md")))
+    for page in (ROOT / "SKILL.md", *sorted((ROOT / "references").glob("*.md")))
     if page.name not in ELSEWHERE
 ]
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -53,7 +54,7 @@ RULES = {
     ("js", "call"): "as python call",
     ("js", "worker"): "as python worker",
     ("rust", ""): "is a whole program that compiles",
-    ("bash", "run"): "is run by test_first_steps; those of SKILL.md and README.md are one script each",
+    ("bash", "run"): "is run by test_first_steps as one script",
     ("bash", "versions"): "names the versions that the tests use",
     ("json", ""): "parses",
     ("yaml", ""): "parses",
