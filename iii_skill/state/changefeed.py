@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 
@@ -12,6 +13,7 @@ log = logging.getLogger("iii_skill.state")
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
+CANCEL_AGAIN = 0.5
 
 
 class ChangeFeed:
@@ -29,19 +31,32 @@ class ChangeFeed:
     async def close(self) -> None:
         """Stop following; safe to call twice."""
         task, self._task = self._task, None
-        if task is not None:
+        while task is not None and not task.done():
+            # Repeated, because `asyncio.wait_for` of Python 3.11 can swallow a cancellation.
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=CANCEL_AGAIN)
 
     async def _follow(self) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
-                async for change in self._changes():
-                    pause = FIRST_PAUSE
-                    self._fire(change)
+                async with _closing(self._changes()) as changes:
+                    async for change in changes:
+                        pause = FIRST_PAUSE
+                        self._fire(change)
                 log.warning("the adapter's changes ended; following again in %.1f s", pause)
             except Exception:
                 log.exception("following the adapter's changes failed; trying again in %.1f s", pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+@contextlib.asynccontextmanager
+async def _closing(changes: AsyncIterator[Change]) -> AsyncIterator[AsyncIterator[Change]]:
+    """The iterator, closed at the end if it can be (an async generator can)."""
+    try:
+        yield changes
+    finally:
+        close = getattr(changes, "aclose", None)
+        if close is not None:
+            await close()

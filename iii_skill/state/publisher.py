@@ -18,10 +18,11 @@ Publish: TypeAlias = Callable[[StateEvent], None]
 class Publisher:
     """Publishes events, each write once: those of a shared store come from its change stream alone."""
 
-    def __init__(self, publish: Publish, settings: LiveSettings, *, shared: bool) -> None:
+    def __init__(self, publish: Publish, settings: LiveSettings, *, shared: bool, unsure: bool) -> None:
         self._publish = publish
         self._settings = settings
         self._shared = shared
+        self._unsure = unsure
 
     def written(self, change: Change) -> None:
         """An own write was answered; a shared store tells of it again."""
@@ -33,11 +34,11 @@ class Publisher:
         if not self._settings.current.triggers_enabled or change.kept:
             return
         event = event_of(change)
-        if self._shared:
+        if self._unsure:
             old, new = self.readable(change.old), self.readable(change.new)
             event = msgspec.structs.replace(event, old=old, new=new)
         self._publish(event)
 
     def readable(self, value: bytes | None) -> bytes | None:
         """The value, or None when a stranger wrote something into a shared store that is no JSON."""
-        return value if value is None or not self._shared or is_json(value) else None
+        return value if value is None or not self._unsure or is_json(value) else None

@@ -36,7 +36,7 @@ class Reads:
 
     def __init__(self, adapter: StateAdapter, *, lanes: Lanes, pages: Pages, emptied: EmptiedScopes) -> None:
         self._adapter = adapter
-        self._shared = adapter.shared
+        self._unsure = adapter.shared and not adapter.checked
         self._lanes = lanes
         self._pages = pages
         self._emptied = emptied
@@ -53,7 +53,7 @@ class Reads:
             return
 
         def done(value: bytes | None) -> None:
-            if self._shared and value is not None and not is_json(value):
+            if self._unsure and value is not None and not is_json(value):
                 call.fail(refusal(unreadable(), _GET))
             else:
                 call.succeed(value)
@@ -147,7 +147,7 @@ class Reads:
         self._lanes.wait(answer, lane, done, lambda error: call.fail(refusal(error, trouble)))
 
     def _readable_rows(self, scope: str, rows: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
-        if not self._shared:
+        if not self._unsure:
             return rows
         good = [row for row in rows if is_json(row[1])]
         if len(good) < len(rows):

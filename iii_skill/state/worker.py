@@ -26,7 +26,9 @@ class StateWorker:
     """Answers `state::*` calls and publishes what the writes did."""
 
     def __init__(self, adapter: StateAdapter, *, settings: LiveSettings, publish: Publish) -> None:
-        publisher = Publisher(publish, settings, shared=adapter.shared)
+        publisher = Publisher(
+            publish, settings, shared=adapter.shared, unsure=adapter.shared and not adapter.checked
+        )
         emptied = EmptiedScopes()
         self._lanes = Lanes()
         writes = Writes(adapter, lanes=self._lanes, publisher=publisher, settings=settings, emptied=emptied)

@@ -47,7 +47,7 @@ class Writes:
         emptied: EmptiedScopes,
     ) -> None:
         self._adapter = adapter
-        self._shared = adapter.shared
+        self._unsure = adapter.shared and not adapter.checked
         self._lanes = lanes
         self._publisher = publisher
         self._settings = settings
@@ -106,7 +106,7 @@ class Writes:
             check_scope(scope)
             if not _VALUELESS.issuperset(map(type, request.ops)):
                 door.check_readable(call.data)
-            run = UpdateRun(request.ops, self._shared)
+            run = UpdateRun(request.ops, self._unsure)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))
@@ -137,7 +137,7 @@ class Writes:
             door.check_readable(call.data)
             door.check_nesting(value)
             self._check_size(value)
-            swap = Swap(None if expected == b"null" else expected, value, self._shared)
+            swap = Swap(None if expected == b"null" else expected, value, self._unsure)
             answer = self._adapter.update(scope, key, swap)
         except Exception as error:
             call.fail(refusal(error, _COMPARE))

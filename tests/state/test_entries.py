@@ -18,8 +18,7 @@ ROOM = 1_000_000
 
 
 @pytest.fixture
-async def ask() -> Asking:
-    ask = Asking(MemoryAdapter())
+async def filled(ask: Asking) -> Asking:
     for number in range(5):
         await ask("set", {"scope": "s", "key": f"k{number}", "value": number or None})
     return ask
@@ -37,64 +36,64 @@ async def refused(ask: Asking, caller_id: str | None = "w1", **more: Any) -> str
     return caught.value.code
 
 
-async def test_pages_cover_the_scope_in_order(ask: Asking) -> None:
-    first = await page(ask, limit=2)
+async def test_pages_cover_the_scope_in_order(filled: Asking) -> None:
+    first = await page(filled, limit=2)
     assert list(first) == ["entries", "next_cursor", "done", "offset", "total"]
     assert first["entries"] == [["k0", None], ["k1", 1]]
     assert (first["done"], first["offset"], first["total"]) == (False, 0, 5)
-    second = await page(ask, limit=2, cursor=first["next_cursor"])
-    third = await page(ask, limit=2, cursor=second["next_cursor"])
+    second = await page(filled, limit=2, cursor=first["next_cursor"])
+    third = await page(filled, limit=2, cursor=second["next_cursor"])
     assert third["entries"] == [["k4", 4]]
     assert (third["next_cursor"], third["done"], third["offset"], third["total"]) == (None, True, 4, 5)
 
 
-async def test_a_scope_in_one_page_and_an_unknown_scope(ask: Asking) -> None:
-    whole = await page(ask)
+async def test_a_scope_in_one_page_and_an_unknown_scope(filled: Asking) -> None:
+    whole = await page(filled)
     assert len(whole["entries"]) == 5
     assert whole["done"]
-    empty = await ask("list_entries", {"scope": "unknown"})
+    empty = await filled("list_entries", {"scope": "unknown"})
     assert empty == {"entries": [], "next_cursor": None, "done": True, "offset": 0, "total": 0}
 
 
-async def test_later_writes_do_not_change_the_pages(ask: Asking) -> None:
-    first = await page(ask, limit=2)
-    await ask("delete", {"scope": "s", "key": "k2"})
-    await ask("set", {"scope": "s", "key": "k3", "value": "changed"})
-    await ask("set", {"scope": "s", "key": "k9", "value": "new"})
-    rest = await page(ask, limit=2, cursor=first["next_cursor"])
+async def test_later_writes_do_not_change_the_pages(filled: Asking) -> None:
+    first = await page(filled, limit=2)
+    await filled("delete", {"scope": "s", "key": "k2"})
+    await filled("set", {"scope": "s", "key": "k3", "value": "changed"})
+    await filled("set", {"scope": "s", "key": "k9", "value": "new"})
+    rest = await page(filled, limit=2, cursor=first["next_cursor"])
     assert rest["entries"] == [["k2", 2], ["k3", 3]]
     assert rest["total"] == 5
 
 
-async def test_a_cursor_serves_once_and_only_its_reader(ask: Asking) -> None:
-    cursor = (await page(ask, limit=2))["next_cursor"]
-    assert await refused(ask, cursor=cursor, limit=3) == "INVALID_CURSOR"
-    assert await refused(ask, cursor=cursor, limit=2, max_bytes=999) == "INVALID_CURSOR"
-    assert await refused(ask, caller_id="w2", cursor=cursor, limit=2) == "INVALID_CURSOR"
-    assert await refused(ask, cursor=str(uuid.uuid4()), limit=2) == "INVALID_CURSOR"
-    assert await refused(ask, cursor="short", limit=2) == "INVALID_CURSOR"
+async def test_a_cursor_serves_once_and_only_its_reader(filled: Asking) -> None:
+    cursor = (await page(filled, limit=2))["next_cursor"]
+    assert await refused(filled, cursor=cursor, limit=3) == "INVALID_CURSOR"
+    assert await refused(filled, cursor=cursor, limit=2, max_bytes=999) == "INVALID_CURSOR"
+    assert await refused(filled, caller_id="w2", cursor=cursor, limit=2) == "INVALID_CURSOR"
+    assert await refused(filled, cursor=str(uuid.uuid4()), limit=2) == "INVALID_CURSOR"
+    assert await refused(filled, cursor="short", limit=2) == "INVALID_CURSOR"
     with pytest.raises(InvocationError):
-        await ask("list_entries", {"scope": "other", "cursor": cursor, "limit": 2})
-    assert (await page(ask, cursor=cursor, limit=2))["offset"] == 2
-    assert await refused(ask, cursor=cursor, limit=2) == "INVALID_CURSOR"
+        await filled("list_entries", {"scope": "other", "cursor": cursor, "limit": 2})
+    assert (await page(filled, cursor=cursor, limit=2))["offset"] == 2
+    assert await refused(filled, cursor=cursor, limit=2) == "INVALID_CURSOR"
 
 
-async def test_the_host_itself_is_one_reader(ask: Asking) -> None:
-    first = await ask("list_entries", {"scope": "s", "limit": 4}, caller_id=None)
+async def test_the_host_itself_is_one_reader(filled: Asking) -> None:
+    first = await filled("list_entries", {"scope": "s", "limit": 4}, caller_id=None)
     request = {"scope": "s", "limit": 4, "cursor": first["next_cursor"]}
-    assert (await ask("list_entries", request, caller_id=None))["done"]
+    assert (await filled("list_entries", request, caller_id=None))["done"]
 
 
 @pytest.mark.parametrize(
     "limits", [{"limit": 0}, {"limit": 1001}, {"max_bytes": 255}, {"max_bytes": 8_000_001}]
 )
-async def test_limits_have_bounds(ask: Asking, limits: dict[str, int]) -> None:
-    assert await refused(ask, **limits) == "INVALID_PAGE_LIMITS"
+async def test_limits_have_bounds(filled: Asking, limits: dict[str, int]) -> None:
+    assert await refused(filled, **limits) == "INVALID_PAGE_LIMITS"
 
 
-async def test_the_scope_has_a_bound(ask: Asking) -> None:
+async def test_the_scope_has_a_bound(filled: Asking) -> None:
     with pytest.raises(InvocationError) as caught:
-        await ask("list_entries", {"scope": "é" * 513})
+        await filled("list_entries", {"scope": "é" * 513})
     assert caught.value.code == "INVALID_PAGE_LIMITS"
 
 
@@ -120,21 +119,21 @@ async def test_a_page_never_exceeds_its_bytes_and_no_row_is_lost(max_bytes: int)
     assert seen == [[name, value] for name, value in values.items()]
 
 
-async def test_a_row_that_does_not_fit_is_refused_and_the_cursor_kept(ask: Asking) -> None:
-    await ask("set", {"scope": "s", "key": "big", "value": "x" * 300})
-    await ask("set", {"scope": "s", "key": "last", "value": 1})
-    first = await page(ask, limit=5, max_bytes=256)
+async def test_a_row_that_does_not_fit_is_refused_and_the_cursor_kept(filled: Asking) -> None:
+    await filled("set", {"scope": "s", "key": "big", "value": "x" * 300})
+    await filled("set", {"scope": "s", "key": "last", "value": 1})
+    first = await page(filled, limit=5, max_bytes=256)
     cursor = first["next_cursor"]
     assert len(first["entries"]) == 5
     for _ in range(2):
-        assert await refused(ask, limit=5, max_bytes=256, cursor=cursor) == "ROW_TOO_LARGE"
+        assert await refused(filled, limit=5, max_bytes=256, cursor=cursor) == "ROW_TOO_LARGE"
 
 
-async def test_a_row_that_some_sdk_could_not_read_in_a_page_is_refused(ask: Asking) -> None:
+async def test_a_row_that_some_sdk_could_not_read_in_a_page_is_refused(filled: Asking) -> None:
     deep = {"scope": "s", "key": "deep", "value": json.loads("[" * 124 + "]" * 124)}
-    await ask("set", deep)
-    assert await refused(ask) == "ROW_TOO_LARGE"
-    assert await ask("get", {"scope": "s", "key": "deep"}) == deep["value"]
+    await filled("set", deep)
+    assert await refused(filled) == "ROW_TOO_LARGE"
+    assert await filled("get", {"scope": "s", "key": "deep"}) == deep["value"]
 
 
 # Caps and expiry

@@ -1,22 +1,20 @@
-"""The state functions over the memory adapter."""
+"""The state functions; what uses `ask` runs over every bundled adapter."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from iii_state_memory import MemoryAdapter
+from support.adapters import opened
 from support.calls import NOTHING, Asking
 
 from iii_skill.errors import InvocationError
+from iii_skill.state.events import StateEvent
 from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.scopes import MAX_REMEMBERED
-
-
-@pytest.fixture
-async def ask() -> Asking:
-    return Asking(MemoryAdapter())
 
 
 def key(name: str = "k", **more: Any) -> dict[str, Any]:
@@ -68,7 +66,8 @@ async def test_groups_are_sorted_and_an_emptied_scope_stays(ask: Asking) -> None
     assert groups == ["", "10", "2", "B", "b", "\uffff", "\U0001f600"]
 
 
-async def test_the_memory_of_emptied_scopes_is_bounded(ask: Asking) -> None:
+async def test_the_memory_of_emptied_scopes_is_bounded() -> None:
+    ask = Asking(MemoryAdapter())
     for number in range(MAX_REMEMBERED + 10):
         ask.start("set", {"scope": f"s{number}", "key": "k", "value": 1})
         ask.start("delete", {"scope": f"s{number}", "key": "k"})
@@ -92,21 +91,22 @@ async def test_bookkeeping_scopes_are_refused(ask: Asking, info: Any, scope: str
 # Events
 
 
-def told(ask: Asking) -> list[tuple[str, Any, Any]]:
+def told(events: list[StateEvent]) -> list[tuple[str, Any, Any]]:
     return [
         (event.event_type, event.old and json.loads(event.old), event.new and json.loads(event.new))
-        for event in ask.events
+        for event in events
     ]
 
 
-async def test_each_write_is_told_after_its_answer(ask: Asking) -> None:
+async def test_each_write_is_told_once_and_in_order(ask: Asking) -> None:
     await ask("set", key(value=1))
     await ask("set", key(value=1))
     await ask("update", key(ops=[]))
     await ask("delete", key())
     await ask("delete", key())
     await ask("update", key(ops=[{"type": "set", "path": "__proto__"}]))
-    assert told(ask) == [
+    events = await ask.settled()
+    assert told(events) == [
         ("state:created", None, 1),
         ("state:updated", 1, 1),
         ("state:updated", 1, 1),
@@ -114,9 +114,18 @@ async def test_each_write_is_told_after_its_answer(ask: Asking) -> None:
         ("state:deleted", None, None),
         ("state:created", None, {}),
     ]
-    assert ask.log[::2] == ["answered"] * 6
-    revisions = [event.revision for event in ask.events]
+    revisions = [event.revision for event in events]
     assert revisions == sorted(set(revisions))
+
+
+async def test_a_write_is_told_after_its_answer(tmp_path: Path) -> None:
+    for name in ("memory", "file"):
+        async with opened(name, tmp_path) as adapter:
+            ask = Asking(adapter)
+            for answer in [ask.start("set", key(value=number)) for number in range(5)]:
+                await answer
+            assert ask.log[::2] == ["answered"] * 5
+            assert [event.new for event in ask.log[1::2]] == [b"%d" % number for number in range(5)]
 
 
 async def test_reads_and_refused_calls_tell_nothing(ask: Asking) -> None:
@@ -126,7 +135,8 @@ async def test_reads_and_refused_calls_tell_nothing(ask: Asking) -> None:
     for name, payload in (("set", key()), ("set", key(value="long")), ("update", key(ops=5))):
         with pytest.raises(InvocationError):
             await ask(name, payload)
-    assert ask.events == []
+    ask.settings.current = type(ask.settings.current)()
+    assert await ask.settled() == []
 
 
 async def test_disabled_triggers_are_told_nothing(ask: Asking) -> None:
@@ -187,7 +197,7 @@ async def test_unreadable_values_are_never_stored(ask: Asking, value: bytes) -> 
             await ask(name, b'{"scope":"s","key":"k",%b}' % (form % value))
         assert caught.value.code == "VALUE_REFUSED"
     assert await ask("get", key()) == NOTHING
-    assert ask.events == []
+    assert await ask.settled() == []
 
 
 # Compare and set
@@ -212,17 +222,17 @@ async def test_unreadable_values_are_never_stored(ask: Asking, value: bytes) -> 
 async def test_compare_and_set(ask: Asking, stored: bytes | None, expected: Any, swapped: bool) -> None:
     if stored is not None:
         await ask("set", b'{"scope":"s","key":"k","value":%b}' % stored)
-    before = len(ask.events)
+    before = len(await ask.settled())
     answer = await ask("compare-and-set", key(value="new", expected=expected))
     if swapped:
         assert answer == {"swapped": True}
         assert await ask("get", key()) == "new"
-        event = ask.events[before]
+        (event,) = (await ask.settled())[before:]
         assert (event.old, event.new) == (stored, b'"new"')
         assert event.event_type == ("state:created" if stored is None else "state:updated")
     else:
         assert answer == {"swapped": False, "current": None if stored is None else json.loads(stored)}
-        assert len(ask.events) == before
+        assert len(await ask.settled()) == before
 
 
 async def test_compare_and_set_without_expected_means_none(ask: Asking) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from iii_skill.errors import IiiSkillError, InvocationError
 from iii_skill.state.events import StateEvent
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
+
+FENCE = "fence"
+_marks = itertools.count()
 
 NOTHING = "no result"
 """Stands for an answer without a result."""
@@ -46,8 +50,18 @@ class Asking:
 
     @property
     def events(self) -> list[StateEvent]:
-        """What was published."""
-        return [entry for entry in self.log if isinstance(entry, StateEvent)]
+        """What was published so far."""
+        return [entry for entry in self.log if isinstance(entry, StateEvent) and entry.scope != FENCE]
+
+    async def settled(self) -> list[StateEvent]:
+        """What was published, once all that was written is told: a later write was."""
+        mark = f"fence {next(_marks)}"
+        await self("set", {"scope": FENCE, "key": "k", "value": mark})
+        value = json.dumps(mark).encode()
+        async with asyncio.timeout(5):
+            while not any(isinstance(entry, StateEvent) and entry.new == value for entry in self.log):
+                await asyncio.sleep(0.001)
+        return self.events
 
     def start(self, name: str, payload: Any, *, caller_id: str | None = "w1") -> asyncio.Future[Any]:
         """Call `state::<name>`; the encoded answer comes later."""
