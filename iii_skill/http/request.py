@@ -15,6 +15,7 @@ JSON_TYPE = "application/json"
 MAX_DEPTH = 127
 """The deepest nesting of a body that the engine parses; a deeper one arrives as null."""
 
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
 STRING = re.compile(rb'"[^"]*"')
 NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
@@ -46,6 +47,18 @@ def header_map(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         }
 
 
+def joined(pairs: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """All values of a header in one text, so that a second one is never overlooked; None: there is none."""
+    values = [value.decode("latin-1") for key, value in pairs if key == name]
+    return ", ".join(values) if values else None
+
+
+def traceparent(headers: dict[str, str]) -> str | None:
+    """The trace context of the client, dropped when it is none."""
+    value = headers.get("traceparent")
+    return value if value is None or TRACEPARENT.fullmatch(value) else None
+
+
 def is_json(headers: dict[str, str]) -> bool:
     """True when the body is parsed: the content type contains lower-case `application/json`."""
     return JSON_TYPE in headers.get("content-type", "")
@@ -62,23 +75,14 @@ def json_body(raw: bytes) -> bytes:
     return raw
 
 
-def payload(route: Route, parts: RequestParts, body_ref: bytes, response_ref: bytes) -> bytes:
-    """The `data` of the call; the refs are encoded channel references."""
-    return b"".join(
-        (
-            *_opening(route, parts),
-            b',"request_body":',
-            body_ref,
-            b',"response":',
-            response_ref,
-            _trigger(route),
-        )
-    )
+def payload(route: Route, parts: RequestParts, references: bytes) -> bytes:
+    """The `data` of the call; `references` are the encoded keys of the two channels."""
+    return b"".join((*_opening(route, parts), references, route.trigger_json))
 
 
 def condition_payload(route: Route, parts: RequestParts) -> bytes:
     """The payload of a condition function: the same without the channels."""
-    return b"".join((*_opening(route, parts), _trigger(route)))
+    return b"".join((*_opening(route, parts), route.trigger_json))
 
 
 def middleware_payload(route: Route, parts: RequestParts) -> bytes:
@@ -101,19 +105,11 @@ def _opening(route: Route, parts: RequestParts) -> tuple[bytes, ...]:
         parts.body,
         b',"headers":',
         orjson.dumps(parts.headers),
-        b',"method":',
-        route.method_json,
-        b',"path":',
-        route.path_json,
-        b',"path_params":',
+        route.place_json,
         orjson.dumps(parts.path_params) if parts.path_params else b"{}",
         b',"query_params":',
         parts.query_params(),
     )
-
-
-def _trigger(route: Route) -> bytes:
-    return b',"trigger":{"type":"http","path":%b,"method":%b}}' % (route.path_json, route.method_json)
 
 
 def _too_deep(raw: bytes) -> bool:

@@ -54,7 +54,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 def answer(value: bytes) -> Answer:
     """The response to a non-null answer."""
-    if not value.lstrip().startswith(b"{"):
+    if not value.startswith(b"{") and not value.lstrip().startswith(b"{"):
         return Answer(_json(200, b"{}"), f"the answer is no object, so the client gets 200 {{}}; {EXAMPLE}")
     try:
         envelope = _envelope.decode(value)

@@ -25,8 +25,8 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     condition_function_id: str | None = None
     middleware_function_ids: tuple[str, ...] = ()
-    method_json: bytes = b""
-    path_json: bytes = b""
+    place_json: bytes = b""
+    trigger_json: bytes = b""
 
     @classmethod
     def of(
@@ -39,14 +39,16 @@ class Route(msgspec.Struct, frozen=True):
         middleware_function_ids: tuple[str, ...] = (),
     ) -> Route:
         """A route with its constant parts of every payload encoded once."""
+        path_json = msgspec.json.encode(path)
+        method_json = msgspec.json.encode(method)
         return cls(
             trigger=trigger,
             method=method,
             path=path,
             condition_function_id=condition_function_id,
             middleware_function_ids=middleware_function_ids,
-            method_json=msgspec.json.encode(method),
-            path_json=msgspec.json.encode(path),
+            place_json=b',"method":%b,"path":%b,"path_params":' % (method_json, path_json),
+            trigger_json=b',"trigger":{"type":"http","path":%b,"method":%b}}' % (path_json, method_json),
         )
 
     @property

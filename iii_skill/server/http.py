@@ -87,7 +87,7 @@ class HttpServer:
         """Stop: requests get `grace` seconds to finish, then 500 `invocation_stopped`; streams are cut."""
         self.stop_accepting()
         await self._finished(grace)
-        for waiter in list(self.app.running):
+        for waiter in self.app.running:
             waiter.reply(STOPPED)
         await self._finished(0.5)
         for connection in list(self._state.connections):
@@ -95,6 +95,7 @@ class HttpServer:
         await self._finished(0.5)
         for task in list(self._state.tasks):
             task.cancel()
+        self.app.running.close()
 
     async def _finished(self, timeout: float) -> None:
         if self._state.tasks:

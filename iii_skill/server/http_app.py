@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from iii_skill.config import HttpSettings
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.channels import invocation_id
 from iii_skill.engine.engine import Engine
 from iii_skill.http import request, response
 from iii_skill.http.cors import CorsPolicy, Headers
@@ -16,9 +17,10 @@ from iii_skill.http.request import RequestParts
 from iii_skill.http.response import Response
 from iii_skill.http.routes import Route
 from iii_skill.server.guard import Guard
-from iii_skill.server.http_exchange import Exchange, Waiter
+from iii_skill.server.http_exchange import Exchange
 from iii_skill.server.http_io import ClientGone, Receive, Send, read_body, send_response, send_stream
 from iii_skill.server.http_protocol import CLIENT_GONE
+from iii_skill.server.http_waiter import Waiter, Waiters
 
 Scope: TypeAlias = dict[str, Any]
 
@@ -61,7 +63,7 @@ class HttpApp:
             entry.function_id for entry in sorted(settings.middleware, key=lambda entry: entry.priority)
         )
         self._complained: set[str] = set()
-        self.running: set[Waiter] = set()
+        self.running = Waiters()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -69,7 +71,7 @@ class HttpApp:
         headers = request.header_map(pairs)
         host, origin = headers.get("host"), headers.get("origin")
         if len(headers) != len(pairs):
-            host, origin = _joined(pairs, b"host"), _joined(pairs, b"origin")
+            host, origin = request.joined(pairs, b"host"), request.joined(pairs, b"origin")
         refusal = self._guard.refusal(host, origin)
         if refusal is not None:
             await send_response(send, response.problem(403, "FORBIDDEN", refusal), [])
@@ -117,59 +119,54 @@ class HttpApp:
                 await send_response(send, early, cors)
                 return
         exchange = Exchange(loop, self._engine.channels, body)
-        exchange.on_null = lambda: loop.call_later(SILENT_S, self._silent, route, exchange)
         try:
-            await self._call(route, parts, exchange, scope, deadline)
+            trigger = route.trigger
+            self._engine.invoke(
+                Call(
+                    trigger.function_id,
+                    request.payload(route, parts, exchange.references()),
+                    exchange.reply,
+                    trigger.namespace,
+                    None,
+                    trigger.metadata,
+                    request.traceparent(headers),
+                    headers.get("baggage"),
+                    invocation_id(),
+                )
+            )
+            if not exchange.settled:
+                if exchange.null:
+                    self._warn_if_silent(route, exchange, loop)
+                else:
+                    exchange.on_null = lambda: self._warn_if_silent(route, exchange, loop)
+                await self._settle(exchange, scope, deadline, loop)
+            outcome = exchange.outcome
             if exchange.streaming:
                 await send_stream(send, exchange, cors, buffered=scope["http_version"] == "1.0")
-                return
-            outcome = exchange.outcome
-            assert outcome is not None
-            if type(outcome) is Failure:
-                answer = response.failed(outcome)
-                logger.warning(
-                    "%s: function %s: %s: %s",
-                    route.label,
-                    route.trigger.function_id,
-                    outcome.code,
-                    outcome.message,
-                )
+            elif outcome is not None:
+                await send_response(send, self._answer(route, outcome), cors)
             else:
-                assert isinstance(outcome, Result)
-                assert outcome.value is not None
-                answered = response.answer(outcome.value)
-                answer = answered.response
-                if answered.complaint is not None:
-                    self._complain(route, answered.complaint)
-            await send_response(send, answer, cors)
+                raise _TimedOut
         finally:
             exchange.close()
 
-    async def _call(
-        self, route: Route, parts: RequestParts, exchange: Exchange, scope: Scope, deadline: float
-    ) -> None:
-        """Call the function of the route and wait for what settles the request."""
-        trigger = route.trigger
-        data = request.payload(route, parts, *exchange.references())
-        self._engine.invoke(
-            Call(
-                trigger.function_id,
-                data,
-                exchange.reply,
-                trigger.namespace,
-                None,
-                trigger.metadata,
-                parts.headers.get("traceparent"),
-                parts.headers.get("baggage"),
+    def _answer(self, route: Route, outcome: Outcome) -> Response:
+        """The response to the outcome of the function."""
+        if type(outcome) is Failure:
+            logger.warning(
+                "%s: function %s: %s: %s",
+                route.label,
+                route.trigger.function_id,
+                outcome.code,
+                outcome.message,
             )
-        )
-        if exchange.settled:
-            return
-        await self._settle(exchange, scope, deadline)
-        if not exchange.settled:
-            if exchange.null:
-                self._complain(route, f"it answered null and the request ended in 504; {response.EXAMPLE}")
-            raise _TimedOut
+            return response.failed(outcome)
+        assert isinstance(outcome, Result)
+        assert outcome.value is not None
+        answered = response.answer(outcome.value)
+        if answered.complaint is not None:
+            self._complain(route, answered.complaint)
+        return answered.response
 
     async def _before(
         self, route: Route, parts: RequestParts, scope: Scope, deadline: float
@@ -200,22 +197,21 @@ class HttpApp:
         self, function_id: str, data: bytes, namespace: str | None, scope: Scope, deadline: float
     ) -> Outcome:
         """The outcome of a call before the function itself."""
-        waiter = Waiter(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(loop)
         self._engine.invoke(Call(function_id, data, waiter.reply, namespace))
         if not waiter.settled:
-            await self._settle(waiter, scope, deadline)
+            await self._settle(waiter, scope, deadline, loop)
         if waiter.outcome is None:
             raise _TimedOut
         return waiter.outcome
 
-    async def _settle(self, waiter: Waiter, scope: Scope, deadline: float) -> None:
-        """Wait while the client stays."""
+    async def _settle(
+        self, waiter: Waiter, scope: Scope, deadline: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Wait until the waiter is settled or the time is up; ClientGone when nobody waits any more."""
         scope[CLIENT_GONE] = waiter.leave
-        self.running.add(waiter)
-        try:
-            await waiter.wait(deadline)
-        finally:
-            self.running.discard(waiter)
+        await self.running.wait(waiter, deadline, loop)
         if waiter.gone:
             raise ClientGone
 
@@ -227,13 +223,18 @@ class HttpApp:
             "and read it from the `request_body` channel, which has no limit.",
         )
 
-    def _silent(self, route: Route, exchange: Exchange) -> None:
-        if not exchange.settled and exchange.response is None:
-            self._complain(
-                route,
-                "it answered null and has not opened the `response` channel: the request waits for it until "
-                f"default_timeout and then ends in 504, as on the engine; {response.EXAMPLE}",
-            )
+    def _warn_if_silent(self, route: Route, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        """A null answer is fine when the function opens `response`, and else a request that hangs."""
+
+        def warn() -> None:
+            if not exchange.settled and exchange.response is None:
+                self._complain(
+                    route,
+                    "it answered null and has not opened the `response` channel: the request waits for it "
+                    f"until default_timeout and then ends in 504, as on the engine; {response.EXAMPLE}",
+                )
+
+        loop.call_later(min(SILENT_S, self._timeout_s / 2), warn)
 
     def _complain(self, route: Route, complaint: str) -> None:
         """One warning for each function."""
@@ -249,9 +250,3 @@ def _judged(outcome: Outcome) -> Response | None:
         return response.failed(outcome)
     assert isinstance(outcome, Result)
     return None if outcome.value is None else response.middleware_response(outcome.value)
-
-
-def _joined(pairs: list[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """All values of a header in one text, so that a second Host or Origin is never overlooked."""
-    values = [value.decode("latin-1") for key, value in pairs if key == name]
-    return ", ".join(values) if values else None

@@ -8,63 +8,13 @@ from collections.abc import Callable
 import msgspec
 
 from iii_skill.engine.calls import Outcome, Result
-from iii_skill.engine.channels import Channel, Channels, Direction, reference, token
+from iii_skill.engine.channels import Channel, Channels, token
 from iii_skill.http.response import HeaderList, stream_headers
 from iii_skill.server.http_io import Receive
+from iii_skill.server.http_waiter import Waiter
 
 CHUNK = 64 * 1024
 """The largest binary message that SDKs send and are sent."""
-
-
-class Waiter:
-    """A call whose outcome is awaited until a deadline; `gone` when nobody waits for it any more."""
-
-    __slots__ = ("_future", "_loop", "gone", "outcome")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._future: asyncio.Future[None] | None = None
-        self.outcome: Outcome | None = None
-        self.gone = False
-
-    @property
-    def settled(self) -> bool:
-        """True when there is something to go on with."""
-        return self.gone or self.outcome is not None
-
-    def reply(self, outcome: Outcome) -> None:
-        """Take the outcome; a second one is dropped."""
-        if not self.settled:
-            self.outcome = outcome
-            self.wake()
-
-    def leave(self) -> None:
-        """The client is gone."""
-        self.gone = True
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the waiting task look again."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self, deadline: float) -> None:
-        """Return when settled, or at the deadline (in the time of the loop)."""
-        if self.settled:
-            return
-        timer = self._loop.call_at(deadline, self.wake)
-        try:
-            await self.pause()
-        finally:
-            timer.cancel()
-
-    async def pause(self) -> None:
-        """Return at the next `wake`."""
-        self._future = self._loop.create_future()
-        try:
-            await self._future
-        finally:
-            self._future = None
 
 
 class Exchange(Waiter):
@@ -114,10 +64,13 @@ class Exchange(Waiter):
         """True when there is something to go on with."""
         return self.streaming or self.gone or self.outcome is not None
 
-    def references(self) -> tuple[bytes, bytes]:
-        """`request_body` and `response`, encoded."""
-        ids = self._ids
-        return reference(ids[0], ids[1], Direction.READ), reference(ids[2], ids[3], Direction.WRITE)
+    def references(self) -> bytes:
+        """The keys `request_body` and `response` of the payload, encoded."""
+        body_id, body_key, response_id, response_key = self._ids
+        return (
+            f',"request_body":{{"channel_id":"{body_id}","access_key":"{body_key}","direction":"read"}}'
+            f',"response":{{"channel_id":"{response_id}","access_key":"{response_key}","direction":"write"}}'
+        ).encode()
 
     def reply(self, outcome: Outcome) -> None:
         """Take the outcome; after a null one the request waits for the `response` channel."""
