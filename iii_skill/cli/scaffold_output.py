@@ -66,9 +66,8 @@ def print_differences(steps: Sequence[Step]) -> None:
 
 def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: Path) -> list[dict[str, Any]]:
     """The next steps, ready to run."""
-    context = {**answers, "host": host_command()}
-    for name, expression in renderer.template.values.items():
-        context[name] = renderer.evaluate(expression, context)
+    python = shlex.quote(sys.executable)
+    context = {**renderer.context(answers), "host": host_command(), "python": python}
     commands = [{"run": f"cd {shlex.quote(str(destination))}", "note": "", "background": False}]
     for step in renderer.template.steps:
         run = renderer.fill(step.run, context)

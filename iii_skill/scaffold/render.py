@@ -16,6 +16,7 @@ from jinja2 import FunctionLoader, StrictUndefined
 from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from iii_skill import __version__
 from iii_skill.scaffold import names
 from iii_skill.scaffold.errors import TemplateError, UnsafePath
 from iii_skill.scaffold.questions import Field
@@ -32,9 +33,7 @@ class Renderer:
 
     def render(self, answers: Mapping[str, Any]) -> dict[str, str]:
         """Relative path to text of every file of the project."""
-        context = dict(answers)
-        for name, expression in self.template.values.items():
-            context[name] = self.evaluate(expression, context)
+        context = self.context(answers)
         files: dict[str, str] = {}
         for file in self.template.files:
             if file.when is not None and not self.evaluate(file.when, context):
@@ -45,6 +44,13 @@ class Renderer:
             with self._naming(file.name):
                 files[target] = self._environment.get_template(file.name).render(context)
         return files
+
+    def context(self, answers: Mapping[str, Any]) -> dict[str, Any]:
+        """The answers and the values that the template derives from them."""
+        context = {**answers, "iii_skill_version": __version__}
+        for name, expression in self.template.values.items():
+            context[name] = self.evaluate(expression, context)
+        return context
 
     def fill(self, text: str, context: Mapping[str, Any]) -> str:
         """`text` of `template.toml` with its expressions replaced."""
