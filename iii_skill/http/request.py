@@ -12,8 +12,8 @@ import orjson
 from iii_skill.http.routes import Parameters, Route
 
 JSON_TYPE = "application/json"
-MAX_DEPTH = 127
-"""The deepest nesting of a body that the engine parses; a deeper one arrives as null."""
+MAX_DEPTH = 124
+"""The deepest nesting of a body that every SDK reads inside its payload; a deeper one arrives as null."""
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
