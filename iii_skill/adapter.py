@@ -48,6 +48,8 @@ class StateAdapter(abc.ABC):
     """What an acknowledged write survives."""
     shared: ClassVar[bool] = False
     """True when other hosts write to the same store too; then `changes` yields everyone's Changes."""
+    checked: ClassVar[bool] = False
+    """True when a shared adapter gives out no value that a stranger broke, so that nobody looks again."""
     config_type: ClassVar[type[msgspec.Struct]] = NoConfig
     """A frozen msgspec Struct with `forbid_unknown_fields`: the settings, their types and defaults."""
 

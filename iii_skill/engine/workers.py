@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import UNSET, Raw
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.protocol.codec import encode
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, Connection
 from iii_skill.protocol.messages import Answer, ErrorBody, Invoke, ToWorker
@@ -89,6 +89,8 @@ class Worker:
 
     def answer(self, call: Call, outcome: Outcome) -> None:
         """Send the answer to a call that this worker made."""
+        # The reply holds the call that holds it: let go of it here, or every call waits for a collection.
+        call.reply = no_reply
         if not self.live or call.invocation_id is None:
             return
         if type(outcome) is Result:

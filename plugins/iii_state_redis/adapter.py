@@ -32,6 +32,7 @@ class RedisAdapter(StateAdapter):
     name: ClassVar[str] = "redis"
     durability: ClassVar[Durability] = Durability.REMOTE
     shared: ClassVar[bool] = True
+    checked: ClassVar[bool] = True
     config_type = RedisConfig
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from iii_skill.values import Change
 
 from .exchanges import NULL, Ask, is_json, revision
 from .layout import Bucket, decode
-from .link import Link
+from .link import Link, cancelled
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 BATCH = 500
 PAUSE = 0.05
 LONG_PAUSE = 1.0
+GATHER = 0.002
+"""Changes that follow each other closely are read together: the first waits for nobody."""
 NOTHING_YET = b"0-0"
 
 
@@ -57,6 +59,7 @@ class Follower:
                     changes = await self._next(link)
                     if changes:
                         await batches.put(changes)
+                        await asyncio.sleep(GATHER)
             except AdapterError as error:
                 log.error("The changes of other hosts cannot be read: %s Trying again.", error)
                 await asyncio.sleep(LONG_PAUSE)
@@ -142,9 +145,7 @@ class Changes:
     async def aclose(self) -> None:
         """Stop reading; who waits for the next change gets the end."""
         self._ended = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
         while not self._batches.empty():
             self._batches.get_nowait()
         self._batches.put_nowait(None)

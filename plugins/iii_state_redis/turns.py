@@ -112,7 +112,7 @@ class Turn(Routed):
         """Compute what is queued on `base` and swap it in."""
         current, values = base, []
         size = 0
-        steps = self._steps = self._due()
+        steps = self._steps = self._due() if self._steps else []
         for step in steps:
             step.run(self.key, current, sound=sound)
             if step.new is not KEEP:
@@ -143,8 +143,6 @@ class Turn(Routed):
     def _due(self) -> list[Step]:
         """The steps of a lost race that still have somebody who waits, and time."""
         steps = [step for step in self._steps if not step.future.done()]
-        if not steps:
-            return steps
         now = self.store.loop.time()
         for step in steps:
             if step.deadline < now:
