@@ -12,6 +12,7 @@ from iii_skill.errors import AdapterUnavailable
 from iii_skill.values import Change, Durability
 
 from .changes import Changes, Follower
+from .cluster import Cluster
 from .config import RedisConfig
 from .exchanges import is_json
 from .layout import decode
@@ -48,7 +49,7 @@ class RedisAdapter(StateAdapter):
 
     async def open(self, config: RedisConfig) -> None:
         """Connect. A server that is away is logged and tried again; one that refuses us is StoreRefused."""
-        store = Store(config)
+        store = Cluster(config) if config.layout == "cluster" else Store(config)
         followers = [Follower(store, bucket) for bucket in store.layout.buckets]
         try:
             await store.open()

@@ -19,7 +19,7 @@ from iii_skill.values import Change
 from .exchanges import NULL, Ask, is_json, revision
 from .layout import Bucket, decode
 from .link import Link, cancelled
-from .store import Store
+from .store import MOST_REDIRECTS, Store
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Follower:
             try:
                 await link.open()
                 while link.target == self._store.target_of(self._bucket):
-                    await link.connected()
+                    if not await link.connected(seconds=LONG_PAUSE):
+                        continue
                     changes = await self._next(link)
                     if changes:
                         await batches.put(changes)
@@ -102,6 +103,8 @@ class Follower:
 
     def _ask(self, link: Link, *command: bytes | int) -> asyncio.Future[Any]:
         exchange = Ask(self._store, self._bucket, self._store.pack(command))
+        # A question that blocks must not be sent on over the connection that all calls share.
+        exchange.redirects = MOST_REDIRECTS
         link.send(exchange)
         return exchange.future
 

@@ -15,6 +15,8 @@ _PASSING = {
     "UNBLOCKED": "it has changed its role; reconnecting",
     "MASTERDOWN": "it is a replica that has lost its master; reconnecting",
     "CLUSTERDOWN": "the cluster is down; try again",
+    "MOVED": "another node of the cluster holds the scope; try again (it takes layout=cluster)",
+    "ASK": "another node of the cluster takes over the scope; try again (it takes layout=cluster)",
     "TRYAGAIN": "the cluster is moving the scope; try again",
     "NOREPLICAS": "it has too few replicas to accept writes (`min-replicas-to-write`)",
     "MISCONF": "it refuses writes because it cannot save to its disk",

@@ -124,7 +124,7 @@ async def _prepare(connection: Any) -> Mode:
         raise NotReady("it is a read-only replica")
     for _ in SCRIPTS:
         await connection.read_response()
-    return Mode.CLUSTER if info.get("redis_mode") == "cluster" else Mode.SINGLE
+    return Mode.CLUSTER if info.get("cluster_enabled") == "1" else Mode.SINGLE
 
 
 def _info(raw: bytes) -> dict[str, str]:

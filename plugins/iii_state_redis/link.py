@@ -65,6 +65,16 @@ class Link:
             self._up(pipe)
             self._keeper = asyncio.create_task(self._keep(pipe))
 
+    def begin(self) -> None:
+        """Connect in the background; calls made meanwhile travel with the first connection."""
+        self._pipe = Pipe(self._timeout, self._fault)
+        self._keeper = asyncio.create_task(self._begin(self._pipe))
+
+    @property
+    def up(self) -> bool:
+        """True while there is a connection."""
+        return self._connected.is_set()
+
     async def close(self) -> None:
         """Wait for the replies that are due, then break the connection."""
         if self._keeper is not None:
@@ -91,9 +101,14 @@ class Link:
         else:
             self._pipe.send(exchange)
 
-    async def connected(self) -> None:
-        """Wait until there is a connection."""
-        await self._connected.wait()
+    async def connected(self, *, seconds: float) -> bool:
+        """Wait so long for a connection; False when there is none yet."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._connected.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _up(self, pipe: Pipe) -> None:
         self._pipe = pipe
@@ -120,7 +135,7 @@ class Link:
                 self._down(reason)
                 if loop.time() - since > STEADY:
                     pause = FIRST_PAUSE
-                    pipe = await self._at_once()
+                    pipe = await self._at_once(Pipe(self._timeout, self._fault))
             if pipe is None or pipe.lost.done():
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -128,9 +143,11 @@ class Link:
             if pipe is not None:
                 log.warning("Redis at %s is back.", self.target.label)
 
-    async def _at_once(self) -> Pipe | None:
+    async def _begin(self, pipe: Pipe) -> None:
+        await self._keep(await self._at_once(pipe))
+
+    async def _at_once(self, pipe: Pipe) -> Pipe | None:
         """A first attempt whose pipe takes calls already."""
-        pipe = Pipe(self._timeout, self._fault)
         self._pipe = pipe
         try:
             return await self._once(pipe)

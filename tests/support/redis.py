@@ -61,20 +61,25 @@ def valkey_binary() -> str:
     return str(program)
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*, with_bus: bool = False) -> int:
+    """A TCP port that nothing listens on; `with_bus`: nor on the one 10,000 above, as cluster nodes need."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            if not with_bus:
+                return port
+            with contextlib.suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + 10_000))
+                return port
 
 
 class RedisServer:
     """One server process with its directory."""
 
-    def __init__(self, *settings: str, program: str | None = None, port: int | None = None) -> None:
+    def __init__(self, *settings: str, program: str | None = None, cluster: bool = False) -> None:
         self.program = program or binary()
-        self.port = port or free_port()
+        self.port = free_port(with_bus=cluster)
         self.settings = settings
         self.directory = Path(tempfile.mkdtemp(prefix="iii-redis-"))
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,155 @@
+"""A real cluster of three nodes: scopes are spread, moves are followed, a lost node is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import contextlib
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import pytest
+from iii_state_redis import RedisAdapter, RedisConfig
+from support.redis import RedisServer, until, valkey_binary
+
+from iii_skill.errors import AdapterError, StoreRefused
+from iii_skill.values import Change
+
+NODES = 4
+SETTINGS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+SCOPES = [f"scope {number}" for number in range(60)]
+
+
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Sequence[RedisServer]]:
+    """Three nodes with a third of the slots each, and a replica of the first."""
+    program = valkey_binary() if request.param == "valkey" else None
+    with contextlib.ExitStack() as stack:
+        nodes = [RedisServer(*SETTINGS, program=program, cluster=True) for _ in range(NODES)]
+        for node in nodes:
+            stack.callback(node.stop)
+            node.start()
+        for number, node in enumerate(nodes[:3]):
+            first, last = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+            node.cli("CLUSTER", "ADDSLOTSRANGE", first, last)
+            node.cli("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for node in nodes[1:]:
+            node.cli("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+        asyncio.run(settled(nodes))
+        yield nodes
+
+
+async def settled(nodes: Sequence[RedisServer]) -> None:
+    """Wait until the nodes know each other and the replica follows."""
+    await until(lambda: all(knows(node, NODES) for node in nodes))
+    nodes[3].cli("CLUSTER", "REPLICATE", node_id(nodes[0]))
+    await until(lambda: b"cluster_state:ok" in raw(nodes[0].cli("CLUSTER", "INFO")))
+    await until(lambda: nodes[3].cli("INFO", "replication")["master_link_status"] == "up")
+
+
+def raw(reply: object) -> bytes:
+    """A reply as text, whatever the client made of it."""
+    if isinstance(reply, dict):
+        return "\n".join(f"{key}:{value}" for key, value in reply.items()).encode()
+    return reply if isinstance(reply, bytes) else str(reply).encode()
+
+
+def node_id(node: RedisServer) -> str:
+    """The name of a node."""
+    return raw(node.cli("CLUSTER", "MYID")).decode()
+
+
+def knows(node: RedisServer, count: int) -> bool:
+    """True when the node has met so many."""
+    return re.search(rb"cluster_known_nodes:%d\b" % count, raw(node.cli("CLUSTER", "INFO"))) is not None
+
+
+@contextlib.asynccontextmanager
+async def opened(node: RedisServer) -> AsyncIterator[RedisAdapter]:
+    """An adapter that starts at this node."""
+    adapter = RedisAdapter()
+    try:
+        await adapter.open(RedisConfig(redis_url=node.url, layout="cluster"))
+        yield adapter
+    finally:
+        await adapter.close()
+
+
+def bump(old: bytes | None) -> bytes:
+    """Add one."""
+    return b"%d" % (int(old or 0) + 1)
+
+
+async def test_the_layout_of_the_engine_is_refused(cluster: Sequence[RedisServer]) -> None:
+    adapter = RedisAdapter()
+    with pytest.raises(StoreRefused, match="layout=cluster"):
+        await adapter.open(RedisConfig(redis_url=cluster[0].url))
+    await adapter.close()
+
+
+async def test_scopes_are_spread_and_every_change_is_seen(cluster: Sequence[RedisServer]) -> None:
+    async with opened(cluster[0]) as one, opened(cluster[1]) as two:
+        calls = [host.update(scope, "k", bump) for scope in SCOPES for host in (one, two)]
+        made = await asyncio.gather(*calls)
+        assert [await one.get(scope, "k") for scope in SCOPES] == [b"2"] * len(SCOPES)
+        assert [await two.list(scope) for scope in SCOPES] == [[("k", b"2")]] * len(SCOPES)
+        assert set(SCOPES) <= set(await two.scopes())
+        for host in (one, two):
+            seen: list[Change] = []
+            async with asyncio.timeout(20):
+                async for change in host.changes():
+                    seen.append(change)
+                    if len(seen) == len(made):
+                        break
+            assert sorted(seen, key=place) == sorted(made, key=place)
+            for scope in SCOPES:
+                assert [change.new for change in seen if change.scope == scope] == [b"1", b"2"]
+    assert all(node.cli("DBSIZE") > 0 for node in cluster[:3])
+
+
+def place(change: Change) -> tuple[str, int]:
+    """What changes are sorted by."""
+    return change.scope, change.revision
+
+
+async def test_a_slot_that_moves_is_followed(cluster: Sequence[RedisServer]) -> None:
+    async with opened(cluster[0]) as adapter:
+        for scope in SCOPES:
+            await adapter.set(scope, "moves", b"1")
+        changes = adapter.changes()
+        number = 3
+        slot = binascii.crc_hqx(b"%d" % number, 0) % 16384
+        source = next(node for node in cluster[:3] if node.cli("CLUSTER", "COUNTKEYSINSLOT", slot))
+        target = next(node for node in cluster[:3] if node is not source)
+        target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(source))
+        source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
+        for key in source.cli("CLUSTER", "GETKEYSINSLOT", slot, 1000):
+            source.cli("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+        assert [await adapter.get(scope, "moves") for scope in SCOPES] == [b"1"] * len(SCOPES)
+        for node in (target, source, *cluster[:3]):
+            node.cli("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
+        made = [await adapter.update(scope, "moves", bump) for scope in SCOPES]
+        assert [change.new for change in made] == [b"2"] * len(SCOPES)
+        wanted = {(change.scope, change.revision) for change in made}
+        async with asyncio.timeout(20):
+            while wanted:
+                change = await anext(changes)
+                wanted.discard((change.scope, change.revision))
+
+
+async def test_a_lost_node_is_replaced_by_its_replica(cluster: Sequence[RedisServer]) -> None:
+    async with opened(cluster[1]) as adapter:
+        for scope in SCOPES:
+            await adapter.set(scope, "safe", b"1")
+        cluster[0].cli("WAIT", 1, 5000)
+        cluster[0].kill()
+
+        async def all_answer() -> bool:
+            try:
+                return [await adapter.get(scope, "safe") for scope in SCOPES] == [b"1"] * len(SCOPES)
+            except AdapterError:
+                return False
+
+        await until(all_answer, seconds=30)
+        changes = await asyncio.gather(*(adapter.update(scope, "safe", bump) for scope in SCOPES))
+        assert [change.new for change in changes] == [b"2"] * len(SCOPES)
