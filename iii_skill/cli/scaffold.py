@@ -139,6 +139,63 @@ def _write_new(
     print_report(template, destination, steps, commands, written=not dry_run, as_json=as_json)
 
 
+@scaffold.command("update", epilog=EXIT_CODES)
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@template_options
+@click.option(
+    "--conflict",
+    type=click.Choice(["markers", "rej"]),
+    default="markers",
+    show_default=True,
+    help="How to show lines that you and the template changed.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def update(
+    destination: Path,
+    data: tuple[str, ...],
+    answers: Path | None,
+    conflict: str,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bring the newest template, or other answers, into the project in DEST.
+
+    What you edited stays: your text and the template's are merged. Where both changed the same lines, both
+    are kept between conflict markers (or the template's in a .rej file), and the exit code is 3.
+    """
+    from iii_skill.scaffold.answers import resolve
+    from iii_skill.scaffold.plan import WRITES, Action
+    from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, project_files, read_answers
+    from iii_skill.scaffold.render import Renderer
+    from iii_skill.scaffold.update import kept_answers, plan_update
+
+    try:
+        origin = read_answers(destination / ANSWERS_FILE)
+        template = _template(origin.template)
+        given, _ = given_answers(options, data, answers)
+        renderer = Renderer(template)
+        chosen = resolve(renderer, kept_answers(template, origin, given), destination=destination.name)
+        files = project_files(template, chosen, renderer.render(chosen))
+        label = f"{template.name} {template.version}"
+        steps = plan_update(destination, files, label=label, reject=conflict == "rej")
+        if dry_run and not as_json:
+            own = (ANSWERS_FILE, BASE_FILE)
+            changes = [step for step in steps if step.action in WRITES or step.action is Action.DELETE]
+            print_differences([step for step in changes if step.path not in own])
+        if not dry_run:
+            _carry_out(destination, steps, git=False)
+        print_report(template, destination, steps, [], written=not dry_run, as_json=as_json)
+        conflicts = [step.path for step in steps if step.conflicts]
+        if conflicts and not dry_run:
+            raise Conflict(
+                f"Written, but {', '.join(conflicts)} conflict; choose what stays, then run your tests."
+            )
+    except ScaffoldError as error:
+        raise ScaffoldFailed(error) from None
+
+
 def _carry_out(destination: Path, steps: Sequence[Step], *, git: bool) -> None:
     from iii_skill.scaffold.write import Interrupted, write
 

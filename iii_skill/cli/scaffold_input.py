@@ -82,6 +82,7 @@ def _data_file(path: Path) -> dict[str, object]:
 
 
 def template_and_destination(arguments: Sequence[str], default: str | None) -> tuple[str, Path]:
+    """The two arguments; `default` stands in for a missing TEMPLATE."""
     if len(arguments) == 2:
         return arguments[0], _destination(arguments[1])
     if len(arguments) == 1 and default is not None:

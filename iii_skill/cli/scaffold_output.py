@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def print_templates(catalog: Catalog, *, as_json: bool) -> None:
+    """The templates on stdout, and those left out with the reason."""
     shown = [template for template in catalog.templates.values() if not template.hidden]
     if as_json:
         rows = [
@@ -56,6 +57,7 @@ def print_templates(catalog: Catalog, *, as_json: bool) -> None:
 
 
 def print_differences(steps: Sequence[Step]) -> None:
+    """What each step changes, as unified differences."""
     for step in steps:
         old = (step.current or b"").decode(errors="replace").splitlines(keepends=True)
         new_lines = step.content.decode(errors="replace").splitlines(keepends=True)
@@ -102,6 +104,7 @@ def print_report(
     written: bool,
     as_json: bool,
 ) -> None:
+    """What was done (or would be) to each file, and the next steps."""
     if as_json:
         files = [
             {"path": step.path, "action": str(step.action), "bytes": len(step.content)} for step in steps
@@ -112,11 +115,12 @@ def print_report(
         )
         return
     for step in steps:
-        click.echo(f"  {step.action:9} {step.path}  {len(step.content)} bytes")
+        conflicts = f", {step.conflicts} in conflict" if step.conflicts else ""
+        click.echo(f"  {step.action:9} {step.path}  {len(step.content)} bytes{conflicts}")
     if not written:
         click.echo(f"Nothing was written: this is what `{template.name}` would do in {destination}.")
         return
-    click.echo(f"\n{template.title} written to {destination}. Next:\n")
+    click.echo(f"\n{template.title} written to {destination}." + (" Next:\n" if commands else ""))
     for command in commands:
         if command["note"]:
             click.echo(f"  # {command['note']}:")
