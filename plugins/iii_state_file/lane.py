@@ -30,18 +30,20 @@ class Lane(Generic[J]):
         self._thread.join()
 
     def _run(self) -> None:
-        take, take_waiting = self._queue.get, self._queue.get_nowait
-        stopped = False
-        while not stopped:
-            job = take()
-            jobs: list[J] = []
-            try:
-                while job is not None:
-                    jobs.append(job)
-                    job = take_waiting()
-                stopped = True
-            except queue.Empty:
-                pass
-            if jobs:
-                self._work(jobs)
+        while self._turn():
+            pass
         self._end()
+
+    def _turn(self) -> bool:
+        """Do what is queued; False after the last turn. A function of its own: no job outlives its turn."""
+        job = self._queue.get()
+        jobs: list[J] = []
+        while job is not None:
+            jobs.append(job)
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+        if jobs:
+            self._work(jobs)
+        return job is not None

@@ -12,7 +12,7 @@ from iii_state_file.reader import Scan
 LOADING: Final = 1 << 62
 """The batch number of a slot whose row is still being read: above every committed one."""
 
-_OVERHEAD = 400
+_OVERHEAD = 560
 
 
 class Slot:
