@@ -7,7 +7,7 @@ read files or run code, and a name that it misspells is an error instead of an e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,6 +30,7 @@ class Renderer:
         self.template = template
         self._sources = {file.name: file.source for file in template.files}
         self._environment = _environment(FunctionLoader(self._load))
+        self._compiled: dict[str, Callable[..., Any]] = {}
 
     def render(self, answers: Mapping[str, Any]) -> dict[str, str]:
         """Relative path to text of every file of the project."""
@@ -62,7 +63,11 @@ class Renderer:
     def evaluate(self, expression: str, context: Mapping[str, Any]) -> Any:
         """The value of an expression of `template.toml`."""
         with self._naming(repr(expression)):
-            return self._environment.compile_expression(expression, undefined_to_none=False)(**context)
+            compiled = self._compiled.get(expression)
+            if compiled is None:
+                compiled = self._environment.compile_expression(expression, undefined_to_none=False)
+                self._compiled[expression] = compiled
+            return compiled(**context)
 
     def _load(self, name: str) -> str | None:
         """An included file: only files of the template itself can be read."""
