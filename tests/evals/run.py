@@ -90,40 +90,52 @@ uuid = {{ version = "1", features = ["v4"] }}
 
 
 def build_rust(sources: Mapping[str, str], folder: Path) -> dict[str, Started | str]:
-    """Compile Rust workers into one program; when that fails each by itself, to tell which one is broken."""
+    """Compile Rust workers into one program; when that fails each by itself, to tell which one is broken.
+
+    What the folder already holds from the same sources is taken as it is.
+    """
     if not sources:
         return {}
     names = {name: f"w{number}" for number, name in enumerate(sources)}
-    (folder / "src").mkdir(parents=True)
+    program = folder / "program"
+    with cargo_lock():
+        broken = None if program.exists() else compile_rust(sources, names, program)
+    if broken is None:
+        return {name: Started([str(program), module], folder) for name, module in names.items()}
+    if len(sources) == 1:
+        return dict.fromkeys(sources, f"does not compile: {broken[-2000:]}")
+    found: dict[str, Started | str] = {}
+    for name, source in sources.items():
+        found |= build_rust({name: source}, folder / f"only-{names[name]}")
+    return found
+
+
+def compile_rust(sources: Mapping[str, str], names: Mapping[str, str], program: Path) -> str | None:
+    """Make the program, which runs the worker whose module it is given; what the compiler says on failure."""
+    folder = program.parent
+    (folder / "src").mkdir(parents=True, exist_ok=True)
     (folder / "Cargo.toml").write_text(CARGO)
     for name, module in names.items():
         (folder / "src" / f"{module}.rs").write_text(sources[name] + "\npub fn start() { let _ = main(); }\n")
     modules = "".join(f"mod {module};\n" for module in names.values())
     arms = "".join(f'        "{module}" => {module}::start(),\n' for module in names.values())
     choice = f"match std::env::args().nth(1).unwrap().as_str() {{\n{arms}        _ => panic!(),\n    }}"
-    (folder / "src" / "main.rs").write_text(
-        f"#![allow(dead_code, unused)]\n{modules}fn main() {{\n    {choice}\n}}\n"
+    text = f"#![allow(dead_code, unused)]\n{modules}fn main() {{\n    {choice}\n}}\n"
+    (folder / "src" / "main.rs").write_text(text)
+    done = subprocess.run(
+        [tool("cargo"), "build", "--quiet", "--message-format=json-render-diagnostics"],
+        cwd=folder,
+        env=cargo_environment(),
+        capture_output=True,
+        text=True,
     )
-    with cargo_lock():
-        done = subprocess.run(
-            [tool("cargo"), "build", "--quiet", "--message-format=json-render-diagnostics"],
-            cwd=folder,
-            env=cargo_environment(),
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode == 0:
-            artifacts = [json.loads(line) for line in done.stdout.splitlines()]
-            built = next(item["executable"] for item in artifacts if item.get("executable"))
-            program = shutil.copy(built, folder / "program")
     if done.returncode:
-        if len(sources) == 1:
-            return dict.fromkeys(sources, f"does not compile: {done.stderr[-2000:]}")
-        found: dict[str, Started | str] = {}
-        for name, source in sources.items():
-            found |= build_rust({name: source}, folder / f"only-{names[name]}")
-        return found
-    return {name: Started([program, module], folder) for name, module in names.items()}
+        return done.stderr
+    artifacts = [json.loads(line) for line in done.stdout.splitlines()]
+    built = next(item["executable"] for item in artifacts if item.get("executable"))
+    shutil.copy(built, folder / "half")
+    (folder / "half").rename(program)
+    return None
 
 
 VALUES: dict[str, Any] = {"null": None, "zero": 0, "false": False, "empty": ""}

@@ -56,8 +56,8 @@ def test_repository_stays_small_enough_to_be_installed_whole() -> None:
     """Installers take the whole repository, tests included: many small modules, no bulky file."""
     sizes = {path: (ROOT / path).stat().st_size for path in tracked_files()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:8]
-    assert len(sizes) < 500, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
-    assert sum(sizes.values()) < 2_500_000, f"{sum(sizes.values())} bytes; largest: {largest}"
+    assert len(sizes) < 550, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
+    assert sum(sizes.values()) < 3_000_000, f"{sum(sizes.values())} bytes; largest: {largest}"
     assert largest[0][1] < 150_000, largest[0]
 
 
