@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "wiring": LEAVES | {"adapter", "engine", "state"},
     "host": CONTRACT | {"config", "engine", "http", "plugins", "state", "wiring"},
     "server": LEAVES | {"config", "engine", "host", "http", "protocol"},
-    "scaffold": {"errors", "plugins"},
+    "scaffold": {"", "errors", "plugins"},
     "migrate": LEAVES | {"adapter", "config", "plugins", "state"},
     "testing": CONTRACT | {"config", "host", "plugins"},
     "cli": {

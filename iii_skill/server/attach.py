@@ -82,14 +82,9 @@ class Attached:
         await self.worker.start()
         wait = FIRST_WAIT_S
         while True:
+            link: Link | None = None
             try:
                 link = await self._connect()
-            except (OSError, WSError, TimeoutError) as error:
-                logger.warning("no engine at %s (%s); trying again in %.1f s", self.url, error, wait)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, LONGEST_WAIT_S)
-                continue
-            try:
                 await self._register(link)
                 wait = FIRST_WAIT_S
                 self._link = link
@@ -99,11 +94,16 @@ class Attached:
                 if link.refusal is not None:
                     raise Refused(link.refusal)
                 logger.warning("the connection to %s is lost; coming back", self.url)
+            except (OSError, WSError, TimeoutError) as error:
+                logger.warning("no engine at %s (%s); trying again in %.2f s", self.url, error, wait)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT_S)
             finally:
                 self._link = None
                 self._triggers = StateTriggers()
                 self._fanout.close()
-                link.close()
+                if link is not None:
+                    link.close()
 
     async def close(self) -> None:
         """Answer what was accepted, then leave."""

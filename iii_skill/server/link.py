@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 ANSWER_S = 10.0
 """Seconds that the engine gets to answer a question of ours."""
 
+GONE = Failure("not_connected", "The engine went away before it answered.")
+
 
 class Refused(ConfigurationError):
     """The engine, or another owner of `state::*`, stands in the way."""
@@ -96,7 +98,7 @@ class Link(WSListener):
         self.lost.set()
         waiting, self._waiting = self._waiting, {}
         for call in waiting.values():
-            call.reply(Failure("not_connected", "The engine went away before it answered."))
+            call.reply(GONE)
 
     def send(self, text: bytes) -> None:
         """Queue a text; all texts of a tick leave in one write."""
@@ -106,7 +108,10 @@ class Link(WSListener):
             self._loop.call_soon(self._flush)
 
     def call(self, call: Call) -> None:
-        """Call a function of the engine."""
+        """Call a function of the engine; a lost connection answers at once."""
+        if self.lost.is_set():
+            call.reply(GONE)
+            return
         invocation_id = str(uuid.uuid4())
         self._waiting[invocation_id] = call
         metadata = None if call.metadata is None else Raw(call.metadata)
@@ -114,7 +119,7 @@ class Link(WSListener):
         self.send(msgspec.json.encode(message))
 
     async def ask(self, function_id: str, payload: object) -> bytes | Failure:
-        """Call a function of the engine and wait for what it says."""
+        """Call a function of the engine and wait for what it says; ConnectionResetError when it leaves."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
 
         def settle(outcome: Outcome) -> None:
