@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.skill_tools import clean_environment, node22, npm_program
+from support.skill_tools import clean_environment, node22, npm_program, python_tools
 from support.tree import SKILL_NAME, copy_tracked
 
 AGENTS = ("claude-code", "codex", "cursor", "gemini-cli", "opencode", "github-copilot")
@@ -143,3 +144,22 @@ def test_skill_is_complete_for_every_agent(
             assert nested <= {"SKILL.md", f"skills/{SKILL_NAME}/SKILL.md"}
         files = sum(1 for path in folder.rglob("*") if path.is_file())
         ROWS[str(installer), source, agent] = f"ok, {files} files"
+
+
+@pytest.mark.parametrize("installer", [INSTALLERS[1], INSTALLERS[3]], ids=str)
+def test_installed_skill_scaffolds_a_worker(installer: Installer, origin: Origin, tmp_path: Path) -> None:
+    """1.5.0 drops every file that begins with a dot, 1.7.4 is the newest."""
+    (folder,) = install(installer, "git-https-url", "codex", origin, tmp_path)
+    launcher = folder / "scripts" / "iii_skill_run.py"
+    done = subprocess.run(
+        [sys.executable, str(launcher), "scaffold", "python", "state-management", "--defaults"],
+        cwd=tmp_path / "project",
+        env=clean_environment(tmp_path / "home", python_tools()),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"uvx --from {folder} iii-skill" in done.stderr
+    produced = (tmp_path / "project" / "state-management" / "worker.py").read_text()
+    assert produced == (folder / "references" / "state-management.py").read_text()
