@@ -323,9 +323,9 @@ class Worker:
 
     def register(self) -> None:
         """Publish the state trigger, then every function and its route."""
-        self.iii.register_function("products::on-change", on_change)
-        watch = {"scope": SCOPE}
-        self.iii.register_trigger({"type": "state", "function_id": "products::on-change", "config": watch})
+        name, config = "products::on-change", {"scope": SCOPE}
+        self.iii.register_function(name, on_change)
+        self.iii.register_trigger({"type": "state", "function_id": name, "config": config})
         for entry in FUNCTIONS:
             self.iii.register_function(entry.id, self.answering(entry))
             route = {"api_path": entry.path, "http_method": entry.method}

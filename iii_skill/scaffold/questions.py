@@ -77,8 +77,8 @@ def _name(question: Question, raw: object, language: str, _fields: Sequence[Fiel
 
 def _scope(_question: Question, raw: object, _language: str, _fields: Sequence[Field]) -> str:
     text = _text_of(raw)
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,100}", text):
-        raise ValueError(f"{text!r} must be 1 to 100 letters, digits or any of _ . : -")
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,40}", text):
+        raise ValueError(f"{text!r} must be 1 to 40 letters, digits or any of _ . : -")
     return text
 
 
@@ -138,9 +138,9 @@ def _one_field(text: str, language: str) -> Field:
     if match is None:
         raise ValueError(f"{text!r} must be NAME:TYPE or NAME:TYPE=DEFAULT")
     name, kind, default = match.groups()
-    if not names.SNAKE.fullmatch(name) or len(name) > 24:
+    if not names.SNAKE.fullmatch(name) or len(name) > 20:
         raise ValueError(
-            f"field {name!r} must be lower case words joined by underscores, at most 24 characters"
+            f"field {name!r} must be lower case words joined by underscores, at most 20 characters"
         )
     if name in OWN_FIELDS:
         raise ValueError(f"field {name!r} is set by the worker itself")

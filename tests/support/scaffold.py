@@ -17,16 +17,29 @@ from iii_skill.scaffold.render import Renderer
 LANGUAGES = ("python", "javascript", "typescript", "rust")
 RECORD_EXTRAS = ("list", "update", "delete", "counter")
 EXTRAS = ("flag", "session", "cache")
-LONG = "inventory_quantity:integer=5,is_available:boolean=true,title:text,unit_price:amount"
+CUSTOM = "inventory_quantity:integer=5,is_available:boolean=true,title:text,unit_price:amount"
 SHAPES: Mapping[str, Mapping[str, str]] = {
     "product": {},
-    "custom": {"entity": "inventory-reservation", "scope": "shop:reservations", "fields": LONG},
+    "custom": {"entity": "inventory-item", "scope": "shop:items", "fields": CUSTOM},
+    "longest": {
+        "entity": "a" * 20,
+        "plural": "b" * 22,
+        "scope": "c" * 40,
+        "fields": ",".join(
+            [
+                f"{'d' * 20}:integer=123456789",
+                f"{'e' * 20}:boolean=false",
+                f"{'f' * 20}:text=text",
+                f"{'g' * 20}:amount",
+            ]
+        ),
+    },
 }
 OTHERS = {
     "adapter": ("memory", "file", "redis"),
     "config": ("workers", "modules"),
     "docker": (False, True),
-    "shape": tuple(SHAPES),
+    "shape": ("product", "custom"),
 }
 """Options that change no code of the worker, or only its names."""
 

@@ -74,6 +74,7 @@ def tool(name: str) -> str:
 
 _TOOLS = {
     "cargo": "Rust 1.85 or newer (https://rustup.rs)",
+    "rustfmt": "rustfmt (rustup component add rustfmt)",
     "git": "git",
     "node": "Node 20 or newer (https://nodejs.org)",
     "npm": "npm (it comes with Node)",

@@ -1,0 +1,127 @@
+"""Generated projects: written, installed from the registries, checked by the tools of their language, run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from support.exercise import exercise, functions_of
+from support.scaffold import Combination, covering, files_of
+from support.sdk import CACHE, CARGO_TARGET, cargo_environment, cargo_lock, tool
+from support.sdk import _once as once
+from support.served import served_host, serving_worker
+
+Check: TypeAlias = Callable[[Path], tuple[list[str], list[str]]]
+HOST = {"III_SKILL": f"{sys.executable} -m iii_skill", "OTEL_ENABLED": "false"}
+
+
+def write_project(language: str, combination: Combination, directory: Path) -> Path:
+    """The project in a directory of its own."""
+    for path, content in files_of(language, combination).items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(content)
+    return directory
+
+
+def run(command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> None:
+    """A tool of the project; its output is shown when it fails."""
+    done = subprocess.run(
+        command, cwd=directory, env={**os.environ, **(environment or {})}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+
+
+def python_tools() -> Path:
+    """The `bin` of an environment with everything that the Python project names."""
+
+    def build(target: Path) -> None:
+        project = tomllib.loads(files_of("python", covering()[0])["pyproject.toml"].decode())["project"]
+        wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+        run([sys.executable, "-m", "venv", "--without-pip", str(target)], CACHE)
+        pip = [sys.executable, "-m", "pip", "--python", str(target / "bin" / "python")]
+        run([*pip, "install", "--quiet", "--disable-pip-version-check", *wanted], CACHE)
+
+    return once("project-python", build) / "bin"
+
+
+def node_modules(language: str) -> Path:
+    """The `node_modules` with everything that the project names."""
+
+    def build(target: Path) -> None:
+        target.mkdir()
+        (target / "package.json").write_bytes(files_of(language, covering()[0])["package.json"])
+        run([tool("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"], target)
+
+    return once(f"project-{language}", build) / "node_modules"
+
+
+def check_python(project: Path) -> tuple[list[str], list[str]]:
+    """Format, lint, types; then how to run the worker and its tests."""
+    python = str(python_tools() / "python")
+    run([python, "-m", "ruff", "format", "--check", "."], project)
+    run([python, "-m", "ruff", "check", "."], project)
+    run([python, "-m", "mypy", "--cache-dir", str(CACHE / "mypy-projects")], project)
+    return [python, "worker.py"], [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+
+
+def check_node(project: Path) -> tuple[list[str], list[str]]:
+    """The same for JavaScript and TypeScript."""
+    typescript = (project / "tsconfig.json").exists()
+    modules = node_modules("typescript" if typescript else "javascript")
+    (project / "node_modules").symlink_to(modules)
+    node = tool("node")
+    run([node, str(modules / "prettier" / "bin" / "prettier.cjs"), "--check", "."], project)
+    run([node, str(modules / "eslint" / "bin" / "eslint.js"), "."], project)
+    if typescript:
+        run([node, str(modules / "typescript" / "bin" / "tsc")], project)
+        return [node, "dist/src/worker.js"], [node, "--test", "dist/tests/worker.test.js"]
+    return [node, "worker.js"], [node, "--test", "tests/worker.test.js"]
+
+
+def check_rust(project: Path) -> tuple[list[str], list[str]]:
+    """The same for Rust; the caller holds the lock of cargo."""
+    environment = cargo_environment()
+    run([tool("cargo"), "fmt", "--check"], project)
+    run([tool("cargo"), "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"], project, environment)
+    run([tool("cargo"), "test", "--quiet", "--no-run"], project, environment)
+    binary = CARGO_TARGET / "debug" / "sample-worker"
+    return [str(binary)], [tool("cargo"), "test", "--quiet"]
+
+
+def prove(language: str, combination: Combination, directory: Path, *, own_host: bool) -> None:
+    """Generate, check, run on our host, use it, then run the project's own tests."""
+    if language == "rust":
+        with cargo_lock():
+            place = CACHE / "project-rust"
+            shutil.rmtree(place, ignore_errors=True)
+            _prove(
+                check_rust,
+                combination,
+                write_project("rust", combination, place),
+                own_host,
+                cargo_environment(),
+            )
+        return
+    project = write_project(language, combination, directory)
+    _prove(check_python if language == "python" else check_node, combination, project, own_host, {})
+
+
+def _prove(
+    check: Check, combination: Combination, project: Path, own_host: bool, environment: Mapping[str, str]
+) -> None:
+    worker, tests = check(project)
+    adapter = () if combination["adapter"] == "file" else ("--adapter", "memory")
+    with served_host("--config", "iii-config.yaml", *adapter, cwd=project) as host:
+        expected = functions_of(combination)
+        with serving_worker(worker, host, expected, cwd=project) as log:
+            exercise(host, combination, log)
+        if not own_host:
+            run(tests, project, {**environment, "III_URL": host.ws, "III_HTTP": host.http or ""})
+    if own_host:
+        run(tests, project, {**environment, **HOST})

@@ -1,0 +1,101 @@
+"""`iii-skill serve` and a worker as processes of a test, and a client of them without an event loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import connect
+
+CALL = {"type": "invokefunction", "invocation_id": "11111111-1111-4111-8111-111111111111"}
+
+
+@dataclass(frozen=True)
+class ServedHost:
+    """A host in a process of its own."""
+
+    ws: str
+    http: str | None
+
+    def call(self, function_id: str, payload: object, *, timeout: float = 30) -> Mapping[str, Any]:
+        """Call a function as a worker would: the answer's `result` and `error`, each only if it is there."""
+        with connect(self.ws, max_size=None) as socket:
+            socket.send(json.dumps({**CALL, "function_id": function_id, "data": payload}))
+            deadline = time.monotonic() + timeout
+            while True:
+                message = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
+                if message["type"] == "invocationresult":
+                    return {name: message[name] for name in ("result", "error") if name in message}
+
+    def functions(self) -> set[str]:
+        """The functions that workers offer now."""
+        return {row["function_id"] for row in self.call("engine::functions::list", {})["result"]["functions"]}
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """The status and the JSON of one HTTP request."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.http}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, json.loads(response.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read() or b"null")
+
+
+def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def served_host(*options: str, cwd: Path) -> Iterator[ServedHost]:
+    """`iii-skill serve` on free ports."""
+    command = [sys.executable, "-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json"]
+    command += ["--log-level", "error", *options]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line, "the host did not start"
+            ready = json.loads(line)
+            yield ServedHost(ready["ws"], ready["http"])
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+
+
+@contextmanager
+def serving_worker(
+    command: Sequence[str], host: ServedHost, functions: set[str], *, cwd: Path
+) -> Iterator[Path]:
+    """A worker that has registered these functions (gives its log); it must take SIGTERM with 0."""
+    log = cwd / "worker.log"
+    environment = os.environ | {"III_URL": host.ws, "OTEL_ENABLED": "false"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+    try:
+        wait_until("the worker", lambda: process.poll() is not None or functions <= host.functions())
+        assert process.poll() is None, f"the worker ended\n{log.read_text()}"
+        yield log
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
