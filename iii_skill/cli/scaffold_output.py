@@ -107,7 +107,13 @@ def print_report(
     """What was done (or would be) to each file, and the next steps."""
     if as_json:
         files = [
-            {"path": step.path, "action": str(step.action), "bytes": len(step.content)} for step in steps
+            {
+                "path": step.path,
+                "action": str(step.action),
+                "bytes": len(step.content),
+                "conflicts": step.conflicts,
+            }
+            for step in steps
         ]
         about = {"template": template.name, "version": template.version, "destination": str(destination)}
         click.echo(

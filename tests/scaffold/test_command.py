@@ -1,0 +1,232 @@
+"""`iii-skill scaffold`: arguments, answers, plans, conflicts, next steps, and every exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from iii_skill.cli.scaffold import scaffold
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(scaffold, list(arguments), prog_name="iii-skill scaffold")
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_worker_is_written_with_its_next_steps(tmp_path: Path) -> None:
+    result = run("python", str(tmp_path / "my-worker"), "--defaults")
+    assert result.exit_code == 0, result.output
+    assert "serve --config iii-config.yaml" in result.output
+    assert "curl -X POST http://127.0.0.1:3111/products" in result.output
+    written = files(tmp_path / "my-worker")
+    assert {"worker.py", "tests/test_worker.py", "pyproject.toml", ".gitignore", "README.md"} < set(written)
+    about = tomllib.loads(written[".iii-skill.toml"].decode())
+    assert (about["template"], about["answers"]["name"]) == ("python", "my-worker")
+    assert os.listdir(tmp_path) == ["my-worker"]
+
+
+def test_without_a_terminal_nothing_is_asked(tmp_path: Path) -> None:
+    """A process without a terminal ends by itself, with the defaults."""
+    command = [sys.executable, "-m", "iii_skill", "scaffold", "python", str(tmp_path / "w")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+
+
+def test_at_a_terminal_each_question_is_asked(tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    command = [sys.executable, "-m", "iii_skill", "scaffold", "rust", str(tmp_path / "w"), "--no-http"]
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side) as process:
+        os.close(side)
+        os.write(main, b"my-name\nfn\norder\n" + b"\n" * 12)
+        shown = b""
+        try:
+            while chunk := os.read(main, 4096):
+                shown += chunk
+        except OSError:
+            pass
+        assert process.wait(timeout=20) == 0, shown.decode()
+    os.close(main)
+    assert b"reserved word of rust" in shown
+    answers = tomllib.loads((tmp_path / "w" / ".iii-skill.toml").read_text())["answers"]
+    assert (answers["name"], answers["entity"], answers["plural"]) == ("my-name", "order", "orders")
+    assert answers["http"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["python"], 2, "TEMPLATE or DEST is missing"),
+        ([], 2, "Give TEMPLATE and DEST"),
+        (["nope", "DEST"], 5, "There is no template 'nope'. There are: adapter-plugin, javascript"),
+        (["worker", "DEST"], 5, "There is no template 'worker'"),
+        (["python", ""], 4, "DEST must be the path"),
+        (["python", "DEST", "--name", "Upper"], 2, "--name: 'Upper' must be lower case words"),
+        (["python", "DEST", "--name", "class"], 2, "--name: 'class' is a reserved word of python"),
+        (["rust", "DEST", "--name", "crate"], 2, "reserved word of rust"),
+        (["typescript", "DEST", "--entity", "interface"], 2, "reserved word of typescript"),
+        (["python", "DEST", "--name", "iii-sdk"], 2, "'iii-sdk' is taken"),
+        (["python", "DEST", "--fields", "name"], 2, "'name' must be NAME:TYPE"),
+        (["python", "DEST", "--fields", "a:text,a:text"], 2, "names 'a' twice"),
+        (["python", "DEST", "--fields", "id:text"], 2, "is set by the worker itself"),
+        (["python", "DEST", "--fields", "import:text"], 2, "reserved word of python"),
+        (["python", "DEST", "--fields", "a:blob"], 2, "the types are text, amount, integer, boolean"),
+        (["python", "DEST", "--fields", "a:integer=x"], 2, "does not fit its type integer"),
+        (["python", "DEST", "--fields", "a:text"], 2, "give --counter-field"),
+        (["python", "DEST", "--operations", "fly"], 2, "--operations: 'fly' must be one of create"),
+        (["python", "DEST", "--operations", ""], 2, "Choose at least one operation"),
+        (["python", "DEST", "--operations", "flag,create", "--plural", "flags"], 2, "owns the name"),
+        (["python", "DEST", "--scope", 'x"y'], 2, "--scope"),
+        (
+            ["python", "DEST", "--adapter", "cloud"],
+            2,
+            "--adapter: 'cloud' must be one of memory, file, redis",
+        ),
+        (["python", "DEST", "--data", "x=1"], 2, "has no question 'x'"),
+        (["python", "DEST", "--data", "missing.toml"], 2, "no file of answers"),
+        (["python", "DEST", "--answers", "missing.toml"], 2, "There is no missing.toml"),
+        (["adapter-plugin", "DEST", "--adapter", "redis"], 2, "This name belongs to iii-skill"),
+        (["adapter-plugin", "DEST", "--http"], 2, "has no question 'http'"),
+        (["update", "DEST"], 2, "was not made by"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_a_byte_is_written(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "dest"
+    result = run(*(str(target) if word == "DEST" else word for word in arguments))
+    assert result.exit_code == code, result.output
+    assert words in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_name_that_is_no_project_name_asks_for_the_option(tmp_path: Path) -> None:
+    result = run("python", str(tmp_path / "My Worker"))
+    assert result.exit_code == 2
+    assert "give --name" in result.output
+    assert run("python", str(tmp_path / "My Worker"), "--name", "fine").exit_code == 0
+
+
+def test_a_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
+    target = tmp_path / "w"
+    result = run("rust", str(target), "--dry-run", "--json")
+    planned = json.loads(result.output)
+    assert planned["written"] is False
+    assert {"path": "rustfmt.toml", "action": "create", "bytes": 45, "conflicts": 0} in planned["files"]
+    assert [step["run"] for step in planned["next"]][1] == "cargo build"
+    assert not target.exists()
+    assert "create    src/main.rs" in run("rust", str(target), "--dry-run").output
+
+
+def test_files_in_the_way_stop_it(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("mine")
+    before = files(tmp_path)
+    result = run("python", str(tmp_path), "--name", "w")
+    assert result.exit_code == 3
+    assert "worker.py" in result.output
+    assert files(tmp_path) == before
+    shown = run("python", str(tmp_path), "--name", "w", "--on-conflict", "diff")
+    assert shown.exit_code == 3
+    assert "-mine" in shown.output
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("choice", "kept"), [("skip", True), ("overwrite", False)])
+def test_files_in_the_way_are_kept_or_replaced_when_told(tmp_path: Path, choice: str, kept: bool) -> None:
+    (tmp_path / "worker.py").write_text("mine")
+    assert run("python", str(tmp_path), "--name", "w", "--on-conflict", choice).exit_code == 0
+    assert ((tmp_path / "worker.py").read_text() == "mine") is kept
+    assert (tmp_path / "README.md").exists()
+
+
+def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
+    assert run("javascript", str(tmp_path / "w")).exit_code == 0
+    before = files(tmp_path)
+    result = run("javascript", str(tmp_path / "w"), "--json")
+    assert {entry["action"] for entry in json.loads(result.output)["files"]} == {"same"}
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("form", ["toml", "json", "pairs", "answers"])
+def test_answers_come_from_files_and_pairs(tmp_path: Path, form: str) -> None:
+    given: Mapping[str, object] = {"entity": "order", "http": False, "operations": "create,counter"}
+    if form == "toml":
+        (tmp_path / "a.toml").write_text(
+            'entity = "order"\nhttp = false\noperations = ["create", "counter"]\n'
+        )
+        options = ["--data", str(tmp_path / "a.toml")]
+    elif form == "json":
+        (tmp_path / "a.json").write_text(json.dumps(given))
+        options = ["--data", str(tmp_path / "a.json")]
+    elif form == "pairs":
+        options = ["-d", "entity=order", "-d", "http=no", "-d", "operations=create,counter"]
+    else:
+        run("rust", str(tmp_path / "first"), "--entity", "order", "--no-http", "--operations", "counter")
+        options = ["--answers", str(tmp_path / "first" / ".iii-skill.toml")]
+    result = run("python", str(tmp_path / "w"), *options)
+    assert result.exit_code == 0, result.output
+    worker = (tmp_path / "w" / "worker.py").read_text()
+    assert "orders::create" in worker
+    assert "orders::adjust-quantity" in worker
+    assert "list_orders" not in worker
+    assert "http_input" not in worker
+
+
+def test_answers_name_the_template_too(tmp_path: Path) -> None:
+    run("rust", str(tmp_path / "first"))
+    result = run(str(tmp_path / "second"), "--answers", str(tmp_path / "first" / ".iii-skill.toml"))
+    assert result.exit_code == 0, result.output
+    assert 'name = "second"' in (tmp_path / "second" / "Cargo.toml").read_text()
+
+
+def test_git_makes_a_repository(tmp_path: Path) -> None:
+    assert run("python", str(tmp_path / "repository"), "--git").exit_code == 0
+    assert (tmp_path / "repository" / ".git" / "HEAD").exists()
+    assert run("python", str(tmp_path / "plain")).exit_code == 0
+    assert not (tmp_path / "plain" / ".git").exists()
+
+
+def test_the_list_names_every_template() -> None:
+    listed = run("--list")
+    assert listed.exit_code == 0
+    names = [line.split()[0] for line in listed.output.splitlines()]
+    assert names == ["adapter-plugin", "javascript", "python", "rust", "typescript"]
+    entries = json.loads(run("--list", "--json").output)["templates"]
+    questions = {entry["name"]: [question["name"] for question in entry["questions"]] for entry in entries}
+    assert questions["adapter-plugin"] == ["name", "adapter"]
+    assert questions["rust"][:4] == ["name", "entity", "plural", "scope"]
+
+
+def test_the_exit_codes_are_in_the_help() -> None:
+    for arguments in (["--help"], ["update", "--help"]):
+        shown = run(*arguments).output
+        for code in ("2 usage", "3 files in the way", "4 unsafe path", "5 template", "6 the disk", "130"):
+            assert code in shown
+
+
+def test_nothing_of_the_host_is_loaded() -> None:
+    code = (
+        "import sys\nfrom iii_skill.cli.main import cli\n"
+        "cli(['scaffold', 'python', sys.argv[1], '--defaults', '--dry-run'], standalone_mode=False)\n"
+        "rooms = ('state', 'protocol', 'engine', 'server', 'host', 'plugins', 'http', 'config')\n"
+        "print([name for name in sys.modules if name.split('.')[:1] == ['iii_skill']"
+        " and name.split('.')[1:2] and name.split('.')[1] in rooms])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "x-y"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
