@@ -39,7 +39,8 @@ def test_ruff_changes_nothing(tmp_path: Path) -> None:
 def test_prettier_changes_nothing(language: str, tmp_path: Path) -> None:
     written(language, tmp_path)
     prettier = node_modules(language) / "prettier" / "bin" / "prettier.cjs"
-    run([tool("node"), str(prettier), "--check", "--log-level", "warn", "."], tmp_path)
+    sources = "**/*.{js,ts,json,yaml}"
+    run([tool("node"), str(prettier), "--check", "--log-level", "warn", sources], tmp_path)
 
 
 def test_rustfmt_changes_nothing(tmp_path: Path) -> None:
