@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.channels import invocation_id as mint_id
 from iii_skill.engine.stamp import stamp_caller, with_function
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.messages import FromWorker, InvocationResult, InvokeFunction
@@ -38,9 +39,10 @@ class Invocations:
     def send(self, owner: Worker, call: Call) -> None:
         invocation_id = call.invocation_id
         if invocation_id is None or invocation_id in owner.executing:
-            invocation_id = str(uuid.uuid4())
+            invocation_id = mint_id()
         data = call.data
-        if not self._readable(data):
+        # Events and HTTP payloads (no caller) are made or checked inside the host.
+        if call.caller_id is not None and not self._readable(data):
             call.reply(Failure(UNREADABLE, f"The call of {call.function_id} was not made: {_WHY_UNREADABLE}"))
             return
         if call.caller_id is not None:

@@ -120,7 +120,8 @@ class Attached:
             max_frame_size=MESSAGE_LIMIT,
             logger_name=QUIET,
         )
-        assert isinstance(link, Link)
+        if not isinstance(link, Link):
+            raise ConnectionResetError("it went away while it let us in")
         greeted = asyncio.ensure_future(link.greeted.wait())
         lost = asyncio.ensure_future(link.lost.wait())
         _, left = await asyncio.wait((greeted, lost), timeout=10, return_when=asyncio.FIRST_COMPLETED)
