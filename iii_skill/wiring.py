@@ -8,6 +8,7 @@ from typing import TypeAlias
 from iii_skill.adapter import StateAdapter
 from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
+from iii_skill.engine.fanout import Fanout
 from iii_skill.engine.triggers import Trigger
 from iii_skill.state import configuration_functions
 from iii_skill.state.configuration import ConfigurationEvent, Configurations
@@ -48,12 +49,7 @@ def add_state(
     triggers: StateTriggers[Trigger] = StateTriggers()
 
     def publish(event: StateEvent) -> None:
-        matches = triggers.matching(event)
-        if not matches:
-            return
-        payload, lane = event.payload(), (event.scope, event.key)
-        for match in matches:
-            engine.fanout.fire(match.trigger, lane, payload, match.condition_function_id)
+        fire_state_event(engine.fanout, triggers, event)
 
     worker = StateWorker(adapter, settings=settings, publish=publish)
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
@@ -62,6 +58,16 @@ def add_state(
     engine.functions.reserve("state::")
     engine.add_provider(triggers)
     return worker
+
+
+def fire_state_event(fanout: Fanout, triggers: StateTriggers[Trigger], event: StateEvent) -> None:
+    """Fire every trigger that wants the event, in one lane per trigger and key."""
+    matches = triggers.matching(event)
+    if not matches:
+        return
+    payload, lane = event.payload(), (event.scope, event.key)
+    for match in matches:
+        fanout.fire(match.trigger, lane, payload, match.condition_function_id)
 
 
 def _add(engine: Engine, infos: Iterable[FunctionInfo], handlers: Handlers, *, worker_name: str) -> None:

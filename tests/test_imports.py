@@ -47,7 +47,7 @@ WIDER: dict[str, set[str]] = {
     "state/worker.py": {"adapter"},
     "state/functions.py": {"engine"},
     "state/triggers.py": {"engine"},
-    "server/attach.py": {"", "adapter", "state"},
+    "server/attach.py": {"", "adapter", "state", "wiring"},
 }
 """Modules that may import more than their room: the state worker joins adapter, meaning and engine."""
 

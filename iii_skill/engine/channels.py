@@ -9,7 +9,6 @@ A channel whose ends have not met after `lifetime` seconds is closed.
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from iii_skill.engine.calls import Call
+from iii_skill.engine.ids import token
 from iii_skill.errors import InputError
 
 Message: TypeAlias = str | bytes
@@ -259,32 +259,6 @@ class Channels:
                 reference(channel_id, access_key, Direction.READ),
             )
         )
-
-
-class _Tokens:
-    """Random tokens of 32 hex digits, drawn from the system many at a time."""
-
-    __slots__ = ("_drawn", "_used")
-
-    def __init__(self) -> None:
-        self._drawn = ""
-        self._used = 0
-
-    def next(self) -> str:
-        """A token that was never given out before."""
-        if self._used == len(self._drawn):
-            self._drawn, self._used = secrets.token_hex(4096), 0
-        self._used += 32
-        return self._drawn[self._used - 32 : self._used]
-
-
-token = _Tokens().next
-
-
-def invocation_id() -> str:
-    """A random UUID of version 4, cheaper than the library's."""
-    drawn = token()
-    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-a{drawn[17:20]}-{drawn[20:]}"
 
 
 def mint() -> tuple[str, str]:

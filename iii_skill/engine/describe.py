@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from iii_skill.engine.engine import Engine
 
 Row = dict[str, Any]
-
-
-def fresh_id() -> str:
-    """A random UUID."""
-    return str(uuid.uuid4())
 
 
 def function_row(function: Function) -> Row:

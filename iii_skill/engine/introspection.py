@@ -22,6 +22,7 @@ from iii_skill.engine.engine_requests import (
     TriggerRequest,
 )
 from iii_skill.engine.functions import Function
+from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.notices import EngineNotices
 from iii_skill.engine.triggers import Trigger
 from iii_skill.engine.workers import Worker
@@ -201,7 +202,7 @@ class _EngineFunctions:
 
     def register_trigger(self, call: Call, request: TriggerRequest) -> Any:
         trigger = Trigger(
-            describe.fresh_id(),
+            fresh_id(),
             request.trigger_type,
             request.function_id,
             msgspec.json.encode(request.config),

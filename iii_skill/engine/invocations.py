@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
-from iii_skill.engine.channels import invocation_id as mint_id
+from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.stamp import stamp_caller, with_function
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.messages import FromWorker, InvocationResult, InvokeFunction
@@ -39,7 +38,7 @@ class Invocations:
     def send(self, owner: Worker, call: Call) -> None:
         invocation_id = call.invocation_id
         if invocation_id is None or invocation_id in owner.executing:
-            invocation_id = mint_id()
+            invocation_id = fresh_id()
         data = call.data
         # Events and HTTP payloads (no caller) are made or checked inside the host.
         if call.caller_id is not None and not self._readable(data):
@@ -104,7 +103,7 @@ class Invocations:
             )
             call.reply(Failure("enqueue_error", text))
             return
-        receipt = str(uuid.uuid4())
+        receipt = fresh_id()
         payload = {
             "queue": queue,
             "function_id": call.function_id,

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from iii_skill.protocol.codec import encode
 from iii_skill.protocol.connection import IDENTIFY
 from iii_skill.protocol.messages import (
     Answer,
@@ -129,11 +128,6 @@ def register_trigger_type(
         trigger_request_format=config,
         call_request_format=event,
     )
-
-
-def verdict(result: TriggerRegistrationResult) -> bytes:
-    """The text that accepts or refuses a trigger."""
-    return encode(result)
 
 
 def _text(kind: str, **fields: Any) -> bytes:

@@ -37,6 +37,7 @@ from iii_skill.state.events import StateEvent
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
+from iii_skill.wiring import fire_state_event
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class Attached:
         except TriggerRefused as refused:
             error = ErrorBody(refused.code, refused.message)
         result = TriggerRegistrationResult(trigger.id, trigger.trigger_type, trigger.function_id, error)
-        link.send(client.verdict(result))
+        link.send(encode(result))
 
     def withdrawn(self, message: WithdrawTrigger) -> None:
         """The engine takes a trigger back."""
@@ -219,12 +220,7 @@ class Attached:
         self._fanout.forget(message.id)
 
     def _publish(self, event: StateEvent) -> None:
-        matches = self._triggers.matching(event)
-        if not matches:
-            return
-        payload, lane = event.payload(), (event.scope, event.key)
-        for match in matches:
-            self._fanout.fire(match.trigger, lane, payload, match.condition_function_id)
+        fire_state_event(self._fanout, self._triggers, event)
 
     def _invoke(self, call: Call) -> None:
         if self._link is None:

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from iii_skill.config import HttpSettings
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
-from iii_skill.engine.channels import invocation_id
 from iii_skill.engine.engine import Engine
+from iii_skill.engine.ids import fresh_id
 from iii_skill.http import request, response
 from iii_skill.http.cors import CorsPolicy, Headers
 from iii_skill.http.provider import HttpTriggers
@@ -131,7 +131,7 @@ class HttpApp:
                     trigger.metadata,
                     request.traceparent(headers),
                     headers.get("baggage"),
-                    invocation_id(),
+                    fresh_id(),
                 )
             )
             if not exchange.settled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from typing import Protocol
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import UNSET, Raw
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.ids import fresh_id
 from iii_skill.errors import ConfigurationError
 from iii_skill.protocol import client
 from iii_skill.protocol.messages import (
@@ -112,7 +112,7 @@ class Link(WSListener):
         if self.lost.is_set():
             call.reply(GONE)
             return
-        invocation_id = str(uuid.uuid4())
+        invocation_id = fresh_id()
         self._waiting[invocation_id] = call
         metadata = None if call.metadata is None else Raw(call.metadata)
         message = client.WorkerCall(call.function_id, Raw(call.data), invocation_id, call.namespace, metadata)
