@@ -51,12 +51,13 @@ class Servers:
             grace_s=worker.grace_ms / 1000,
             handshake_timeout_s=worker.handshake_timeout_ms / 1000,
         )
-        guard = Guard(allowed, origins)
-        self._workers = WorkerServer(host.engine, listening, guard)
+        # CORS says which pages may call HTTP routes; `*` there lets no page become a worker.
+        named = tuple(origin for origin in origins if origin != "*")
+        self._workers = WorkerServer(host.engine, listening, Guard(allowed, named))
         self._http: HttpServer | None = None
         self._http_port = 0
         if http is not None:
-            self._http = HttpServer(host.engine, host.http_triggers, http, guard=guard)
+            self._http = HttpServer(host.engine, host.http_triggers, http, guard=Guard(allowed, origins))
             self._http_port = http.port if http_port is None else http_port
 
     async def start(self) -> None:

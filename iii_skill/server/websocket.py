@@ -250,6 +250,7 @@ class WorkerServer:
         if url.path not in ("/", "/otel"):
             return None
         if not self._has_token(headers.get("authorization"), url.query):
+            logger.warning("a connection without the right token was refused")
             return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
         return _Drain() if url.path == "/otel" else WorkerSocket(self)
 

@@ -15,7 +15,7 @@ import pytest
 import websockets
 from support.client import RawClient, raw_client
 
-from iii_skill.config import Config, HttpSettings, StateConfig, WorkerListener
+from iii_skill.config import Config, Cors, HttpSettings, StateConfig, WorkerListener
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.host import Host
@@ -235,6 +235,31 @@ def worker_id(client: RawClient, host: Host) -> str:
         if socket._underlying.get_extra_info("peername")[1] == local:
             return str(socket.worker.id)
     raise AssertionError("the client is not connected")
+
+
+@pytest.mark.parametrize(
+    ("cors", "origin", "admitted"),
+    [
+        (Cors(), "https://evil.example", False),
+        (Cors(allowed_origins=("*",)), "https://evil.example", False),
+        (Cors(allowed_origins=("https://shop.example",)), "https://shop.example", True),
+        (Cors(allowed_origins=("https://shop.example",)), "https://evil.example", False),
+    ],
+)
+async def test_cors_for_every_page_lets_no_page_become_a_worker(
+    cors: Cors, origin: str, admitted: bool
+) -> None:
+    host = Host(Config(state=STATE, http=HttpSettings(port=0, cors=cors)))
+    await host.open()
+    url = (await host.serve(port=0, http_port=0)).ws_url
+    try:
+        async with websockets.connect(url, origin=websockets.Origin(origin)) as socket:
+            assert json.loads(await socket.recv())["type"] == "workerregistered"
+            assert admitted
+    except websockets.InvalidStatus as refused:
+        assert not admitted
+        assert refused.response.status_code == 403
+    await host.close()
 
 
 class TestListening:
