@@ -13,12 +13,13 @@ from iii_skill.engine.triggers import Trigger
 from iii_skill.state import configuration_functions
 from iii_skill.state.configuration import ConfigurationEvent, Configurations
 from iii_skill.state.configuration_triggers import ConfigurationTriggers
-from iii_skill.state.events import StateEvent
+from iii_skill.state.events import event_payload
 from iii_skill.state.functions import WORKER_NAME, FunctionInfo
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
+from iii_skill.values import Change
 
 Handlers: TypeAlias = Mapping[str, Callable[[Call], None]]
 
@@ -48,8 +49,8 @@ def add_state(
     """`state::*` out of the adapter, the trigger type `state`, and the entry `iii-state`."""
     triggers: StateTriggers[Trigger] = StateTriggers()
 
-    def publish(event: StateEvent) -> None:
-        fire_state_event(engine.fanout, triggers, event)
+    def publish(change: Change) -> None:
+        fire_state_event(engine.fanout, triggers, change)
 
     worker = StateWorker(adapter, settings=settings, publish=publish)
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
@@ -60,12 +61,12 @@ def add_state(
     return worker
 
 
-def fire_state_event(fanout: Fanout, triggers: StateTriggers[Trigger], event: StateEvent) -> None:
-    """Fire every trigger that wants the event, in one lane per trigger and key."""
-    matches = triggers.matching(event)
+def fire_state_event(fanout: Fanout, triggers: StateTriggers[Trigger], change: Change) -> None:
+    """Fire every trigger that wants the event of the change, in one lane per trigger and key."""
+    matches = triggers.matching(change)
     if not matches:
         return
-    payload, lane = event.payload(), (event.scope, event.key)
+    payload, lane = event_payload(change), (change.scope, change.key)
     for match in matches:
         fanout.fire(match.trigger, lane, payload, match.condition_function_id)
 

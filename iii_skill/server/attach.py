@@ -33,10 +33,10 @@ from iii_skill.protocol.messages import (
 )
 from iii_skill.server.frames import QUIET
 from iii_skill.server.link import Link, Refused
-from iii_skill.state.events import StateEvent
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
+from iii_skill.values import Change
 from iii_skill.wiring import fire_state_event
 
 logger = logging.getLogger(__name__)
@@ -219,8 +219,8 @@ class Attached:
         self._triggers.unregister(Trigger(message.id, message.trigger_type, ""))
         self._fanout.forget(message.id)
 
-    def _publish(self, event: StateEvent) -> None:
-        fire_state_event(self._fanout, self._triggers, event)
+    def _publish(self, change: Change) -> None:
+        fire_state_event(self._fanout, self._triggers, change)
 
     def _invoke(self, call: Call) -> None:
         if self._link is None:

@@ -8,15 +8,14 @@ from typing import TypeAlias
 import msgspec
 
 from iii_skill.state.changes import is_json
-from iii_skill.state.events import StateEvent, event_of
 from iii_skill.state.settings import LiveSettings
 from iii_skill.values import Change
 
-Publish: TypeAlias = Callable[[StateEvent], None]
+Publish: TypeAlias = Callable[[Change], None]
 
 
 class Publisher:
-    """Publishes events, each write once: those of a shared store come from its change stream alone."""
+    """Publishes changes, each write once: those of a shared store come from its change stream alone."""
 
     def __init__(self, publish: Publish, settings: LiveSettings, *, shared: bool, unsure: bool) -> None:
         self._publish = publish
@@ -33,11 +32,10 @@ class Publisher:
         """A key was changed."""
         if not self._settings.current.triggers_enabled or change.kept:
             return
-        event = event_of(change)
         if self._unsure:
             old, new = self.readable(change.old), self.readable(change.new)
-            event = msgspec.structs.replace(event, old=old, new=new)
-        self._publish(event)
+            change = msgspec.structs.replace(change, old=old, new=new)
+        self._publish(change)
 
     def readable(self, value: bytes | None) -> bytes | None:
         """The value, or None when a stranger wrote something into a shared store that is no JSON."""

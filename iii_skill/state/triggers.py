@@ -8,8 +8,8 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from iii_skill.errors import TriggerRefused
-from iii_skill.state.events import StateEvent
 from iii_skill.state.mismatch import Mismatch, Shape, optional_string, read
+from iii_skill.values import Change
 
 
 class Registration(Protocol):
@@ -121,11 +121,11 @@ class StateTriggers(Generic[T]):
         if not matches:
             del self._matches[where]
 
-    def matching(self, event: StateEvent) -> Sequence[Match[T]]:
-        """The triggers whose filters accept the event; costs nothing while there are none."""
+    def matching(self, change: Change) -> Sequence[Match[T]]:
+        """The triggers whose filters accept the change; costs nothing while there are none."""
         if not self._matches:
             return ()
-        scope, key = event.scope, event.key
+        scope, key = change.scope, change.key
         found: list[Match[T]] = []
         for where in ((scope, key), (scope, None), (None, key), (None, None)):
             matches = self._matches.get(where)

@@ -215,23 +215,20 @@ class FileAdapter(StateAdapter):
             self._missing = []
         if self._dirty:
             deletes: list[tuple[int]] = []
-            inserts: list[tuple[int, str, str, bytes | None, int]] = []
-            updates: list[tuple[bytes | None, int, int]] = []
+            rows: list[int | str | bytes | None] = []
             for slot in self._dirty:
                 position, stored = slot.position, slot.stored
-                if position and position == stored:
-                    updates.append((slot.value, slot.revision, position))
-                    continue
-                if stored:
-                    deletes.append((stored,))
+                if position != stored:
+                    if stored:
+                        deletes.append((stored,))
+                    slot.stored = position
                 if position:
-                    inserts.append((position, slot.scope, slot.key, slot.value, slot.revision))
-                slot.stored = position
+                    rows += (position, slot.scope, slot.key, slot.value, slot.revision)
             self._dirty.clear()
             flight = self._current
             self._flights.append(flight)
             self._current = Flight(flight.number + 1)
-            store.write(Batch(flight.number, deletes, inserts, updates, self._revision))
+            store.write(Batch(flight.number, deletes, rows, self._revision))
 
     def _commit_done(self, number: int) -> None:
         """Answer everyone who waited for batches up to `number`."""

@@ -35,6 +35,9 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 
+CLAIM = "UPDATE store SET revision = ?"
+"""No revision above the stored one was ever used; after a crash all up to it count as used."""
+
 _CHECKED_BYTES = 8 * 1024 * 1024
 _CHECKED_BYTES_UNCLEAN = 32 * 1024 * 1024
 _RESTORE = "restore a copy of it, or move it away to start with an empty store"
@@ -77,16 +80,16 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         timeout=2,
-        cached_statements=128,
+        cached_statements=160,
     )
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 
 
-def finish(connection: sqlite3.Connection) -> None:
-    """Mark the store as cleanly closed, move everything into the database file and close it."""
+def finish(connection: sqlite3.Connection, revision: int) -> None:
+    """Mark the store as cleanly closed at `revision`, move all into the database file and close it."""
     try:
-        connection.execute("UPDATE store SET clean = 1")
+        connection.execute("UPDATE store SET clean = 1, revision = ?", (revision,))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         connection.close()

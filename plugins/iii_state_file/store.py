@@ -47,7 +47,7 @@ class Store:
             self._readers.append(scanner)
         except sqlite3.Error as error:
             raise StoreRefused(describe(path, error)) from error
-        writer = Writer(self._connection, committed=committed, failed=failed)
+        writer = Writer(self._connection, revision=self.revision, committed=committed, failed=failed)
         self._writer = writer
         self.write, self.read, self.scan = writer.put, reader.put, scanner.put
 
@@ -70,7 +70,7 @@ class Store:
 
     def _end_writer(self) -> None:
         if self._writer is None:
-            finish(self._connection)
+            finish(self._connection, self.revision)
         else:
             self._writer.stop()
             self._writer.join()

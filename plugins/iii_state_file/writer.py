@@ -1,31 +1,41 @@
-"""Writer: the one thread that changes the database; it only stores rows, commits and checkpoints."""
+"""Writer: the one thread that changes the database; it only stores rows, commits and checkpoints.
+
+Every step of a statement gives the interpreter away and has to fight for it again, so the rows of a commit
+are one statement that commits by itself; a transaction of several is taken only where it has to be.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import cache
 
 import msgspec
 
 from iii_state_file.lane import Lane
-from iii_state_file.schema import finish
+from iii_state_file.schema import CLAIM, finish
 
 _DELETE = "DELETE FROM entries WHERE position = ?"
-_INSERT = "INSERT INTO entries (position, scope, key, value, revision) VALUES (?, ?, ?, ?, ?)"
-_UPDATE = "UPDATE entries SET value = ?, revision = ? WHERE position = ?"
-_REVISION = "UPDATE store SET revision = ?"
+
+_MOST_ROWS = 128
+"""Rows in one statement; Python keeps as many statements prepared as schema.connect says."""
+
+REVISIONS = 1_000_000
+"""Revisions that are claimed at a time, so that no commit has to store the last one."""
 
 _PAGE = 2048
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 
 
 class Batch(msgspec.Struct, gc=False):
-    """What one tick of the event loop wrote: what is gone, new, changed, and the revision after it."""
+    """What one tick of the event loop wrote: positions that are gone, rows that are there, the revision.
+
+    `rows` holds position, scope, key, value and revision of each row in turn.
+    """
 
     number: int
     deletes: list[tuple[int]]
-    inserts: list[tuple[int, str, str, bytes | None, int]]
-    updates: list[tuple[bytes | None, int, int]]
+    rows: list[int | str | bytes | None]
     revision: int
 
 
@@ -36,10 +46,13 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         *,
+        revision: int,
         committed: Callable[[int], None],
         failed: Callable[[BaseException], None],
     ) -> None:
+        """`revision` is the last one that was claimed or used before."""
         self._connection = connection
+        self._revision = self._claimed = revision
         self._committed = committed
         self._failed = failed
         self._broken = False
@@ -59,6 +72,7 @@ class Writer:
             return
         try:
             self._commit(batches)
+            self._revision = batches[-1].revision
             self._committed(batches[-1].number)
             if self._unchecked >= _CHECKPOINT_BYTES:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -69,28 +83,50 @@ class Writer:
             self._failed(error)
 
     def _commit(self, batches: list[Batch]) -> None:
-        run, run_many = self._connection.execute, self._connection.executemany
+        last = batches[-1].revision
+        rows = batches[0].rows
+        if len(batches) > 1:
+            rows = [value for batch in batches for value in batch.rows]
+        count = len(rows) // 5
+        deletes = sum(len(batch.deletes) for batch in batches)
+        if deletes or count > _MOST_ROWS or last > self._claimed:
+            self._commit_all(batches, last)
+        elif rows:
+            self._connection.execute(_put(count), rows)
+        self._unchecked += _PAGE * (count + deletes + 1)
+
+    def _commit_all(self, batches: list[Batch], last: int) -> None:
+        run = self._connection.execute
         run("BEGIN IMMEDIATE")
-        size = 0
         for batch in batches:
             # Deletes come first: a key that was deleted and set again takes a new position.
-            if batch.deletes:
-                run_many(_DELETE, batch.deletes)
-            if batch.inserts:
-                run_many(_INSERT, batch.inserts)
-            if batch.updates:
-                run_many(_UPDATE, batch.updates)
-            size += _PAGE * (len(batch.deletes) + len(batch.inserts) + len(batch.updates) + 1)
-        run(_REVISION, (batches[-1].revision,))
+            self._connection.executemany(_DELETE, batch.deletes)
+            for start in range(0, len(batch.rows), 5 * _MOST_ROWS):
+                rows = batch.rows[start : start + 5 * _MOST_ROWS]
+                run(_put(len(rows) // 5), rows)
+        claimed = self._claimed
+        if last > claimed:
+            claimed = last + REVISIONS
+            run(CLAIM, (claimed,))
         run("COMMIT")
-        self._unchecked += size
+        self._claimed = claimed
 
     def _end(self) -> None:
         if self._broken:
             self._connection.close()
             return
         try:
-            finish(self._connection)
+            finish(self._connection, self._revision)
         except Exception as error:
             self._broken = True
             self._failed(error)
+
+
+@cache
+def _put(count: int) -> str:
+    """The statement that stores so many rows, new ones and those that are there."""
+    return (
+        "INSERT INTO entries (position, scope, key, value, revision) VALUES "
+        + ", ".join(["(?, ?, ?, ?, ?)"] * count)
+        + " ON CONFLICT (position) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+    )

@@ -10,8 +10,8 @@ import pytest
 from iii_skill.errors import TriggerRefused
 from iii_skill.state.configuration import ConfigurationEvent
 from iii_skill.state.configuration_triggers import ConfigurationTriggers
-from iii_skill.state.events import StateEvent
 from iii_skill.state.triggers import StateTriggers
+from iii_skill.values import Change
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Registered:
     config: bytes = b"{}"
 
 
-def event(scope: str, key: str) -> StateEvent:
-    return StateEvent(scope, key, None, b"1")
+def event(scope: str, key: str) -> Change:
+    return Change(scope, key, None, b"1", 1)
 
 
 def ids(triggers: StateTriggers[Registered], scope: str, key: str) -> set[str]:

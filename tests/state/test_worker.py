@@ -12,9 +12,10 @@ from support.adapters import opened
 from support.calls import NOTHING, Asking
 
 from iii_skill.errors import InvocationError
-from iii_skill.state.events import StateEvent
+from iii_skill.state.events import event_payload, event_type
 from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.scopes import MAX_REMEMBERED
+from iii_skill.values import Change
 
 
 def key(name: str = "k", **more: Any) -> dict[str, Any]:
@@ -91,9 +92,9 @@ async def test_bookkeeping_scopes_are_refused(ask: Asking, info: Any, scope: str
 # Events
 
 
-def told(events: list[StateEvent]) -> list[tuple[str, Any, Any]]:
+def told(events: list[Change]) -> list[tuple[str, Any, Any]]:
     return [
-        (event.event_type, event.old and json.loads(event.old), event.new and json.loads(event.new))
+        (event_type(event), event.old and json.loads(event.old), event.new and json.loads(event.new))
         for event in events
     ]
 
@@ -148,7 +149,7 @@ async def test_disabled_triggers_are_told_nothing(ask: Asking) -> None:
 async def test_the_payload_of_an_event_splices_the_values() -> None:
     ask = Asking(MemoryAdapter())
     await ask("set", b'{"scope":"a\\"b","key":"\\u00e9","value":[ 1 ]}')
-    assert ask.events[0].payload() == (
+    assert event_payload(ask.events[0]) == (
         b'{"type":"state","event_type":"state:created","scope":"a\\"b","key":"\xc3\xa9",'
         b'"old_value":null,"new_value":[ 1 ]}'
     )
@@ -229,7 +230,7 @@ async def test_compare_and_set(ask: Asking, stored: bytes | None, expected: Any,
         assert await ask("get", key()) == "new"
         (event,) = (await ask.settled())[before:]
         assert (event.old, event.new) == (stored, b'"new"')
-        assert event.event_type == ("state:created" if stored is None else "state:updated")
+        assert event_type(event) == ("state:created" if stored is None else "state:updated")
     else:
         assert answer == {"swapped": False, "current": None if stored is None else json.loads(stored)}
         assert len(await ask.settled()) == before

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iii_skill.errors import IiiSkillError, InvocationError
-from iii_skill.state.events import StateEvent
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
+from iii_skill.values import Change
 
 FENCE = "fence"
 _marks = itertools.count()
@@ -49,17 +49,17 @@ class Asking:
         self.worker = StateWorker(adapter, settings=self.settings, publish=self.log.append)
 
     @property
-    def events(self) -> list[StateEvent]:
+    def events(self) -> list[Change]:
         """What was published so far."""
-        return [entry for entry in self.log if isinstance(entry, StateEvent) and entry.scope != FENCE]
+        return [entry for entry in self.log if isinstance(entry, Change) and entry.scope != FENCE]
 
-    async def settled(self) -> list[StateEvent]:
+    async def settled(self) -> list[Change]:
         """What was published, once all that was written is told: a later write was."""
         mark = f"fence {next(_marks)}"
         await self("set", {"scope": FENCE, "key": "k", "value": mark})
         value = json.dumps(mark).encode()
         async with asyncio.timeout(5):
-            while not any(isinstance(entry, StateEvent) and entry.new == value for entry in self.log):
+            while not any(isinstance(entry, Change) and entry.new == value for entry in self.log):
                 await asyncio.sleep(0.001)
         return self.events
 
