@@ -101,16 +101,17 @@ class Engine:
 
     def invoke(self, call: Call) -> None:
         """Route a call; `call.reply` is called exactly once, at once or later, without a time-out."""
+        handler = self.functions.handlers.get(call.function_id)
+        if handler is not None and call.namespace is None:
+            handler(call)
+            return
         function = self.functions.find(call.function_id, call.namespace)
-        if type(function) is Failure:
+        if isinstance(function, Failure):
             call.reply(function)
-            return
-        assert isinstance(function, Function)
-        if function.handler is not None:
+        elif function.handler is not None:
             function.handler(call)
-            return
-        assert function.owner is not None
-        self._invocations.send(function.owner, call)
+        elif function.owner is not None:
+            self._invocations.send(function.owner, call)
 
     async def trigger(
         self,

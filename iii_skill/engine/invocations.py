@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.engine.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.stamp import stamp_caller, with_function
 from iii_skill.engine.workers import Worker
@@ -52,27 +52,27 @@ class Invocations:
             call.reply(failure)
 
     def invoked(self, worker: Worker, message: FromWorker) -> None:
-        assert isinstance(message, InvokeFunction)
-        assert message.data is not UNSET
-        metadata = bytes(message.metadata)
-        traceparent = message.traceparent
+        assert type(message) is InvokeFunction
+        action, metadata, traceparent = message.action, message.metadata, message.traceparent
+        if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+            traceparent = None
         call = Call(
             message.function_id,
-            bytes(message.data),
-            namespace=message.namespace,
-            caller_id=worker.id,
-            metadata=None if metadata == b"null" else metadata,
-            traceparent=traceparent if traceparent is None or _TRACEPARENT.fullmatch(traceparent) else None,
-            baggage=message.baggage,
+            bytes(message.data),  # type: ignore[arg-type]  # The connection lets no call without data pass.
+            no_reply,
+            message.namespace,
+            worker.id,
+            None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
+            traceparent,
+            message.baggage,
         )
-        action = message.action
         if message.invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = message.invocation_id
             call.reply = lambda outcome: worker.answer(call, outcome)
         if action is not None and action.type == "enqueue":
             self._enqueue(worker, call, action.queue)
-            return
-        self._engine.invoke(call)
+        else:
+            self._engine.invoke(call)
 
     def answered(self, worker: Worker, message: FromWorker) -> None:
         assert isinstance(message, InvocationResult)

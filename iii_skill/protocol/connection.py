@@ -79,7 +79,7 @@ class Connection:
         except Malformed as fault:
             self._refuse(fault)
             return ()
-        if isinstance(message, InvokeFunction):
+        if type(message) is InvokeFunction:
             return self._call(message)
         if isinstance(message, Ping):
             self.send(Pinged())
@@ -142,7 +142,7 @@ class Connection:
                 return ()
             if normal is not given:
                 message = msgspec.structs.replace(message, invocation_id=normal)
-        if message.function_id == IDENTIFY and self.namespace is None:
+        if self.namespace is None and message.function_id == IDENTIFY:
             self.namespace = _namespace_of(message) or DEFAULT_NAMESPACE
             return (message, *self.release())
         return (message,)

@@ -98,7 +98,7 @@ class InvokeFunction(Incoming, frozen=True, gc=False, tag="invokefunction"):
     data: Raw | UnsetType = UNSET
     invocation_id: str | None = None
     action: Action | None = None
-    metadata: Raw = Raw(b"null")
+    metadata: Raw | UnsetType = UNSET
     namespace: str | None = None
     traceparent: str | None = None
     baggage: str | None = None

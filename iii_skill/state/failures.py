@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from iii_skill.errors import AdapterError, AdapterTimeout, CallerError, IiiSkillError
+from iii_skill.state.calls import StateCall
 
 log = logging.getLogger("iii_skill.state")
 
@@ -40,3 +41,8 @@ def refusal(error: BaseException, trouble: Trouble) -> IiiSkillError:
     log.error("%s: unexpected %s", trouble.code, type(error).__name__, exc_info=error)
     text = str(error) or "no further reason"
     return AdapterError(f"{trouble.lead}{type(error).__name__}: {text}", code=trouble.code)
+
+
+def fail(call: StateCall, trouble: Trouble, error: BaseException) -> None:
+    """Answer a call with the refusal of an error."""
+    call.fail(refusal(error, trouble))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from iii_skill.errors import CallerError
 from iii_skill.state import requests
 from iii_skill.state.calls import StateCall
 from iii_skill.state.changes import is_json, unreadable
-from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.failures import Trouble, fail, refusal
 from iii_skill.state.lanes import Lane, Lanes
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
@@ -52,16 +53,16 @@ class Reads:
             call.fail(refusal(error, _GET))
             return
 
-        def done(value: bytes | None) -> None:
-            if self._unsure and value is not None and not is_json(value):
-                call.fail(refusal(unreadable(), _GET))
-            else:
-                call.succeed(value)
-
         if answer is None or type(answer) is bytes:
-            done(answer)
+            self._got(call, answer)
         else:
-            self._later(call, answer, (scope, key), done, _GET)
+            self._later(call, answer, (scope, key), partial(self._got, call), _GET)
+
+    def _got(self, call: StateCall, value: bytes | None) -> None:
+        if self._unsure and value is not None and not is_json(value):
+            call.fail(refusal(unreadable(), _GET))
+        else:
+            call.succeed(value)
 
     def list(self, call: StateCall) -> None:
         """`state::list`: all values of a scope."""
@@ -144,7 +145,7 @@ class Reads:
     def _later(
         self, call: StateCall, answer: Any, lane: Lane | None, done: Callable[[Any], None], trouble: Trouble
     ) -> None:
-        self._lanes.wait(answer, lane, done, lambda error: call.fail(refusal(error, trouble)))
+        self._lanes.wait(answer, lane, done, partial(fail, call, trouble))
 
     def _readable_rows(self, scope: str, rows: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
         if not self._unsure:

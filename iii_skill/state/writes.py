@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,8 @@ from iii_skill.errors import ValueTooLarge
 from iii_skill.state import door, requests
 from iii_skill.state.calls import StateCall
 from iii_skill.state.changes import Swap, UpdateRun
-from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.door import check_value
+from iii_skill.state.failures import Trouble, fail, refusal
 from iii_skill.state.lanes import Lane, Lanes
 from iii_skill.state.opinput import DecrementOp, IncrementOp, RemoveOp
 from iii_skill.state.publisher import Publisher
@@ -59,22 +61,17 @@ class Writes:
             request = requests.read_set(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
             check_scope(scope)
-            door.check_value(value)
+            check_value(value)
             self._check_size(value)
             answer = self._adapter.set(scope, key, value)
         except Exception as error:
             call.fail(refusal(error, _SET))
             return
 
-        def done(change: Change) -> None:
-            old = self._publisher.readable(change.old)
-            call.succeed(b'{"new_value":%b,"old_value":%b}' % (value, b"null" if old is None else old))
-            self._publisher.written(change)
-
         if type(answer) is Change:
-            done(answer)
+            self._was_set(call, answer)
         else:
-            self._later(call, answer, (scope, key), done, _SET)
+            self._later(call, answer, (scope, key), self._was_set, _SET)
 
     def delete(self, call: StateCall) -> None:
         """`state::delete`: remove the key in one atomic step."""
@@ -87,16 +84,10 @@ class Writes:
             call.fail(refusal(error, _DELETE))
             return
 
-        def done(change: Change) -> None:
-            if change.old is not None:
-                self._emptied.add(scope)
-            call.succeed(self._publisher.readable(change.old))
-            self._publisher.written(change)
-
         if type(answer) is Change:
-            done(answer)
+            self._was_deleted(call, answer)
         else:
-            self._later(call, answer, (scope, key), done, _DELETE)
+            self._later(call, answer, (scope, key), self._was_deleted, _DELETE)
 
     def update(self, call: StateCall) -> None:
         """`state::update`: apply ops in one atomic step."""
@@ -112,20 +103,10 @@ class Writes:
             call.fail(refusal(error, _UPDATE))
             return
 
-        def done(change: Change) -> None:
-            old = b"null" if change.old is None else change.old
-            new = b"null" if change.new is None else change.new
-            if run.errors:
-                reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
-            else:
-                reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
-            call.succeed(reply)
-            self._publisher.written(change)
-
         if type(answer) is Change:
-            done(answer)
+            self._was_updated(run, call, answer)
         else:
-            self._later(call, answer, (scope, key), done, _UPDATE)
+            self._later(call, answer, (scope, key), partial(self._was_updated, run), _UPDATE)
 
     def compare_and_set(self, call: StateCall) -> None:
         """`state::compare-and-set`: replace the value if it is the expected one."""
@@ -143,23 +124,47 @@ class Writes:
             call.fail(refusal(error, _COMPARE))
             return
 
-        def done(change: Change) -> None:
-            if change.kept:
-                current = b"null" if change.old is None else change.old
-                call.succeed(b'{"swapped":false,"current":%b}' % current)
-            else:
-                call.succeed(b'{"swapped":true}')
-                self._publisher.written(change)
-
         if type(answer) is Change:
-            done(answer)
+            self._was_compared(call, answer)
         else:
-            self._later(call, answer, (scope, key), done, _COMPARE)
+            self._later(call, answer, (scope, key), self._was_compared, _COMPARE)
+
+    def _was_set(self, call: StateCall, change: Change) -> None:
+        old = self._publisher.readable(change.old) or b"null"
+        call.succeed(b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old))
+        self._publisher.written(change)
+
+    def _was_deleted(self, call: StateCall, change: Change) -> None:
+        if change.old is not None:
+            self._emptied.add(change.scope)
+        call.succeed(self._publisher.readable(change.old))
+        self._publisher.written(change)
+
+    def _was_updated(self, run: UpdateRun, call: StateCall, change: Change) -> None:
+        old, new = change.old or b"null", change.new or b"null"
+        if run.errors:
+            reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
+        else:
+            reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
+        call.succeed(reply)
+        self._publisher.written(change)
+
+    def _was_compared(self, call: StateCall, change: Change) -> None:
+        if change.kept:
+            call.succeed(b'{"swapped":false,"current":%b}' % (change.old or b"null"))
+        else:
+            call.succeed(b'{"swapped":true}')
+            self._publisher.written(change)
 
     def _later(
-        self, call: StateCall, answer: Any, lane: Lane | None, done: Callable[[Any], None], trouble: Trouble
+        self,
+        call: StateCall,
+        answer: Any,
+        lane: Lane,
+        done: Callable[[StateCall, Change], None],
+        trouble: Trouble,
     ) -> None:
-        self._lanes.wait(answer, lane, done, lambda error: call.fail(refusal(error, trouble)))
+        self._lanes.wait(answer, lane, partial(done, call), partial(fail, call, trouble))
 
     def _check_size(self, value: bytes) -> None:
         limit = self._settings.current.max_value_bytes
