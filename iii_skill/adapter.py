@@ -13,8 +13,8 @@ The rules, all of them tested by `iii_skill.testing.AdapterContract`:
   and restart. A delete that found nothing takes one too. KEEP takes none: its Change has revision 0.
 * `list` gives pairs in the order of each key's first insertion: an overwrite keeps the place, delete and
   set moves to the end. It is one moment, never a mix of two.
-* Every method may be a plain `def` that returns the value (or a Future), or an `async def`. All are
-  called on the host's event loop and must not block it. Answers for one key must come in the order of
+* Every method may be a plain `def` that returns the value (or a Deferred, or a Future), or an `async def`.
+  All are called on the host's event loop and must not block it. Answers for one key must come in the order of
   the calls when they are given by a plain `def`; `async def` updates are put in order by the host.
 * A caller may be cancelled while it waits; the store stays whole and later calls work.
 * Errors: raise `AdapterUnavailable`, `AdapterTimeout`, `StorageFailed`, `StoreRefused` or `AdapterError`
@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from iii_skill.deferred import Deferred
 from iii_skill.errors import CapabilityMissing, StorageFailed
 from iii_skill.values import KEEP, Answer, Change, ChangeFunction, Durability
 
@@ -108,4 +109,4 @@ class StateAdapter(abc.ABC):
         )
 
 
-__all__ = ["KEEP", "Answer", "Change", "ChangeFunction", "Durability", "NoConfig", "StateAdapter"]
+__all__ = ["KEEP", "Answer", "Change", "ChangeFunction", "Deferred", "Durability", "NoConfig", "StateAdapter"]

@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from iii_skill.deferred import Deferred
+
 Done: TypeAlias = Callable[[Any], None]
 Failed: TypeAlias = Callable[[BaseException], None]
 Lane: TypeAlias = tuple[str, str]
 
 
 class Lanes:
-    """Runs coroutines one after another per lane (scope and key); futures only get a callback."""
+    """Runs coroutines one after another per lane (scope and key); what is under way only gets a callback."""
 
     def __init__(self) -> None:
         self._waiting: dict[Lane, deque[tuple[Awaitable[Any], Done, Failed]]] = {}
@@ -21,7 +23,9 @@ class Lanes:
 
     def wait(self, answer: Awaitable[Any], lane: Lane | None, done: Done, failed: Failed) -> None:
         """Call `done` or `failed` with the outcome, later; lane None is not ordered."""
-        if asyncio.isfuture(answer):
+        if type(answer) is Deferred:
+            answer.listen(done, failed)
+        elif asyncio.isfuture(answer):
             answer.add_done_callback(lambda future: _settle(future, done, failed))
         elif lane is None:
             self._start(_run(answer, done, failed))

@@ -8,7 +8,8 @@ import msgspec
 
 MAX_SEGMENTS = 32
 MAX_SEGMENT_BYTES = 256
-_SURELY_SHORT = MAX_SEGMENT_BYTES // 4
+SURELY_SHORT = MAX_SEGMENT_BYTES // 4
+"""Characters that no encoding makes longer than a segment may be."""
 MAX_MERGE_KEYS = 1024
 MAX_MERGE_DEPTH = 16
 FORBIDDEN = ("__proto__", "constructor", "prototype")
@@ -31,18 +32,12 @@ def check_path(op: str, segments: Sequence[str]) -> None:
     for segment in segments:
         if not segment:
             raise OpFailure(f"{op}.path.empty_segment", "Path contains an empty segment")
-        if len(segment) > _SURELY_SHORT and (size := len(segment.encode())) > MAX_SEGMENT_BYTES:
+        if len(segment) > SURELY_SHORT and (size := len(segment.encode())) > MAX_SEGMENT_BYTES:
             message = f"Path segment of {size} bytes exceeds maximum of {MAX_SEGMENT_BYTES}"
             raise OpFailure(f"{op}.path.segment_too_long", message)
         if segment in FORBIDDEN:
             message = f"Path segment '{segment}' is not allowed (prototype pollution)."
             raise OpFailure(f"{op}.path.proto_polluted", message)
-
-
-def check_field(op: str, name: str) -> None:
-    """The same for a path that is one field name, not empty."""
-    if len(name) > _SURELY_SHORT or name in FORBIDDEN:
-        check_path(op, (name,))
 
 
 def check_merge_value(encoded: bytes, fields: Mapping[str, msgspec.Raw]) -> None:

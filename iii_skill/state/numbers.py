@@ -17,6 +17,10 @@ def plus(encoded: bytes, amount: int) -> bytes | None:
 
     An integer stored outside that range already is counted on exactly; the engine had made it a float.
     """
+    if encoded.isdigit():
+        number = int(encoded)
+        total = number + amount
+        return b"%d" % total if I64_MIN <= total <= U64_MAX or number > U64_MAX else None
     return _count(add, encoded, amount)
 
 

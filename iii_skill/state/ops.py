@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from iii_skill.state.limits import OpFailure, check_field, check_merge_value, check_path
+from iii_skill.state.limits import FORBIDDEN, SURELY_SHORT, OpFailure, check_merge_value, check_path
 from iii_skill.state.numbers import minus, plus
 from iii_skill.state.opinput import (
     AppendOp,
@@ -77,15 +77,13 @@ def apply(ops: Sequence[Op], current: bytes | None) -> Applied:
             missing = False
         except OpFailure as failure:
             errors.append(OpError(failure.code, DOC_URL, failure.message, index))
-    new = _encode(root) if isinstance(root, dict) else root
-    return Applied(new, errors)
+    return Applied(_encode(root) if isinstance(root, dict) else root, errors)
 
 
 def _set(op: SetOp, root: Node, _missing: bool) -> Node:
     if not op.path:
         return bytes(op.value)
-    check_field("set", op.path)
-    fields = _field_target(root, "set", op.path)
+    fields = _fields_for(root, "set", op.path)
     fields[op.path] = op.value
     return fields
 
@@ -93,8 +91,7 @@ def _set(op: SetOp, root: Node, _missing: bool) -> Node:
 def _remove(op: RemoveOp, root: Node, _missing: bool) -> Node:
     if not op.path:
         return b"null"
-    check_field("remove", op.path)
-    fields = _field_target(root, "remove", op.path)
+    fields = _fields_for(root, "remove", op.path)
     fields.pop(op.path, None)
     return fields
 
@@ -110,8 +107,7 @@ def _decrement(op: DecrementOp, root: Node, missing: bool) -> Node:
 def _count(name: str, path: str, operation: Arithmetic, amount: int, root: Node, missing: bool) -> Node:
     if not path:
         return _counted(name, "root", operation, amount, None if missing else root)
-    check_field(name, path)
-    fields = _field_target(root, name, path)
+    fields = _fields_for(root, name, path)
     fields[path] = Raw(_counted(name, path, operation, amount, _field(fields, path)))
     return fields
 
@@ -120,10 +116,9 @@ def _counted(name: str, path: str, operation: Arithmetic, amount: int, node: Nod
     """The number counted on; nothing counts as zero."""
     if node is None:
         return b"%d" % (amount if operation is plus else -amount)
-    kind = _type(node)
-    total = operation(node, amount) if kind == "number" and not isinstance(node, dict) else None
+    total = None if isinstance(node, dict) or node[0] in _TYPES else operation(node, amount)
     if total is None:
-        raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {kind}.")
+        raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {_type(node)}.")
     return total
 
 
@@ -197,8 +192,12 @@ def _segments(path: Path) -> Sequence[str]:
     return (path,) if isinstance(path, str) else path
 
 
-def _field_target(root: Node, op: str, path: str) -> Fields:
-    """The root's fields, or the failure of an op that needs an object."""
+def _fields_for(root: Node, op: str, path: str) -> Fields:
+    """The root's fields, or the failure of an op that needs an object and a field name."""
+    if len(path) > SURELY_SHORT or path in FORBIDDEN:
+        check_path(op, (path,))
+    if type(root) is dict:
+        return root
     fields = _opened(root)
     if fields is None:
         message = f"Cannot {op} at path '{path}': target is {_type(root)}, expected object."

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import Deferred, StateAdapter
 from iii_skill.errors import AdapterError, StorageFailed
 from iii_skill.values import KEEP, Answer, Change, ChangeFunction, Durability
 from iii_state_file.config import FileConfig
@@ -84,7 +84,7 @@ class FileAdapter(StateAdapter):
         await asyncio.to_thread(opening.result().close)
 
     def get(self, scope: str, key: str) -> Answer[bytes | None]:
-        """The cached bytes at once when they are durable, else a Future."""
+        """The cached bytes at once when they are durable, else a Deferred."""
         name = (scope, key)
         slot = self._slots.get(name)
         if slot is None or slot.waiting is not None:
@@ -95,14 +95,14 @@ class FileAdapter(StateAdapter):
         return self._after_commit(slot, slot.value, None)
 
     def update(self, scope: str, key: str, change: ChangeFunction) -> Answer[Change]:
-        """Run `change` on the current bytes now; the Future is done when the outcome is durable."""
+        """Run `change` on the current bytes now; the Deferred is settled when the outcome is durable."""
         name = (scope, key)
         slot = self._slots.get(name)
         if slot is None or slot.waiting is not None:
             return self._after_read(name, change)
         self._slots.move_to_end(name)
-        answer: Answer[Change] = self._apply(slot, change, None)
-        return answer
+        outcome: Answer[Change] = self._apply(slot, change, None)
+        return outcome
 
     def list(self, scope: str) -> Answer[Sequence[tuple[str, bytes]]]:
         """All pairs of the scope after every write that was accepted before this call."""
@@ -116,26 +116,26 @@ class FileAdapter(StateAdapter):
         """Every scope that holds a key."""
         return self._scan(SCOPES, ())
 
-    def _apply(self, slot: Slot, change: ChangeFunction, future: asyncio.Future[Any] | None) -> Any:
+    def _apply(self, slot: Slot, change: ChangeFunction, answer: Deferred[Any] | None) -> Any:
         """Run one change on a slot that is read; gives the outcome itself where it is durable already."""
         old = slot.value
         try:
             new = change(old)
         except Exception as error:
             if slot.batch > self._committed:
-                return self._after_commit(slot, Raised(error), future)
-            if future is None:
+                return self._after_commit(slot, Raised(error), answer)
+            if answer is None:
                 raise
-            future.set_exception(error)
-            return future
+            answer.set_exception(error)
+            return answer
         if new is KEEP:
             kept = Change(slot.scope, slot.key, old, old, 0)
             if slot.batch > self._committed:
-                return self._after_commit(slot, kept, future)
-            if future is None:
+                return self._after_commit(slot, kept, answer)
+            if answer is None:
                 return kept
-            future.set_result(kept)
-            return future
+            answer.set_result(kept)
+            return answer
         self._revision = revision = self._revision + 1
         if new is None:
             slot.position = 0
@@ -147,28 +147,26 @@ class FileAdapter(StateAdapter):
         current = self._current
         slot.batch = current.number
         self._dirty[slot] = None
-        if future is None:
-            future = self._loop.create_future()
-        current.answers.append((future, Change(slot.scope, slot.key, old, new, revision)))
+        if answer is None:
+            answer = Deferred()
+        current.answers.append((answer, Change(slot.scope, slot.key, old, new, revision)))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        return future
+        return answer
 
-    def _after_commit(
-        self, slot: Slot, outcome: Any, future: asyncio.Future[Any] | None
-    ) -> asyncio.Future[Any]:
+    def _after_commit(self, slot: Slot, outcome: Any, answer: Deferred[Any] | None) -> Deferred[Any]:
         """Answer when the last write of the slot is durable, behind the answers that wait for it already."""
-        if future is None:
-            future = self._loop.create_future()
+        if answer is None:
+            answer = Deferred()
         current = self._current
         flight = (
             current if slot.batch == current.number else self._flights[slot.batch - self._flights[0].number]
         )
-        flight.answers.append((future, outcome))
-        return future
+        flight.answers.append((answer, outcome))
+        return answer
 
-    def _after_read(self, name: tuple[str, str], change: ChangeFunction | None) -> asyncio.Future[Any]:
+    def _after_read(self, name: tuple[str, str], change: ChangeFunction | None) -> Deferred[Any]:
         """Queue a call behind the read of its key; None is a get."""
         self._refuse()
         slot = self._slots.get(name)
@@ -181,9 +179,9 @@ class FileAdapter(StateAdapter):
                 self._scheduled = True
                 self._loop.call_soon(self._flush)
         assert slot.waiting is not None
-        future: asyncio.Future[Any] = self._loop.create_future()
-        slot.waiting.append((future, change))
-        return future
+        answer: Deferred[Any] = Deferred()
+        slot.waiting.append((answer, change))
+        return answer
 
     def _scan(self, query: str, parameters: tuple[str, ...]) -> asyncio.Future[Any]:
         self._refuse()
@@ -238,12 +236,11 @@ class FileAdapter(StateAdapter):
         flights = self._flights
         while flights and flights[0].number <= number:
             flight = flights.popleft()
-            for future, outcome in flight.answers:
-                if not future.done():
-                    if outcome.__class__ is Raised:
-                        future.set_exception(outcome.error)
-                    else:
-                        future.set_result(outcome)
+            for answer, outcome in flight.answers:
+                if outcome.__class__ is Raised:
+                    answer.set_exception(outcome.error)
+                else:
+                    answer.set_result(outcome)
             if self._store is not None:
                 for scan in flight.scans:
                     self._store.scan(scan)
@@ -265,15 +262,13 @@ class FileAdapter(StateAdapter):
             slot.batch = 0
             slots.used += slot.size()
             waiting, slot.waiting = slot.waiting, None
-            for future, change in waiting or ():
-                if future.cancelled():
-                    continue
+            for answer, change in waiting or ():
                 if change is not None:
-                    self._apply(slot, change, future)
+                    self._apply(slot, change, answer)
                 elif slot.batch > self._committed:
-                    self._after_commit(slot, slot.value, future)
+                    self._after_commit(slot, slot.value, answer)
                 else:
-                    future.set_result(slot.value)
+                    answer.set_result(slot.value)
         if slots.used > slots.limit:
             slots.evict(self._committed)
         self._check_drained()
@@ -296,9 +291,9 @@ class FileAdapter(StateAdapter):
             f"The store in {self.data_dir} failed ({error}) and is stopped: check the disk, then start again."
         )
         self._refusal = (StorageFailed, message)
-        futures = [future for flight in (*self._flights, self._current) for future, _ in flight.answers]
-        futures += [future for slot in self._slots.values() for future, _ in slot.waiting or ()]
-        futures += self._scans
+        answers: list[Deferred[Any] | asyncio.Future[Any]] = [*self._scans]
+        answers += [answer for flight in (*self._flights, self._current) for answer, _ in flight.answers]
+        answers += [answer for slot in self._slots.values() for answer, _ in slot.waiting or ()]
         self._flights.clear()
         self._current = Flight(self._current.number + 1)
         self._dirty.clear()
@@ -306,9 +301,9 @@ class FileAdapter(StateAdapter):
         self._slots.clear()
         self._scans.clear()
         self._reading = 0
-        for future in futures:
-            if not future.done():
-                future.set_exception(StorageFailed(message))
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(StorageFailed(message))
         self._check_drained()
         if self.on_failure is not None:
             self.on_failure(StorageFailed(message))

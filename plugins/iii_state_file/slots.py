@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import Any, Final
 
+from iii_skill.adapter import Deferred
 from iii_skill.values import ChangeFunction
 from iii_state_file.reader import Scan
 
@@ -31,7 +31,7 @@ class Slot:
         self.revision = 0
         self.batch = LOADING
         """The batch of the last write; the value is durable when that one is committed."""
-        self.waiting: list[tuple[asyncio.Future[Any], ChangeFunction | None]] | None = []
+        self.waiting: list[tuple[Deferred[Any], ChangeFunction | None]] | None = []
         """Calls that came before the row was read, in order; None afterwards."""
 
     def size(self) -> int:
@@ -56,7 +56,7 @@ class Flight:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.answers: list[tuple[asyncio.Future[Any], Any]] = []
+        self.answers: list[tuple[Deferred[Any], Any]] = []
         self.scans: list[Scan] = []
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
-from iii_skill.adapter import ChangeFunction, StateAdapter
+from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
 from iii_skill.errors import AdapterUnavailable
 from iii_skill.values import Change, Durability
 
@@ -70,48 +70,48 @@ class RedisAdapter(StateAdapter):
         if store is not None:
             await asyncio.gather(store.close(), *(changes.aclose() for changes in self._changes))
 
-    def get(self, scope: str, key: str) -> asyncio.Future[bytes | None]:
+    def get(self, scope: str, key: str) -> Deferred[bytes | None]:
         """The bytes that Redis holds now."""
         store = self._store
         known = (scope, key)
         turn = store.turns.get(known)
         if turn is None:
             return store.read(store.layout.place(scope), known)
-        future: asyncio.Future[bytes | None] = store.loop.create_future()
-        turn.add(future, None)
-        return future
+        answer: Deferred[bytes | None] = Deferred()
+        turn.add(answer, None)
+        return answer
 
-    def set(self, scope: str, key: str, value: bytes) -> asyncio.Future[Change]:
+    def set(self, scope: str, key: str, value: bytes) -> Deferred[Change]:
         """Store `value` in one round trip."""
         return self._write(scope, key, value)
 
-    def delete(self, scope: str, key: str) -> asyncio.Future[Change]:
+    def delete(self, scope: str, key: str) -> Deferred[Change]:
         """Remove the key in one round trip."""
         return self._write(scope, key, None)
 
-    def _write(self, scope: str, key: str, new: bytes | None) -> asyncio.Future[Change]:
+    def _write(self, scope: str, key: str, new: bytes | None) -> Deferred[Change]:
         store = self._store
         known = (scope, key)
         turn = store.turns.get(known)
         if turn is None:
             return store.write(store.layout.place(scope), known, new)
-        future: asyncio.Future[Change] = store.loop.create_future()
-        turn.add(future, lambda _old: new, blind=True)
-        return future
+        answer: Deferred[Change] = Deferred()
+        turn.add(answer, lambda _old: new, blind=True)
+        return answer
 
-    def update(self, scope: str, key: str, change: ChangeFunction) -> asyncio.Future[Change]:
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Deferred[Change]:
         """Compute the change here and swap it in; after a lost race, again on the newer bytes."""
         store = self._store
         known = (scope, key)
-        future: asyncio.Future[Change] = store.loop.create_future()
+        answer: Deferred[Change] = Deferred()
         turn = store.turns.get(known)
         if turn is None:
             turn = store.turns[known] = Turn(store, store.layout.place(scope), known)
-            turn.add(future, change)
+            turn.add(answer, change)
             turn.start()
         else:
-            turn.add(future, change)
-        return future
+            turn.add(answer, change)
+        return answer
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from iii_skill.adapter import Deferred
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change
 
@@ -140,7 +141,7 @@ class Ignored(Routed):
 class Read(Routed):
     """HGET: the bytes of one key, checked unless they are the ones known."""
 
-    __slots__ = ("future", "key")
+    __slots__ = ("answer", "key")
 
     def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key) -> None:
         self.store = store
@@ -148,27 +149,27 @@ class Read(Routed):
         self.command = command
         self.redirects = 0
         self.key = key
-        self.future: asyncio.Future[bytes | None] = store.loop.create_future()
+        self.answer: Deferred[bytes | None] = Deferred()
 
     def answered(self, value: bytes | None) -> None:
         """The value, or the error that it is no JSON."""
-        if self.future.done():
+        if self.answer.done():
             return
         if value is None or self.store.checked(self.key, value):
-            self.future.set_result(value)
+            self.answer.set_result(value)
         else:
-            self.future.set_exception(garbage(self.key))
+            self.answer.set_exception(garbage(self.key))
 
     def failed(self, error: AdapterError) -> None:
         """Hand it on."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Write(Routed):
     """Set or delete, whatever is there."""
 
-    __slots__ = ("expected", "future", "key", "new")
+    __slots__ = ("answer", "expected", "key", "new")
     writes = True
 
     def __init__(
@@ -187,24 +188,24 @@ class Write(Routed):
         self.key = key
         self.new = new
         self.expected = expected
-        self.future: asyncio.Future[Change] = store.loop.create_future()
+        self.answer: Deferred[Change] = Deferred()
 
     def answered(self, value: list[bytes | None]) -> None:
         """The Change; an old value that is no JSON counts as null, so that a broken key can be repaired."""
-        if self.future.done():
+        if self.answer.done():
             return
         stream_id, old = value
         assert stream_id is not None
         if old is not None and old != self.expected and not is_json(old):
             old = NULL
         scope, key = self.key
-        self.future.set_result(Change(scope, key, old, self.new, revision(stream_id)))
+        self.answer.set_result(Change(scope, key, old, self.new, revision(stream_id)))
 
     def failed(self, error: AdapterError) -> None:
         """What the key holds now is not known."""
         self.store.known.forget(self.key)
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 def garbage(key: Key) -> AdapterError:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from iii_skill.adapter import Deferred
 from iii_skill.errors import StoreRefused
 from iii_skill.values import Change
 
@@ -101,13 +102,13 @@ class Store:
             replies = await self.ask(place.bucket, b"EVAL", WITH_ORDER, 2, place.values, place.order, command)
         return replies
 
-    def read(self, place: Place, key: Key) -> asyncio.Future[bytes | None]:
+    def read(self, place: Place, key: Key) -> Deferred[bytes | None]:
         """HGET."""
         exchange = Read(self, place.bucket, self.hget(place, key[1]), key)
         self.send(exchange)
-        return exchange.future
+        return exchange.answer
 
-    def write(self, place: Place, key: Key, new: bytes | None) -> asyncio.Future[Change]:
+    def write(self, place: Place, key: Key, new: bytes | None) -> Deferred[Change]:
         """Set or delete without looking."""
         expected = self.known.get(key)
         if new is None:
@@ -117,7 +118,7 @@ class Store:
         command = self._script(BLIND, place, key[1], (new or b"",))
         exchange = Write(self, place.bucket, command, key, new, expected)
         self.send(exchange)
-        return exchange.future
+        return exchange.answer
 
     def hget(self, place: Place, key: str) -> bytes:
         """The packed command that reads a key."""

@@ -9,9 +9,9 @@ confirmed the bytes that it saw.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
+from iii_skill.adapter import Deferred
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import KEEP, Change, ChangeFunction, Keep
 
@@ -29,12 +29,12 @@ MAX_TOGETHER_BYTES = 1024 * 1024
 class Step:
     """One call for the key: a change, or a get (no change)."""
 
-    __slots__ = ("blind", "change", "deadline", "error", "future", "new", "old")
+    __slots__ = ("answer", "blind", "change", "deadline", "error", "new", "old")
 
     def __init__(
-        self, future: asyncio.Future[Any], change: ChangeFunction | None, *, blind: bool, deadline: float
+        self, answer: Deferred[Any], change: ChangeFunction | None, *, blind: bool, deadline: float
     ) -> None:
-        self.future = future
+        self.answer = answer
         self.change = change
         self.blind = blind
         """It does not look at the old value, so it also works on a broken one."""
@@ -59,15 +59,15 @@ class Step:
 
     def settle(self, key: Key, number: int) -> None:
         """Redis has confirmed it."""
-        if self.future.done():
+        if self.answer.done():
             return
         if self.error is not None:
-            self.future.set_exception(self.error)
+            self.answer.set_exception(self.error)
         elif self.change is None:
-            self.future.set_result(self.old)
+            self.answer.set_result(self.old)
         else:
             new = self.old if self.new is KEEP else self.new
-            self.future.set_result(Change(key[0], key[1], self.old, new, number))
+            self.answer.set_result(Change(key[0], key[1], self.old, new, number))
 
 
 class Turn(Routed):
@@ -92,10 +92,10 @@ class Turn(Routed):
         self._steps: list[Step] = []
         self._waiting: list[Step] = []
 
-    def add(self, future: asyncio.Future[Any], change: ChangeFunction | None, *, blind: bool = False) -> None:
+    def add(self, answer: Deferred[Any], change: ChangeFunction | None, *, blind: bool = False) -> None:
         """Queue a call for the key."""
         store = self.store
-        self._waiting.append(Step(future, change, blind=blind, deadline=store.loop.time() + store.timeout))
+        self._waiting.append(Step(answer, change, blind=blind, deadline=store.loop.time() + store.timeout))
 
     def start(self) -> None:
         """Begin with the bytes known, or read them."""
@@ -123,7 +123,7 @@ class Turn(Routed):
             if len(steps) >= MAX_TOGETHER or size >= MAX_TOGETHER_BYTES:
                 self._waiting = waiting[number:]
                 break
-            if step.future.done():
+            if step.answer.done():
                 continue
             step.run(self.key, current, sound=sound)
             steps.append(step)
@@ -142,17 +142,17 @@ class Turn(Routed):
 
     def _due(self) -> list[Step]:
         """The steps of a lost race that still have somebody who waits, and time."""
-        steps = [step for step in self._steps if not step.future.done()]
+        steps = [step for step in self._steps if not step.answer.done()]
         now = self.store.loop.time()
         for step in steps:
             if step.deadline < now:
-                step.future.set_exception(
+                step.answer.set_exception(
                     AdapterError(
                         f"Other hosts changed key {self.key[1]!r} all the time for {self.store.timeout:g} s; "
                         "nothing was changed, try again."
                     )
                 )
-        return [step for step in steps if not step.future.done()]
+        return [step for step in steps if not step.answer.done()]
 
     def answered(self, value: Any) -> None:
         """The current bytes; or the swap is done; or the race was lost and these are the current bytes."""
@@ -177,15 +177,15 @@ class Turn(Routed):
         if self.values is None:
             steps, self._waiting = self._waiting, []
         for step in steps:
-            if not step.future.done():
-                step.future.set_exception(error)
+            if not step.answer.done():
+                step.answer.set_exception(error)
         waiting: list[Step] = []
         if isinstance(error, (AdapterTimeout, AdapterUnavailable)):
             waiting, self._waiting = self._waiting, []
         self._finish(None)
         for step in waiting:
-            if not step.future.done():
-                step.future.set_exception(
+            if not step.answer.done():
+                step.answer.set_exception(
                     AdapterUnavailable(
                         "Redis did not answer an earlier call for the key; this one was not sent, try again."
                     )

@@ -11,6 +11,8 @@ import pytest
 from iii_state_file import FileAdapter
 from support.file_store import answer, open_store
 
+from iii_skill.adapter import Deferred
+
 CACHE = 1_000_000
 
 
@@ -51,7 +53,7 @@ async def test_recently_used_keys_stay_in_memory(tmp_path: Path) -> None:
             await fill(adapter, range(start, start + 100), 150)
             assert adapter.get("scope", "key-0") == b"0:" + b"x" * 150
         evicted = adapter.get("scope", "key-1")
-        assert isinstance(evicted, asyncio.Future)
+        assert isinstance(evicted, Deferred)
         assert await evicted == b"1:" + b"x" * 150
 
 
@@ -59,7 +61,7 @@ async def test_absent_keys_take_bounded_memory_too(tmp_path: Path) -> None:
     async with open_store(tmp_path / "data", cache_bytes=100_000) as adapter:
         for start in range(0, 4_000, 500):
             await asyncio.gather(*(answer(adapter.get("scope", f"absent-{start + i}")) for i in range(500)))
-        assert isinstance(adapter.get("scope", "absent-0"), asyncio.Future)
+        assert isinstance(adapter.get("scope", "absent-0"), Deferred)
         assert adapter.get("scope", "absent-3999") is None
 
 

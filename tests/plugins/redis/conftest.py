@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -28,6 +29,7 @@ def server(running: RedisServer) -> RedisServer:
     """An empty, healthy server."""
     if running.process is None or running.process.poll() is not None:
         running.start()
+    running.signal(signal.SIGCONT)
     running.cli("REPLICAOF", "NO", "ONE")
     running.cli("CONFIG", "SET", "maxmemory", "0")
     running.cli("CLIENT", "UNPAUSE")

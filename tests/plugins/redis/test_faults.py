@@ -172,7 +172,7 @@ async def test_one_slow_command_does_not_answer_later_calls_wrongly(
         await adapter.set("s", "a", b"1")
         await adapter.set("s", "b", b"2")
         server.signal(signal.SIGSTOP)
-        late = adapter.get("s", "a")
+        late = asyncio.ensure_future(adapter.get("s", "a"))
         await asyncio.wait([late], timeout=0.4)
         soon = adapter.get("s", "b")
         assert isinstance(await outcome(late), AdapterTimeout)
@@ -348,7 +348,8 @@ async def test_calls_do_not_queue_without_bound(server: RedisServer, open_adapte
 
 
 async def test_a_cancelled_caller_leaves_the_rest_whole(server: RedisServer, adapter: RedisAdapter) -> None:
-    calls = [adapter.update("s", "k", bump) for _ in range(300)]
+    calls = [asyncio.ensure_future(adapter.update("s", "k", bump)) for _ in range(300)]
+    await asyncio.sleep(0)
     for call in calls[::3]:
         call.cancel()
     done = await asyncio.gather(*calls, return_exceptions=True)
