@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import MutableMapping
 
@@ -33,7 +34,11 @@ class LazyGroup(click.Group):
         """Import the module of the command; plugins are only asked for names that are not ours."""
         if cmd_name not in COMMANDS:
             return self._plugin_commands().get(cmd_name)
-        module = importlib.import_module(f"iii_skill.cli.{cmd_name}")
+        gc.disable()  # Imports leave no garbage, and looking for it takes a good part of their time.
+        try:
+            module = importlib.import_module(f"iii_skill.cli.{cmd_name}")
+        finally:
+            gc.enable()
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command

@@ -102,11 +102,15 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
     except BaseException:
         await host.close()
         raise
-    # What lives as long as the host is not looked at again: a full collection would stop it for 20 ms.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    return await run(host, servers, lambda: _announce(host, servers, ready_json))
+
+    def ready() -> None:
+        _announce(host, servers, ready_json)
+        # What lives as long as the host is not looked at again: a full collection would stop it for 20 ms.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 10, 10)
+
+    return await run(host, servers, ready)
 
 
 def _announce(host: Host, servers: Servers, ready_json: bool) -> None:

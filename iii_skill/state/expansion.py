@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from iii_skill.errors import CallerError
 
 _placeholder = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
@@ -39,6 +37,8 @@ def _filled(match: re.Match[str], environment: Mapping[str, str]) -> str:
 
 
 def _typed(text: str) -> Any:
+    import yaml  # Slow to load, and most entries have no placeholder.
+
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
