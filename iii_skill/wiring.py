@@ -52,7 +52,7 @@ def add_state(
     def publish(change: Change) -> None:
         fire_state_event(engine.fanout, triggers, change)
 
-    worker = StateWorker(adapter, settings=settings, publish=publish)
+    worker = StateWorker(adapter, settings=settings, publish=publish, listeners=triggers.filters)
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
     _add(engine, [ON_CONFIG_CHANGE], {ON_CONFIG_CHANGE.id: on_config_change}, worker_name=WORKER_NAME)
     configurations.add(state_entry(settings))

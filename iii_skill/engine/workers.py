@@ -91,18 +91,13 @@ class Worker:
         """Send the answer to a call that this worker made."""
         # The reply holds the call that holds it: let go of it here, or every call waits for a collection.
         call.reply = no_reply
-        if not self.live or call.invocation_id is None:
+        invocation_id = call.invocation_id
+        if invocation_id is None or not self.live:
             return
         if type(outcome) is Result:
             value = outcome.value
-            message = Answer(
-                call.invocation_id,
-                call.function_id,
-                UNSET if value is None else Raw(value),
-                None,
-                call.traceparent,
-                call.baggage,
-            )
+            result = UNSET if value is None else Raw(value)
+            message = Answer(invocation_id, call.function_id, result, None, call.traceparent, call.baggage)
         else:
             assert isinstance(outcome, Failure)
             message = _failed(call, outcome)

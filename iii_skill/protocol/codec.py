@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 
 import msgspec
 
 from iii_skill.protocol.messages import FromWorker, ToWorker
 
-_decoder: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
+_decode: Callable[[bytes], FromWorker] = msgspec.json.Decoder(FromWorker).decode
 _loose = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 # Only in a text that does not parse: the id of the call whose answer would otherwise never come.
 _INVOCATION_ID = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f-]{32,36})"')
 _INVOKE = re.compile(rb'"type"\s*:\s*"invokefunction"')
@@ -35,7 +36,7 @@ def decode(text: bytes) -> FromWorker:
     try:
         if not text.isascii():
             text.decode()
-        return _decoder.decode(text)
+        return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(text, str(error) or type(error).__name__) from None
 
@@ -47,7 +48,7 @@ def encode(message: ToWorker) -> bytes:
 
 def normal_id(invocation_id: str) -> str | None:
     """The lower-case dashed form of a UUID, or None when it is none."""
-    if _UUID.fullmatch(invocation_id):
+    if _is_uuid(invocation_id):
         return invocation_id
     try:
         return str(uuid.UUID(invocation_id))

@@ -76,6 +76,7 @@ class Attached:
             adapter,
             settings=LiveSettings(StateSettings(max_value_bytes=max_value_bytes)),
             publish=self._publish,
+            listeners=self._triggers.filters,
         )
 
     async def run(self) -> None:
@@ -101,7 +102,7 @@ class Attached:
                 wait = min(wait * 2, LONGEST_WAIT_S)
             finally:
                 self._link = None
-                self._triggers = StateTriggers()
+                self._triggers.clear()
                 self._fanout.close()
                 if link is not None:
                     link.close()

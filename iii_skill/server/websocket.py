@@ -32,6 +32,7 @@ from iii_skill.server.guard import Guard
 
 logger = logging.getLogger(__name__)
 
+_TEXT = WSMsgType.TEXT
 _TELEMETRY = (b"OTLP", b"MTRC", b"LOGS")
 
 
@@ -52,6 +53,7 @@ class WorkerSocket(WSListener):
         super().__init__()
         self._server = server
         self._engine = server.engine
+        self._handle = server.engine.handle
         self._loop = asyncio.get_running_loop()
         self._grace: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
@@ -82,7 +84,7 @@ class WorkerSocket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame; nothing that a worker sends ends another worker's connection."""
         kind = frame.msg_type
-        if kind == WSMsgType.TEXT and frame.fin:
+        if kind == _TEXT and frame.fin:
             self._process(frame.get_payload_as_bytes(), frame.last_in_buffer)
         elif kind == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
@@ -134,21 +136,21 @@ class WorkerSocket(WSListener):
             self._process(message, last_in_buffer=True)
 
     def _process(self, text: bytes, last_in_buffer: bool) -> None:
+        connection = self.connection
         self._processing = True
         try:
-            for message in self.connection.receive_text(text):
-                self._engine.handle(self.worker, message)
+            for message in connection.receive_text(text):
+                self._handle(self.worker, message)
         except Exception:
             logger.exception("a message of %s could not be handled", self.worker.label)
-        finally:
-            self._processing = False
-        if self.connection.warnings:
-            for warning in self.connection.warnings:
+        self._processing = False
+        if connection.warnings:
+            for warning in connection.warnings:
                 logger.warning("%s: %s", self.worker.label, warning)
-            self.connection.warnings.clear()
+            connection.warnings.clear()
         if last_in_buffer:
             self._flush()
-        elif self.connection.has_texts:
+        elif connection.has_texts:
             self._wake()
 
     def _release(self) -> None:

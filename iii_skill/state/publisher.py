@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TypeAlias
 
 import msgspec
@@ -17,15 +17,18 @@ Publish: TypeAlias = Callable[[Change], None]
 class Publisher:
     """Publishes changes, each write once: those of a shared store come from its change stream alone."""
 
-    def __init__(self, publish: Publish, settings: LiveSettings, *, shared: bool, unsure: bool) -> None:
+    def __init__(
+        self, publish: Publish, settings: LiveSettings, *, listeners: Sized, shared: bool, unsure: bool
+    ) -> None:
         self._publish = publish
+        self._listeners = listeners
         self._settings = settings
         self._shared = shared
         self._unsure = unsure
 
     def written(self, change: Change) -> None:
         """An own write was answered; a shared store tells of it again."""
-        if not self._shared:
+        if self._listeners and not self._shared:
             self.fire(change)
 
     def fire(self, change: Change) -> None:

@@ -97,23 +97,29 @@ class StateTriggers(Generic[T]):
     request_schema = EVENT_SCHEMA
 
     def __init__(self) -> None:
-        self._filters: dict[str, tuple[str | None, str | None]] = {}
+        self.filters: dict[str, tuple[str | None, str | None]] = {}
+        """Trigger id to the scope and key that it asks for."""
         self._matches: dict[tuple[str | None, str | None], dict[str, Match[T]]] = {}
 
     def __len__(self) -> int:
-        return len(self._filters)
+        return len(self.filters)
 
     def register(self, trigger: T) -> None:
         """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
         config = read_config(trigger.config)
         self.unregister(trigger)
         where = (config.scope, config.key)
-        self._filters[trigger.id] = where
+        self.filters[trigger.id] = where
         self._matches.setdefault(where, {})[trigger.id] = Match(trigger, config.condition_function_id)
+
+    def clear(self) -> None:
+        """Stop all of them."""
+        self.filters.clear()
+        self._matches.clear()
 
     def unregister(self, trigger: Registration) -> None:
         """Stop it; unknown ids are fine."""
-        where = self._filters.pop(trigger.id, None)
+        where = self.filters.pop(trigger.id, None)
         if where is None:
             return
         matches = self._matches[where]

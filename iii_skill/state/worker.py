@@ -7,7 +7,7 @@ that other hosts write to as well come from its `changes()`, never from own writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.state.calls import Handler
@@ -25,10 +25,12 @@ from iii_skill.state.writes import Writes
 class StateWorker:
     """Answers `state::*` calls and publishes what the writes did."""
 
-    def __init__(self, adapter: StateAdapter, *, settings: LiveSettings, publish: Publish) -> None:
-        publisher = Publisher(
-            publish, settings, shared=adapter.shared, unsure=adapter.shared and not adapter.checked
-        )
+    def __init__(
+        self, adapter: StateAdapter, *, settings: LiveSettings, publish: Publish, listeners: Sized
+    ) -> None:
+        """Nothing is published while `listeners` is empty."""
+        unsure = adapter.shared and not adapter.checked
+        publisher = Publisher(publish, settings, listeners=listeners, shared=adapter.shared, unsure=unsure)
         emptied = EmptiedScopes()
         self._lanes = Lanes()
         writes = Writes(adapter, lanes=self._lanes, publisher=publisher, settings=settings, emptied=emptied)

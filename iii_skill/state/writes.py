@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from iii_skill.errors import ValueTooLarge
-from iii_skill.state import door, requests
+from iii_skill.state import requests
 from iii_skill.state.calls import StateCall
 from iii_skill.state.changes import Swap, UpdateRun
-from iii_skill.state.door import check_value
+from iii_skill.state.door import check_nesting, check_readable, check_value
 from iii_skill.state.failures import Trouble, fail, refusal
 from iii_skill.state.lanes import Lane, Lanes
-from iii_skill.state.opinput import DecrementOp, IncrementOp, RemoveOp
+from iii_skill.state.opinput import AppendOp, MergeOp, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.scopes import EmptiedScopes, check_scope
@@ -25,8 +25,8 @@ from iii_skill.values import Change
 if TYPE_CHECKING:
     from iii_skill.adapter import StateAdapter
 
-_VALUELESS = frozenset({IncrementOp, DecrementOp, RemoveOp})
-"""Ops that bring nothing to store."""
+_WITH_VALUE = (SetOp, AppendOp, MergeOp)
+"""Ops that bring something to store."""
 
 _SET = Trouble("SET_ERROR", "Failed to set value: ", writes=True)
 _DELETE = Trouble("DELETE_ERROR", "Failed to delete value: ", writes=True)
@@ -95,8 +95,9 @@ class Writes:
             request = requests.read_update(call.data)
             scope, key = request.scope, request.key
             check_scope(scope)
-            if not _VALUELESS.issuperset(map(type, request.ops)):
-                door.check_readable(call.data)
+            for op in request.ops:
+                if isinstance(op, _WITH_VALUE):
+                    check_readable(bytes(op.value))
             run = UpdateRun(request.ops, self._unsure)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
@@ -115,8 +116,8 @@ class Writes:
             scope, key, value = request.scope, request.key, bytes(request.value)
             expected = None if request.expected is ABSENT else bytes(request.expected)
             check_scope(scope)
-            door.check_readable(call.data)
-            door.check_nesting(value)
+            check_readable(call.data)
+            check_nesting(value)
             self._check_size(value)
             swap = Swap(None if expected == b"null" else expected, value, self._unsure)
             answer = self._adapter.update(scope, key, swap)

@@ -38,7 +38,7 @@ class DirectCall:
 
 def functions_of(settings: LiveSettings) -> Mapping[str, Handler]:
     """The functions of a state worker over the memory adapter, and those of its configuration."""
-    worker = StateWorker(MemoryAdapter(), settings=settings, publish=lambda event: None)
+    worker = StateWorker(MemoryAdapter(), settings=settings, publish=lambda change: None, listeners=())
     configurations = Configurations(lambda event: None)
     configurations.add(state_entry(settings))
     return {

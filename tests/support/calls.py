@@ -46,7 +46,9 @@ class Asking:
     def __init__(self, adapter: Any, **settings: Any) -> None:
         self.settings = LiveSettings(StateSettings(**settings))
         self.log: list[Any] = []
-        self.worker = StateWorker(adapter, settings=self.settings, publish=self.log.append)
+        self.worker = StateWorker(
+            adapter, settings=self.settings, publish=self.log.append, listeners=["everyone"]
+        )
 
     @property
     def events(self) -> list[Change]:
