@@ -64,7 +64,7 @@ def single(server: Server, tails: Sequence[bytes], settings: Settings) -> Figure
 
 def memory(report: Report, settings: Settings) -> None:
     """The memory adapter beside the echo ceiling."""
-    ratios, p99, cpu, rates, ceiling, alone, one = [], [], [], [], [], [], []
+    ratios, p99, cpu, rates, ceiling, joined, alone, one = [], [], [], [], [], [], [], []
     for _ in range(settings.rounds):
         with servers.echo() as echo, servers.host("--adapter", "memory") as host:
             top = measured(echo, load.mixed(), settings)
@@ -74,6 +74,8 @@ def memory(report: Report, settings: Settings) -> None:
             ceiling.append(top.per_second)
             p99.append(got.p99_ms)
             cpu.append(got.cpu_us)
+            with servers.echo("joined") as joining:
+                joined.append(measured(joining, load.mixed(), settings).per_second)
             sets = measured(host, load.only_set(), settings)
             updates = measured(host, load.only_update(), settings)
             alone.append(updates.per_second / sets.per_second)
@@ -82,6 +84,7 @@ def memory(report: Report, settings: Settings) -> None:
                 / single(echo, load.only_set(), settings).p50_ms
             )
     report.add("echo ceiling, mixed", ceiling, "ops/s", digits=0)
+    report.add("echo, the answers of a read in one write", joined, "ops/s", digits=0)
     report.add("memory, mixed", rates, "ops/s", digits=0)
     report.add("memory / echo", ratios, "x", bound=0.7, at_most=False)
     report.add("memory p99", p99, "ms", bound=4)

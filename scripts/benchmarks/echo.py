@@ -1,9 +1,13 @@
-"""The echo ceiling: picows, uvloop and msgspec as in the host, answering each call with its payload."""
+"""The echo ceiling: picows, uvloop and msgspec as in the host, answering each call with its payload.
+
+Each answer leaves as picows sends it; with `joined`, all answers of one read leave in one write.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 import uvloop
 from msgspec import UNSET
@@ -15,7 +19,17 @@ from iii_skill.server.frames import text_frames
 
 
 class Echo(WSListener):
-    """Answers every call; all answers of one read leave in one write."""
+    """Answers every call with a frame of its own."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.TEXT:
+            text = answer(frame.get_payload_as_bytes())
+            if text is not None:
+                transport.send(WSMsgType.TEXT, text)
+
+
+class JoinedEcho(WSListener):
+    """Answers every call; all answers of one read leave in one write, as those of the host do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,16 +37,25 @@ class Echo(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.TEXT:
-            message = decode(frame.get_payload_as_bytes())
-            if isinstance(message, InvokeFunction) and message.invocation_id and message.data is not UNSET:
-                self._texts.append(encode(Answer(message.invocation_id, message.function_id, message.data)))
+            text = answer(frame.get_payload_as_bytes())
+            if text is not None:
+                self._texts.append(text)
             if frame.last_in_buffer and self._texts:
                 transport.underlying_transport.write(text_frames(self._texts))
                 self._texts.clear()
 
 
+def answer(text: bytes) -> bytes | None:
+    """The text that answers a call; None for anything else."""
+    message = decode(text)
+    if isinstance(message, InvokeFunction) and message.invocation_id and message.data is not UNSET:
+        return encode(Answer(message.invocation_id, message.function_id, message.data))
+    return None
+
+
 async def main() -> None:
-    server = await ws_create_server(lambda _request: Echo(), "127.0.0.1", 0)
+    kind = JoinedEcho if sys.argv[1:] == ["joined"] else Echo
+    server = await ws_create_server(lambda _request: kind(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     print(json.dumps({"ready": True, "ws": f"ws://127.0.0.1:{port}"}), flush=True)
     await asyncio.Event().wait()

@@ -65,9 +65,9 @@ def host(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def echo() -> Iterator[Server]:
+def echo(*options: str) -> Iterator[Server]:
     """The ceiling: the same libraries, decode and answer, no engine and no state."""
-    with started([sys.executable, "-m", "benchmarks.echo"]) as server:
+    with started([sys.executable, "-m", "benchmarks.echo", *options]) as server:
         yield server
 
 

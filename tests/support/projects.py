@@ -7,15 +7,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from support.exercise import exercise, functions_of
+from support.redis import redis_server
 from support.scaffold import Combination, covering, files_of
-from support.sdk import CACHE, CARGO_TARGET, cargo_environment, cargo_lock, tool
-from support.sdk import _once as once
-from support.served import served_host, serving_worker
+from support.sdk import CACHE, CARGO_TARGET, cargo_environment, cargo_lock, once, tool
+from support.served import ServedHost, served_host, serving_worker
 
 Check: TypeAlias = Callable[[Path], tuple[list[str], list[str]]]
 HOST = {"III_SKILL": f"{sys.executable} -m iii_skill", "OTEL_ENABLED": "false"}
@@ -116,8 +117,7 @@ def _prove(
     check: Check, combination: Combination, project: Path, own_host: bool, environment: Mapping[str, str]
 ) -> None:
     worker, tests = check(project)
-    adapter = () if combination["adapter"] == "file" else ("--adapter", "memory")
-    with served_host("--config", "iii-config.yaml", *adapter, cwd=project) as host:
+    with _host(combination, project) as host:
         expected = functions_of(combination)
         with serving_worker(worker, host, expected, cwd=project) as log:
             exercise(host, combination, log)
@@ -125,3 +125,18 @@ def _prove(
             run(tests, project, {**environment, "III_URL": host.ws, "III_HTTP": host.http or ""})
     if own_host:
         run(tests, project, {**environment, **HOST})
+
+
+@contextmanager
+def _host(combination: Combination, project: Path) -> Iterator[ServedHost]:
+    """Our host with the project's own configuration file, on the adapter that it names."""
+    options = ("--config", "iii-config.yaml")
+    if combination["adapter"] == "redis":
+        with (
+            redis_server() as server,
+            served_host(*options, cwd=project, environment={"REDIS_URL": server.url}) as host,
+        ):
+            yield host
+    else:
+        with served_host(*options, cwd=project) as host:
+            yield host

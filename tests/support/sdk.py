@@ -21,13 +21,13 @@ CARGO_TARGET = CACHE / "cargo-target"
 
 def python_sdk(version: str) -> Path:
     """The `python` of a virtual environment with that `iii-sdk`."""
-    place = _once(f"python-{version}", lambda target: _install_python(target, version))
+    place = once(f"python-{version}", lambda target: _install_python(target, version))
     return place / "bin" / "python"
 
 
 def node_sdk(version: str) -> Path:
     """The `node_modules` with that `iii-sdk`; link it beside a program (`link_node_modules`)."""
-    return _once(f"node-{version}", lambda target: _install_node(target, version)) / "node_modules"
+    return once(f"node-{version}", lambda target: _install_node(target, version)) / "node_modules"
 
 
 def link_node_modules(directory: Path, version: str) -> None:
@@ -109,7 +109,7 @@ def _install_node(target: Path, version: str) -> None:
     _run([tool("npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"], cwd=target)
 
 
-def _once(name: str, build: Callable[[Path], None]) -> Path:
+def once(name: str, build: Callable[[Path], None]) -> Path:
     """Build into a neighbour and rename it: what is there is whole, whoever asks at the same time."""
     place = SDKS / name
     if place.exists():

@@ -64,11 +64,14 @@ def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 30)
 
 
 @contextmanager
-def served_host(*options: str, cwd: Path) -> Iterator[ServedHost]:
+def served_host(
+    *options: str, cwd: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[ServedHost]:
     """`iii-skill serve` on free ports."""
     command = [sys.executable, "-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json"]
     command += ["--log-level", "error", *options]
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+    variables = {**os.environ, **(environment or {})}
+    with subprocess.Popen(command, cwd=cwd, env=variables, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
