@@ -13,10 +13,13 @@ class Deferred(Generic[T]):
     """What a plain `def` of an adapter may return instead of a Future; it costs a third of one.
 
     It is settled once, on the event loop, by `set_result` or `set_exception`. The host listens and is called
-    before that returns; everyone else awaits it. It cannot be cancelled.
+    before that returns; everyone else awaits it, as often as they like. It cannot be cancelled.
     """
 
     __slots__ = ("_done", "_error", "_failed", "_settled", "_value")
+
+    _value: T
+    _failed: Callable[[BaseException], object]
 
     def __init__(self) -> None:
         self._settled = False
@@ -32,30 +35,24 @@ class Deferred(Generic[T]):
         if self._settled:
             raise asyncio.InvalidStateError("the answer was given already")
         self._settled = True
-        if self._done is None:
-            self._value = value
-            return
-        try:
-            self._done(value)
-        except Exception as error:
-            _report(error)
+        self._value = value
+        if self._done is not None:
+            _tell(self._done, value)
 
     def set_exception(self, error: BaseException) -> None:
         """Settle it with the reason why there is no answer."""
         if self._settled:
             raise asyncio.InvalidStateError("the answer was given already")
         self._settled = True
-        if self._done is None:
-            self._error = error
-            return
-        try:
-            self._failed(error)
-        except Exception as trouble:
-            _report(trouble)
+        self._error = error
+        if self._done is not None:
+            _tell(self._failed, error)
 
     def listen(self, done: Callable[[T], object], failed: Callable[[BaseException], object]) -> None:
-        """Call one of them as soon as it is settled, now if it is. There is one listener."""
+        """Call one of them as soon as it is settled, now if it is."""
         if not self._settled:
+            if self._done is not None:
+                done, failed = _both(self._done, done), _both(self._failed, failed)
             self._done, self._failed = done, failed
         elif self._error is None:
             done(self._value)
@@ -77,6 +74,18 @@ class Deferred(Generic[T]):
         return (yield from future)
 
 
-def _report(error: Exception) -> None:
-    context = {"message": "what waited for an adapter's answer failed", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(context)
+def _tell(listener: Callable[[Any], object], outcome: object) -> None:
+    """Call a listener; what it raises is its own trouble, not the adapter's."""
+    try:
+        listener(outcome)
+    except Exception as error:
+        context = {"message": "what waited for an adapter's answer failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _both(first: Callable[[Any], object], second: Callable[[Any], object]) -> Callable[[Any], object]:
+    def tell(outcome: object) -> None:
+        _tell(first, outcome)
+        second(outcome)
+
+    return tell

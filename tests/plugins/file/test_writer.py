@@ -1,0 +1,71 @@
+"""What one commit stores: any number of rows and deletes, and revisions that never come back."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import iii_state_file.writer
+import pytest
+from iii_state_file.directory import DATABASE
+from support.file_store import answer, open_store
+
+from iii_skill.values import Change
+
+
+async def settled(*calls: Any) -> list[Any]:
+    """All of them, made in one turn of the event loop: one commit."""
+    return await asyncio.gather(*map(answer, calls))
+
+
+@pytest.mark.parametrize("count", [1, 2, 127, 128, 129, 300, 1000])
+async def test_a_commit_of_any_size_is_stored(tmp_path: Path, count: int) -> None:
+    async with open_store(tmp_path / "data") as store:
+        for _ in range(2):  # New rows, then the same ones again.
+            await settled(*(store.set("s", f"k{number}", b"%d" % number) for number in range(count)))
+    async with open_store(tmp_path / "data") as store:
+        rows = await answer(store.list("s"))
+    assert rows == [(f"k{number}", b"%d" % number) for number in range(count)]
+
+
+async def test_rows_and_deletes_of_one_commit_are_stored(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data") as store:
+        await settled(*(store.set("s", f"k{number}", b"1") for number in range(200)))
+        calls = [store.delete("s", f"k{number}") for number in range(0, 200, 2)]
+        calls += [store.set("s", f"k{number}", b"2") for number in range(0, 200, 4)]
+        await settled(*calls)
+    async with open_store(tmp_path / "data") as store:
+        rows = dict(await answer(store.list("s")))
+    kept = {f"k{number}": b"1" for number in range(1, 200, 2)}
+    assert rows == kept | {f"k{number}": b"2" for number in range(0, 200, 4)}
+
+
+async def test_revisions_go_on_over_the_end_of_what_was_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iii_state_file.writer, "REVISIONS", 3)
+    last = 0
+    for _ in range(3):
+        async with open_store(tmp_path / "data") as store:
+            for _ in range(7):
+                change: Change = await answer(store.set("s", "k", b"1"))
+                assert change.revision == last + 1
+                last = change.revision
+                assert claimed(tmp_path / "data") >= last
+
+
+async def test_a_delete_that_finds_nothing_is_a_commit_of_its_own(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data") as store:
+        changes = [await answer(store.delete("s", f"k{number}")) for number in range(3)]
+    assert [change.revision for change in changes] == [1, 2, 3]
+    assert claimed(tmp_path / "data") == 3
+
+
+def claimed(directory: Path) -> int:
+    """The revision in the database, read as another program does."""
+    with sqlite3.connect(f"{(directory / DATABASE).as_uri()}?mode=ro", uri=True) as connection:
+        row = connection.execute("SELECT revision FROM store").fetchone()
+    connection.close()
+    return int(row[0])
