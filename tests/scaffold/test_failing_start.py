@@ -1,0 +1,55 @@
+"""The tests of a generated project end, and leave nothing running, when its worker does not start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.projects import HOST, node_modules, python_tools, write_project
+from support.scaffold import covering
+from support.sdk import tool
+
+
+def broken(language: str, directory: Path) -> list[str]:
+    """A default project whose worker ends at once, and the command that runs its tests."""
+    write_project(language, covering()[0], directory)
+    if language == "python":
+        with (directory / "worker.py").open("a") as worker:
+            worker.write('\nif __name__ == "__main__":\n    raise SystemExit("broken on purpose")\n')
+        text = (directory / "worker.py").read_text().replace("    main()\n", "    pass\n")
+        (directory / "worker.py").write_text(text)
+        return [str(python_tools() / "python"), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    (directory / "node_modules").symlink_to(node_modules("javascript"))
+    (directory / "worker.js").write_text('throw new Error("broken on purpose");\n')
+    return [tool("node"), "--test", "tests/worker.test.js"]
+
+
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_a_worker_that_does_not_start_ends_the_tests(language: str, tmp_path: Path) -> None:
+    command = broken(language, tmp_path / "project")
+    mark = f"III_TEST_MARK={tmp_path.name}-{os.getpid()}"
+    done = subprocess.run(
+        ["env", mark, *command],
+        cwd=tmp_path / "project",
+        env={**os.environ, **HOST},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode != 0
+    assert "broken on purpose" in done.stdout + done.stderr or language == "python"
+    assert not marked(mark)
+
+
+def marked(mark: str) -> list[str]:
+    """The processes that were started with the mark in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
