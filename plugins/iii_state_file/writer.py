@@ -92,7 +92,8 @@ class Writer:
         if deletes or count > _MOST_ROWS or last > self._claimed:
             self._commit_all(batches, last)
         elif rows:
-            self._connection.execute(_put(count), rows)
+            # Not `execute`: that also asks for the last row id, one more fight for the interpreter.
+            self._connection.executemany(_put(count), (rows,))
         self._unchecked += _PAGE * (count + deletes + 1)
 
     def _commit_all(self, batches: list[Batch], last: int) -> None:
