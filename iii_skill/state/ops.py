@@ -37,7 +37,7 @@ Node: TypeAlias = bytes | Fields
 Arithmetic: TypeAlias = Callable[[bytes, int], bytes | None]
 
 _encode = msgspec.json.Encoder().encode
-_take_apart = msgspec.json.Decoder(dict[str, Raw])
+_take_apart: Callable[[Any], Fields] = msgspec.json.Decoder(dict[str, Raw]).decode
 _empty_array = re.compile(rb"\[[ \t\r\n]*\]")
 _BRACE = ord("{")
 _TYPES = {
@@ -108,7 +108,9 @@ def _count(name: str, path: str, operation: Arithmetic, amount: int, root: Node,
     if not path:
         return _counted(name, "root", operation, amount, None if missing else root)
     fields = _fields_for(root, name, path)
-    fields[path] = Raw(_counted(name, path, operation, amount, _field(fields, path)))
+    present = fields.get(path)
+    node = bytes(present) if type(present) is Raw else present
+    fields[path] = Raw(_counted(name, path, operation, amount, node))
     return fields
 
 
@@ -175,7 +177,7 @@ def _merge(op: MergeOp, root: Node, _missing: bool) -> Node:
     value = bytes(op.value)
     if _type(value) != "object":
         raise OpFailure("merge.value.not_an_object", "Merge value must be a JSON object")
-    merged = _take_apart.decode(value)
+    merged = _take_apart(value)
     check_merge_value(value, merged)
     fields = _opened(root)
     if fields is None:
@@ -196,20 +198,19 @@ def _fields_for(root: Node, op: str, path: str) -> Fields:
     """The root's fields, or the failure of an op that needs an object and a field name."""
     if len(path) > SURELY_SHORT or path in FORBIDDEN:
         check_path(op, (path,))
-    if type(root) is dict:
+    if isinstance(root, dict):
         return root
-    fields = _opened(root)
-    if fields is None:
-        message = f"Cannot {op} at path '{path}': target is {_type(root)}, expected object."
-        raise OpFailure(f"{op}.target_not_object", message)
-    return fields
+    if root[0] == _BRACE:
+        return _take_apart(root)
+    message = f"Cannot {op} at path '{path}': target is {_type(root)}, expected object."
+    raise OpFailure(f"{op}.target_not_object", message)
 
 
 def _opened(node: Node) -> Fields | None:
     """The fields of an object, None for any other value."""
     if isinstance(node, dict):
         return node
-    return _take_apart.decode(node) if node[0] == _BRACE else None
+    return _take_apart(node) if node[0] == _BRACE else None
 
 
 def _field(fields: Fields, name: str) -> Node | None:
