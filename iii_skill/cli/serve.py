@@ -61,6 +61,7 @@ def serve(
     is in flight and exit 0; a store that fails ends the host with 1.
     """
     log_to_stderr(log_level)
+    gc.disable()  # Until the host is ready: what is made on the way there stays.
     try:
         config = load_config(config_file, os.environ)
         state = None
@@ -91,6 +92,8 @@ def serve(
         code = run_loop(serving)
     except IiiSkillError as error:
         raise click.ClickException(error.message) from None
+    finally:
+        gc.enable()
     sys.exit(code)
 
 
@@ -109,6 +112,7 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 10, 10)
+        gc.enable()
 
     return await run(host, servers, ready)
 

@@ -40,8 +40,9 @@ class Invocations:
         if invocation_id is None or invocation_id in owner.executing:
             invocation_id = fresh_id()
         data = call.data
-        # Events and HTTP payloads (no caller) are made or checked inside the host.
-        if call.caller_id is not None and not self._readable(data):
+        # Events and HTTP payloads (no caller) are made or checked inside the host; an attached state worker
+        # refuses what cannot be read by itself, as the one in the host does.
+        if call.caller_id is not None and not owner.attached and not self._readable(data):
             call.reply(Failure(UNREADABLE, f"The call of {call.function_id} was not made: {_WHY_UNREADABLE}"))
             return
         if call.caller_id is not None:
@@ -84,7 +85,7 @@ class Invocations:
             call.reply(Failure(message.error.code, message.error.message, message.error.stacktrace))
             return
         value = None if message.result is UNSET else bytes(message.result)
-        if value is None or (value == b"null" and not worker.tells_null):
+        if value is None or (value == b"null" and not worker.attached):
             call.reply(Result(None))
         elif self._readable(value):
             call.reply(Result(value))

@@ -58,8 +58,8 @@ class Worker:
         self.pid: int | None = None
         self.isolation: str | None = None
         self.message_limit = MESSAGE_LIMIT
-        self.tells_null = False
-        """True for an attached state worker: its `"result":null` is a stored null, not "nothing"."""
+        self.attached = False
+        """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
         self._wake = wake
         self._buffered = buffered
 
@@ -77,7 +77,7 @@ class Worker:
         """Note the SDK, and with it the largest message that it survives."""
         self.identified = True
         self.runtime, self.version = runtime, version
-        self.tells_null = runtime == ATTACHED_RUNTIME
+        self.attached = runtime == ATTACHED_RUNTIME
         if runtime == "python" and _before(version, (0, 24, 6)):
             self.message_limit = OLD_PYTHON_LIMIT
 

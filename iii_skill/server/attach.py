@@ -47,6 +47,7 @@ HANDOVER_S = 20.0
 """How long names of our own former connection are asked for again; the engine holds them for 5 s."""
 
 _PROBE = "state::set"
+_ENTRIES = "state::list_entries"
 
 
 class _Stamp(msgspec.Struct):
@@ -195,7 +196,9 @@ class Attached:
         if handler is None:
             reply(Failure("function_not_found", f"Function {message.function_id} is not served here."))
             return
-        handler(Call(message.function_id, data, reply, caller_id=_caller(data)))
+        # Only pages are kept for each caller; nothing else looks at who calls.
+        caller_id = _caller(data) if message.function_id == _ENTRIES else None
+        handler(Call(message.function_id, data, reply, None, caller_id))
 
     def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
         """The engine hands us a trigger."""
