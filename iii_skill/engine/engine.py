@@ -101,9 +101,9 @@ class Engine:
 
     def invoke(self, call: Call) -> None:
         """Route a call; `call.reply` is called exactly once, at once or later, without a time-out."""
-        handler = self.functions.handlers.get(call.function_id)
-        if handler is not None and call.namespace is None:
-            handler(call)
+        builtin = self.functions.builtins.get(call.function_id)
+        if builtin is not None and builtin.handler is not None and call.namespace is None:
+            builtin.handler(call)
             return
         function = self.functions.find(call.function_id, call.namespace)
         if isinstance(function, Failure):

@@ -67,8 +67,6 @@ class Functions:
 
     def __init__(self) -> None:
         self.builtins: dict[str, Function] = {}
-        self.handlers: dict[str, Handler] = {}
-        """Those of `builtins`: what a call without a namespace reaches first."""
         self._by_name: dict[tuple[str, str], Function] = {}
         self._reserved: list[str] = ["engine::"]
         self._open: tuple[str, ...] = ("engine::queue::",)
@@ -87,14 +85,11 @@ class Functions:
 
     def add_builtin(self, function: Function) -> None:
         """Add, or replace, a function of the host."""
-        assert function.handler is not None
         self.builtins[function.id] = function
-        self.handlers[function.id] = function.handler
 
     def remove_builtin(self, function_id: str) -> None:
         """Remove a function of the host; unknown ids are fine."""
         self.builtins.pop(function_id, None)
-        self.handlers.pop(function_id, None)
 
     def add(self, function: Function) -> Function | None:
         """Add a worker's function; gives the one of another live worker that stands in the way, or None."""

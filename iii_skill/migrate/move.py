@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import Deferred, StateAdapter
 from iii_skill.errors import StoreRefused, ValueRefused
 from iii_skill.state.door import check_value
 from iii_skill.values import Change
@@ -108,10 +108,10 @@ async def _read(source: Source, scope: str, report: Report) -> ScopePairs | None
 
 async def _write(target: StateAdapter, found: ScopePairs) -> None:
     """Write the pairs in order; what a plain method has accepted may still be on its way to the store."""
-    waiting: list[asyncio.Future[Change]] = []
+    waiting: list[Deferred[Change] | asyncio.Future[Change]] = []
     for key, value in found.pairs:
         answer = target.set(found.scope, key, value)
-        if asyncio.isfuture(answer):
+        if isinstance(answer, (Deferred, asyncio.Future)):
             waiting.append(answer)
             if len(waiting) >= IN_FLIGHT:
                 await asyncio.gather(*waiting)

@@ -108,9 +108,7 @@ def _count(name: str, path: str, operation: Arithmetic, amount: int, root: Node,
     if not path:
         return _counted(name, "root", operation, amount, None if missing else root)
     fields = _fields_for(root, name, path)
-    present = fields.get(path)
-    node = bytes(present) if type(present) is Raw else present
-    fields[path] = Raw(_counted(name, path, operation, amount, node))
+    fields[path] = Raw(_counted(name, path, operation, amount, _field(fields, path)))
     return fields
 
 
