@@ -16,14 +16,15 @@ class Deferred(Generic[T]):
     before that returns; everyone else awaits it, as often as they like. It cannot be cancelled.
     """
 
-    __slots__ = ("_done", "_error", "_failed", "_settled", "_value")
+    __slots__ = ("_done", "_error", "_failed", "_settled", "_subject", "_value")
 
     _value: T
-    _failed: Callable[[BaseException], object]
+    _subject: Any
+    _failed: Callable[[Any, BaseException], object]
 
     def __init__(self) -> None:
         self._settled = False
-        self._done: Callable[[T], object] | None = None
+        self._done: Callable[[Any, T], object] | None = None
         self._error: BaseException | None = None
 
     def done(self) -> bool:
@@ -36,8 +37,12 @@ class Deferred(Generic[T]):
             raise asyncio.InvalidStateError("the answer was given already")
         self._settled = True
         self._value = value
-        if self._done is not None:
-            _tell(self._done, value)
+        done = self._done
+        if done is not None:
+            try:
+                done(self._subject, value)
+            except Exception as error:
+                _report(error)
 
     def set_exception(self, error: BaseException) -> None:
         """Settle it with the reason why there is no answer."""
@@ -46,46 +51,56 @@ class Deferred(Generic[T]):
         self._settled = True
         self._error = error
         if self._done is not None:
-            _tell(self._failed, error)
+            try:
+                self._failed(self._subject, error)
+            except Exception as failure:
+                _report(failure)
 
-    def listen(self, done: Callable[[T], object], failed: Callable[[BaseException], object]) -> None:
-        """Call one of them as soon as it is settled, now if it is."""
+    def listen(
+        self, subject: Any, done: Callable[[Any, T], object], failed: Callable[[Any, BaseException], object]
+    ) -> None:
+        """Call `done(subject, value)` or `failed(subject, error)` as soon as it is settled, now if it is."""
         if not self._settled:
             if self._done is not None:
-                done, failed = _both(self._done, done), _both(self._failed, failed)
-            self._done, self._failed = done, failed
+                # Whoever listened first hears first, with a subject of its own.
+                done = _both(self._subject, self._done, done)
+                failed = _both(self._subject, self._failed, failed)
+            self._subject, self._done, self._failed = subject, done, failed
         elif self._error is None:
-            done(self._value)
+            done(subject, self._value)
         else:
-            failed(self._error)
+            failed(subject, self._error)
 
     def __await__(self) -> Generator[Any, None, T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(value: T) -> None:
-            if not future.done():
-                future.set_result(value)
-
-        def failed(error: BaseException) -> None:
-            if not future.done():
-                future.set_exception(error)
-
-        self.listen(done, failed)
+        self.listen(future, _set_result, _set_exception)
         return (yield from future)
 
 
-def _tell(listener: Callable[[Any], object], outcome: object) -> None:
-    """Call a listener; what it raises is its own trouble, not the adapter's."""
-    try:
-        listener(outcome)
-    except Exception as error:
-        context = {"message": "what waited for an adapter's answer failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+def _set_result(future: asyncio.Future[Any], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
-def _both(first: Callable[[Any], object], second: Callable[[Any], object]) -> Callable[[Any], object]:
-    def tell(outcome: object) -> None:
-        _tell(first, outcome)
-        second(outcome)
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _both(
+    first_subject: Any, first: Callable[[Any, Any], object], second: Callable[[Any, Any], object]
+) -> Callable[[Any, Any], object]:
+    def tell(subject: Any, outcome: object) -> None:
+        try:
+            first(first_subject, outcome)
+        except Exception as error:
+            _report(error)
+        second(subject, outcome)
 
     return tell
+
+
+def _report(error: Exception) -> None:
+    """What a listener raises is its own trouble, not the adapter's."""
+    context = {"message": "what waited for an adapter's answer failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

@@ -12,7 +12,7 @@ from iii_skill.adapter import Deferred
 
 def listened(answer: Deferred[Any]) -> list[object]:
     heard: list[object] = []
-    answer.listen(heard.append, heard.append)
+    answer.listen(heard, list.append, list.append)
     return heard
 
 
@@ -80,6 +80,6 @@ async def test_a_listener_that_fails_stops_nobody_else() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
     for settle in (lambda answer: answer.set_result(0), lambda answer: answer.set_exception(ValueError())):
         answer: Deferred[int] = Deferred()
-        answer.listen(lambda value: 1 // value, lambda error: [].pop())
+        answer.listen([], lambda _, value: 1 // value, lambda nothing, _: nothing.pop())
         settle(answer)
     assert [type(context["exception"]) for context in reported] == [ZeroDivisionError, IndexError]

@@ -28,6 +28,10 @@ class Trouble(msgspec.Struct, frozen=True):
     lead: str
     writes: bool = False
 
+    def fail(self, call: StateCall, error: BaseException) -> None:
+        """Answer a call with the refusal of an error."""
+        call.fail(refusal(error, self))
+
 
 def refusal(error: BaseException, trouble: Trouble) -> IiiSkillError:
     """The error that the caller gets: its own mistakes as they are, all else under the function's code."""
@@ -41,8 +45,3 @@ def refusal(error: BaseException, trouble: Trouble) -> IiiSkillError:
     log.error("%s: unexpected %s", trouble.code, type(error).__name__, exc_info=error)
     text = str(error) or "no further reason"
     return AdapterError(f"{trouble.lead}{type(error).__name__}: {text}", code=trouble.code)
-
-
-def fail(call: StateCall, trouble: Trouble, error: BaseException) -> None:
-    """Answer a call with the refusal of an error."""
-    call.fail(refusal(error, trouble))

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from iii_skill.deferred import Deferred
 
-Done: TypeAlias = Callable[[Any], None]
-Failed: TypeAlias = Callable[[BaseException], None]
+Done: TypeAlias = Callable[[Any, Any], None]
+Failed: TypeAlias = Callable[[Any, BaseException], None]
 Lane: TypeAlias = tuple[str, str]
 
 
@@ -18,21 +18,23 @@ class Lanes:
     """Runs coroutines one after another per lane (scope and key); what is under way only gets a callback."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Lane, deque[tuple[Awaitable[Any], Done, Failed]]] = {}
+        self._waiting: dict[Lane, deque[tuple[Awaitable[Any], Any, Done, Failed]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def wait(self, answer: Awaitable[Any], lane: Lane | None, done: Done, failed: Failed) -> None:
-        """Call `done` or `failed` with the outcome, later; lane None is not ordered."""
+    def wait(
+        self, answer: Awaitable[Any], lane: Lane | None, subject: Any, done: Done, failed: Failed
+    ) -> None:
+        """Call `done` or `failed` with the subject and the outcome, later; lane None is not ordered."""
         if type(answer) is Deferred:
-            answer.listen(done, failed)
+            answer.listen(subject, done, failed)
         elif asyncio.isfuture(answer):
-            answer.add_done_callback(lambda future: _settle(future, done, failed))
+            answer.add_done_callback(lambda future: _settle(future, subject, done, failed))
         elif lane is None:
-            self._start(_run(answer, done, failed))
+            self._start(_run(answer, subject, done, failed))
         elif lane in self._waiting:
-            self._waiting[lane].append((answer, done, failed))
+            self._waiting[lane].append((answer, subject, done, failed))
         else:
-            self._waiting[lane] = deque([(answer, done, failed)])
+            self._waiting[lane] = deque([(answer, subject, done, failed)])
             self._start(self._drain(lane))
 
     async def close(self) -> None:
@@ -55,22 +57,22 @@ class Lanes:
             del self._waiting[lane]
 
 
-async def _run(answer: Awaitable[Any], done: Done, failed: Failed) -> None:
+async def _run(answer: Awaitable[Any], subject: Any, done: Done, failed: Failed) -> None:
     try:
         value = await answer
     except asyncio.CancelledError as error:
-        failed(error)
+        failed(subject, error)
         raise
     except Exception as error:
-        failed(error)
+        failed(subject, error)
     else:
-        done(value)
+        done(subject, value)
 
 
-def _settle(future: asyncio.Future[Any], done: Done, failed: Failed) -> None:
+def _settle(future: asyncio.Future[Any], subject: Any, done: Done, failed: Failed) -> None:
     if future.cancelled():
-        failed(asyncio.CancelledError())
+        failed(subject, asyncio.CancelledError())
     elif (error := future.exception()) is not None:
-        failed(error)
+        failed(subject, error)
     else:
-        done(future.result())
+        done(subject, future.result())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,8 +12,8 @@ from iii_skill.errors import CallerError
 from iii_skill.state import requests
 from iii_skill.state.calls import StateCall
 from iii_skill.state.changes import is_json, unreadable
-from iii_skill.state.failures import Trouble, fail, refusal
-from iii_skill.state.lanes import Lane, Lanes
+from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.lanes import Lanes
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
 
@@ -53,10 +52,10 @@ class Reads:
             call.fail(refusal(error, _GET))
             return
 
-        if answer is None or type(answer) is bytes:
+        if answer is None or isinstance(answer, bytes):
             self._got(call, answer)
         else:
-            self._later(call, answer, (scope, key), partial(self._got, call), _GET)
+            self._lanes.wait(answer, (scope, key), call, self._got, _GET.fail)
 
     def _got(self, call: StateCall, value: bytes | None) -> None:
         if self._unsure and value is not None and not is_json(value):
@@ -74,7 +73,7 @@ class Reads:
             call.fail(refusal(error, _LIST))
             return
 
-        def done(rows: Sequence[tuple[str, bytes]]) -> None:
+        def done(call: StateCall, rows: Sequence[tuple[str, bytes]]) -> None:
             call.succeed(b"[" + b",".join([value for _, value in self._readable_rows(scope, rows)]) + b"]")
 
         self._now_or_later(call, answer, done, _LIST)
@@ -88,7 +87,7 @@ class Reads:
             call.fail(refusal(error, _GROUPS))
             return
 
-        def done(scopes: Sequence[str]) -> None:
+        def done(call: StateCall, scopes: Sequence[str]) -> None:
             shown = {*scopes, *self._emptied} - RESERVED_SCOPES
             call.succeed(b'{"groups":%b}' % _encode(sorted(shown)))
 
@@ -104,7 +103,7 @@ class Reads:
             call.fail(refusal(error, _KEYS))
             return
 
-        def done(keys: Sequence[str]) -> None:
+        def done(call: StateCall, keys: Sequence[str]) -> None:
             call.succeed(b'{"keys":%b}' % _encode(list(keys)))
 
         self._now_or_later(call, answer, done, _KEYS)
@@ -124,7 +123,7 @@ class Reads:
             call.fail(refusal(error, _ENTRIES))
             return
 
-        def done(rows: Sequence[tuple[str, bytes]]) -> None:
+        def done(call: StateCall, rows: Sequence[tuple[str, bytes]]) -> None:
             try:
                 page = self._pages.first(reader, self._readable_rows(request.scope, rows))
             except CallerError as error:
@@ -135,17 +134,12 @@ class Reads:
         self._now_or_later(call, answer, done, _ENTRIES)
 
     def _now_or_later(
-        self, call: StateCall, answer: Any, done: Callable[[Any], None], trouble: Trouble
+        self, call: StateCall, answer: Any, done: Callable[[StateCall, Any], None], trouble: Trouble
     ) -> None:
         if isinstance(answer, Sequence):
-            done(answer)
+            done(call, answer)
         else:
-            self._later(call, answer, None, done, trouble)
-
-    def _later(
-        self, call: StateCall, answer: Any, lane: Lane | None, done: Callable[[Any], None], trouble: Trouble
-    ) -> None:
-        self._lanes.wait(answer, lane, done, partial(fail, call, trouble))
+            self._lanes.wait(answer, None, call, done, trouble.fail)
 
     def _readable_rows(self, scope: str, rows: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
         if not self._unsure:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,8 +11,8 @@ from iii_skill.state import requests
 from iii_skill.state.calls import StateCall
 from iii_skill.state.changes import Swap, UpdateRun
 from iii_skill.state.door import check_nesting, check_readable, check_value
-from iii_skill.state.failures import Trouble, fail, refusal
-from iii_skill.state.lanes import Lane, Lanes
+from iii_skill.state.failures import Trouble, refusal
+from iii_skill.state.lanes import Lanes
 from iii_skill.state.opinput import AppendOp, MergeOp, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
@@ -68,10 +66,10 @@ class Writes:
             call.fail(refusal(error, _SET))
             return
 
-        if type(answer) is Change:
+        if isinstance(answer, Change):
             self._was_set(call, answer)
         else:
-            self._later(call, answer, (scope, key), self._was_set, _SET)
+            self._lanes.wait(answer, (scope, key), call, self._was_set, _SET.fail)
 
     def delete(self, call: StateCall) -> None:
         """`state::delete`: remove the key in one atomic step."""
@@ -84,10 +82,10 @@ class Writes:
             call.fail(refusal(error, _DELETE))
             return
 
-        if type(answer) is Change:
+        if isinstance(answer, Change):
             self._was_deleted(call, answer)
         else:
-            self._later(call, answer, (scope, key), self._was_deleted, _DELETE)
+            self._lanes.wait(answer, (scope, key), call, self._was_deleted, _DELETE.fail)
 
     def update(self, call: StateCall) -> None:
         """`state::update`: apply ops in one atomic step."""
@@ -104,10 +102,10 @@ class Writes:
             call.fail(refusal(error, _UPDATE))
             return
 
-        if type(answer) is Change:
-            self._was_updated(run, call, answer)
+        if isinstance(answer, Change):
+            self._was_updated((run, call), answer)
         else:
-            self._later(call, answer, (scope, key), partial(self._was_updated, run), _UPDATE)
+            self._lanes.wait(answer, (scope, key), (run, call), self._was_updated, self._failed_update)
 
     def compare_and_set(self, call: StateCall) -> None:
         """`state::compare-and-set`: replace the value if it is the expected one."""
@@ -125,10 +123,10 @@ class Writes:
             call.fail(refusal(error, _COMPARE))
             return
 
-        if type(answer) is Change:
+        if isinstance(answer, Change):
             self._was_compared(call, answer)
         else:
-            self._later(call, answer, (scope, key), self._was_compared, _COMPARE)
+            self._lanes.wait(answer, (scope, key), call, self._was_compared, _COMPARE.fail)
 
     def _was_set(self, call: StateCall, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
@@ -141,7 +139,8 @@ class Writes:
         call.succeed(self._publisher.readable(change.old))
         self._publisher.written(change)
 
-    def _was_updated(self, run: UpdateRun, call: StateCall, change: Change) -> None:
+    def _was_updated(self, subject: tuple[UpdateRun, StateCall], change: Change) -> None:
+        run, call = subject
         old, new = change.old or b"null", change.new or b"null"
         if run.errors:
             reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
@@ -157,15 +156,8 @@ class Writes:
             call.succeed(b'{"swapped":true}')
             self._publisher.written(change)
 
-    def _later(
-        self,
-        call: StateCall,
-        answer: Any,
-        lane: Lane,
-        done: Callable[[StateCall, Change], None],
-        trouble: Trouble,
-    ) -> None:
-        self._lanes.wait(answer, lane, partial(done, call), partial(fail, call, trouble))
+    def _failed_update(self, subject: tuple[UpdateRun, StateCall], error: BaseException) -> None:
+        _UPDATE.fail(subject[1], error)
 
     def _check_size(self, value: bytes) -> None:
         limit = self._settings.current.max_value_bytes
