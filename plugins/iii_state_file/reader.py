@@ -99,6 +99,7 @@ class ScanReader:
     def _work(self, scans: list[Scan]) -> None:
         for scan in scans:
             if scan.future.cancelled():
+                self._found(scan.future, ())
                 continue
             try:
                 rows = self._connection.execute(scan.query, scan.parameters).fetchall()

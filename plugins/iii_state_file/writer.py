@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from functools import cache
+from typing import cast
 
 import msgspec
 
@@ -19,6 +20,10 @@ _DELETE = "DELETE FROM entries WHERE position = ?"
 
 _MOST_ROWS = 128
 """Rows in one statement; Python keeps as many statements prepared as schema.connect says."""
+
+_FIELDS = 5
+_VALUE = 3
+"""The fields of a row, and which one of them is the value."""
 
 REVISIONS = 1_000_000
 """Revisions that are claimed at a time, so that no commit has to store the last one."""
@@ -87,14 +92,15 @@ class Writer:
         rows = batches[0].rows
         if len(batches) > 1:
             rows = [value for batch in batches for value in batch.rows]
-        count = len(rows) // 5
+        count = len(rows) // _FIELDS
         deletes = sum(len(batch.deletes) for batch in batches)
         if deletes or count > _MOST_ROWS or last > self._claimed:
             self._commit_all(batches, last)
         elif rows:
             # Not `execute`: that also asks for the last row id, one more fight for the interpreter.
             self._connection.executemany(_put(count), (rows,))
-        self._unchecked += _PAGE * (count + deletes + 1)
+        values = cast(list[bytes], rows[_VALUE::_FIELDS])
+        self._unchecked += _PAGE * (count + deletes + 1) + sum(map(len, values))
 
     def _commit_all(self, batches: list[Batch], last: int) -> None:
         run = self._connection.execute
@@ -102,9 +108,9 @@ class Writer:
         for batch in batches:
             # Deletes come first: a key that was deleted and set again takes a new position.
             self._connection.executemany(_DELETE, batch.deletes)
-            for start in range(0, len(batch.rows), 5 * _MOST_ROWS):
-                rows = batch.rows[start : start + 5 * _MOST_ROWS]
-                run(_put(len(rows) // 5), rows)
+            for start in range(0, len(batch.rows), _FIELDS * _MOST_ROWS):
+                rows = batch.rows[start : start + _FIELDS * _MOST_ROWS]
+                run(_put(len(rows) // _FIELDS), rows)
         claimed = self._claimed
         if last > claimed:
             claimed = last + REVISIONS

@@ -74,3 +74,21 @@ async def test_writes_that_wait_for_their_commit_are_never_evicted(tmp_path: Pat
         await asyncio.gather(*calls)
         values = [value for _, value in await answer(adapter.list("scope"))]
         assert values == [b"100"] * 7
+
+
+async def test_lists_that_nobody_waits_for_any_more_are_forgotten(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data") as adapter:
+        await fill(adapter, range(8), 150)
+        gc.collect()
+        before = pending_futures()
+        for _ in range(50):
+            adapter.list("scope").cancel()
+        # The reader takes them in turn, so they are done when this one is.
+        assert len(await answer(adapter.list("scope"))) == 8
+        gc.collect()
+        assert pending_futures() - before < 5
+
+
+def pending_futures() -> int:
+    """How many futures are alive."""
+    return sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects())

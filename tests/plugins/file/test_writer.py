@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ async def test_a_delete_that_finds_nothing_is_a_commit_of_its_own(tmp_path: Path
         changes = [await answer(store.delete("s", f"k{number}")) for number in range(3)]
     assert [change.revision for change in changes] == [1, 2, 3]
     assert claimed(tmp_path / "data") == 3
+
+
+async def test_the_log_stays_small_however_large_the_values_are(tmp_path: Path) -> None:
+    log = tmp_path / "data" / f"{DATABASE}-wal"
+    async with open_store(tmp_path / "data") as store:
+        for number in range(80):
+            await answer(store.set("s", f"k{number % 2}", os.urandom(1_000_000)))
+            assert log.stat().st_size < 40_000_000
 
 
 def claimed(directory: Path) -> int:
