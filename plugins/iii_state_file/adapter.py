@@ -42,7 +42,7 @@ class FileAdapter(StateAdapter):
         self._scheduled = False
         self._missing: list[tuple[str, str]] = []
         self._reading = 0
-        self._dirty: dict[Slot, None] = {}
+        self._dirty: list[Slot] = []
         self._current = Flight(1)
         self._flights: deque[Flight] = deque()
         self._committed = 0
@@ -89,7 +89,7 @@ class FileAdapter(StateAdapter):
         slot = self._slots.get(name)
         if slot is None or slot.waiting is not None:
             return self._after_read(name, None)
-        self._slots.move_to_end(name)
+        slot.used = True
         if slot.batch <= self._committed:
             return slot.value
         return self._after_commit(slot, slot.value, None)
@@ -100,7 +100,7 @@ class FileAdapter(StateAdapter):
         slot = self._slots.get(name)
         if slot is None or slot.waiting is not None:
             return self._after_read(name, change)
-        self._slots.move_to_end(name)
+        slot.used = True
         outcome: Answer[Change] = self._apply(slot, change, None)
         return outcome
 
@@ -145,8 +145,9 @@ class FileAdapter(StateAdapter):
         slot.value = new
         slot.revision = revision
         current = self._current
-        slot.batch = current.number
-        self._dirty[slot] = None
+        if slot.batch != current.number:
+            slot.batch = current.number
+            self._dirty.append(slot)
         if answer is None:
             answer = Deferred()
         current.answers.append((answer, Change(slot.scope, slot.key, old, new, revision)))

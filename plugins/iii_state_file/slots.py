@@ -1,4 +1,4 @@
-"""Slots: the current bytes of recently used keys, bounded by bytes, least recently used first out."""
+"""Slots: the current bytes of recently used keys, bounded by bytes; what was not used lately goes first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ LOADING: Final = 1 << 62
 
 _OVERHEAD = 560
 
+_CHANCES = 64
+"""Second chances in a row before one is dropped anyway: eviction never walks through the whole cache."""
+
 
 class Slot:
     """What is known of one key: its current value (None: no such key), which may not be committed yet."""
 
-    __slots__ = ("batch", "key", "position", "revision", "scope", "stored", "value", "waiting")
+    __slots__ = ("batch", "key", "position", "revision", "scope", "stored", "used", "value", "waiting")
 
     def __init__(self, scope: str, key: str) -> None:
         self.scope = scope
@@ -29,6 +32,8 @@ class Slot:
         self.stored = 0
         """The position that the database holds after every batch handed over so far."""
         self.revision = 0
+        self.used = False
+        """Used since it was last looked at for eviction."""
         self.batch = LOADING
         """The batch of the last write; the value is durable when that one is committed."""
         self.waiting: list[tuple[Deferred[Any], ChangeFunction | None]] | None = []
@@ -61,7 +66,11 @@ class Flight:
 
 
 class Slots(OrderedDict[tuple[str, str], Slot]):
-    """Slots by (scope, key), the least recently used first. `used` is kept by whoever changes a value."""
+    """Slots by (scope, key) in the order of eviction. `used` is kept by whoever changes a value.
+
+    A slot that was used since eviction last came by gets a second chance at the end of the queue (the clock
+    algorithm): a hit costs one store instead of a move.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -69,10 +78,17 @@ class Slots(OrderedDict[tuple[str, str], Slot]):
         self.used = 0
 
     def evict(self, committed: int) -> None:
-        """Drop the least recently used slots over the limit; one that is not durable yet stays."""
+        """Drop slots over the limit, oldest first, up to one that is not durable yet."""
+        chances = _CHANCES
         while self.used > self.limit and self:
             name, slot = next(iter(self.items()))
             if slot.batch > committed:
                 return
-            del self[name]
-            self.used -= slot.size()
+            if slot.used and chances:
+                slot.used = False
+                self.move_to_end(name)
+                chances -= 1
+            else:
+                del self[name]
+                self.used -= slot.size()
+                chances = _CHANCES
