@@ -51,6 +51,9 @@ class StateAdapter(abc.ABC):
     """True when other hosts write to the same store too; then `changes` yields everyone's Changes."""
     checked: ClassVar[bool] = False
     """True when a shared adapter gives out no value that a stranger broke, so that nobody looks again."""
+    changes_from_call: ClassVar[bool] = False
+    """True when `changes()` counts from its call, not from when it is first awaited: then it is only called
+    once somebody listens."""
     config_type: ClassVar[type[msgspec.Struct]] = NoConfig
     """A frozen msgspec Struct with `forbid_unknown_fields`: the settings, their types and defaults."""
 

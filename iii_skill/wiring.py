@@ -53,6 +53,7 @@ def add_state(
         fire_state_event(engine.fanout, triggers, change)
 
     worker = StateWorker(adapter, settings=settings, publish=publish, listeners=triggers.filters)
+    triggers.on_register = worker.listen
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
     _add(engine, [ON_CONFIG_CHANGE], {ON_CONFIG_CHANGE.id: on_config_change}, worker_name=WORKER_NAME)
     configurations.add(state_entry(settings))

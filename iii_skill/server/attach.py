@@ -79,6 +79,7 @@ class Attached:
             publish=self._publish,
             listeners=self._triggers.filters,
         )
+        self._triggers.on_register = self.worker.listen
 
     async def run(self) -> None:
         """Serve for ever; raises Refused when state::* has another owner or the engine refuses us."""

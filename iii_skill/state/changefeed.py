@@ -17,45 +17,70 @@ CANCEL_AGAIN = 0.5
 
 
 class ChangeFeed:
-    """One loop over `changes()`; each change goes to `fire`, in order."""
+    """A loop over `changes()` while they are wanted; each change goes to `fire`, in order."""
 
-    def __init__(self, changes: Callable[[], AsyncIterator[Change]], fire: Callable[[Change], None]) -> None:
+    def __init__(
+        self,
+        changes: Callable[[], AsyncIterator[Change]],
+        fire: Callable[[Change], None],
+        *,
+        wanted: Callable[[], bool],
+    ) -> None:
         self._changes = changes
         self._fire = fire
-        self._task: asyncio.Task[None] | None = None
+        self._wanted = wanted
+        self._following = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to follow."""
-        self._task = asyncio.ensure_future(self._follow())
+        """Follow what changes from now on; nothing new when that is done already."""
+        if self._following:
+            return
+        self._following = True
+        task = asyncio.ensure_future(self._follow(self._begin()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Stop following; safe to call twice."""
-        task, self._task = self._task, None
-        while task is not None and not task.done():
-            # Repeated, because `asyncio.wait_for` of Python 3.11 can swallow a cancellation.
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_AGAIN)
+        for task in list(self._tasks):
+            while not task.done():
+                # Repeated, because `asyncio.wait_for` of Python 3.11 can swallow a cancellation.
+                task.cancel()
+                await asyncio.wait([task], timeout=CANCEL_AGAIN)
 
-    async def _follow(self) -> None:
+    def _begin(self) -> AsyncIterator[Change] | None:
+        try:
+            return self._changes()
+        except Exception:
+            log.exception("the adapter's changes cannot be followed; trying again")
+            return None
+
+    async def _follow(self, changes: AsyncIterator[Change] | None) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
-                async with _closing(self._changes()) as changes:
-                    async for change in changes:
-                        pause = FIRST_PAUSE
-                        self._fire(change)
-                log.warning("the adapter's changes ended; following again in %.1f s", pause)
+                if changes is not None:
+                    async with _closing(changes):
+                        async for change in changes:
+                            pause = FIRST_PAUSE
+                            if not self._wanted():
+                                self._following = False
+                                return
+                            self._fire(change)
+                    log.warning("the adapter's changes ended; following again in %.1f s", pause)
             except Exception:
                 log.exception("following the adapter's changes failed; trying again in %.1f s", pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+            changes = self._begin()
 
 
 @contextlib.asynccontextmanager
-async def _closing(changes: AsyncIterator[Change]) -> AsyncIterator[AsyncIterator[Change]]:
-    """The iterator, closed at the end if it can be (an async generator can)."""
+async def _closing(changes: AsyncIterator[Change]) -> AsyncIterator[None]:
+    """Close the iterator at the end if it can be (an async generator can)."""
     try:
-        yield changes
+        yield
     finally:
         close = getattr(changes, "aclose", None)
         if close is not None:

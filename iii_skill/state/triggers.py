@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -99,6 +99,8 @@ class StateTriggers(Generic[T]):
     def __init__(self) -> None:
         self.filters: dict[str, tuple[str | None, str | None]] = {}
         """Trigger id to the scope and key that it asks for."""
+        self.on_register: Callable[[], None] | None = None
+        """Called after every registration."""
         self._matches: dict[tuple[str | None, str | None], dict[str, Match[T]]] = {}
 
     def __len__(self) -> int:
@@ -111,6 +113,8 @@ class StateTriggers(Generic[T]):
         where = (config.scope, config.key)
         self.filters[trigger.id] = where
         self._matches.setdefault(where, {})[trigger.id] = Match(trigger, config.condition_function_id)
+        if self.on_register is not None:
+            self.on_register()
 
     def clear(self) -> None:
         """Stop all of them."""

@@ -28,14 +28,19 @@ class StateWorker:
     def __init__(
         self, adapter: StateAdapter, *, settings: LiveSettings, publish: Publish, listeners: Sized
     ) -> None:
-        """Nothing is published while `listeners` is empty."""
+        """Nothing is published while `listeners` is empty; `listen` says that somebody came."""
         unsure = adapter.shared and not adapter.checked
         publisher = Publisher(publish, settings, listeners=listeners, shared=adapter.shared, unsure=unsure)
         emptied = EmptiedScopes()
         self._lanes = Lanes()
         writes = Writes(adapter, lanes=self._lanes, publisher=publisher, settings=settings, emptied=emptied)
         reads = Reads(adapter, lanes=self._lanes, pages=Pages(), emptied=emptied)
-        self._feed = ChangeFeed(adapter.changes, publisher.fire) if adapter.shared else None
+        self._on_demand = adapter.changes_from_call
+        self._feed: ChangeFeed | None = None
+        if adapter.shared:
+            self._feed = ChangeFeed(
+                adapter.changes, publisher.fire, wanted=lambda: bool(listeners) or not self._on_demand
+            )
         self.functions: dict[str, Handler] = {
             "state::set": writes.set,
             "state::get": reads.get,
@@ -54,8 +59,13 @@ class StateWorker:
         return FUNCTIONS
 
     async def start(self) -> None:
-        """Begin to follow the changes of a shared adapter."""
-        if self._feed is not None:
+        """Begin to follow the changes of a shared adapter, unless that can wait until somebody listens."""
+        if self._feed is not None and not self._on_demand:
+            self._feed.start()
+
+    def listen(self) -> None:
+        """A listener came: it hears of every write from now on."""
+        if self._feed is not None and self._on_demand:
             self._feed.start()
 
     async def close(self) -> None:
