@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
 from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
-from iii_skill.errors import AdapterUnavailable
+from iii_skill.errors import AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
 
 from .changes import Changes, Follower
@@ -54,12 +55,13 @@ class RedisAdapter(StateAdapter):
         try:
             await store.open()
             for follower in followers:
-                await follower.locate()
-        except AdapterUnavailable:
-            pass
+                await _locate(follower)
         except BaseException:
             await store.close()
             raise
+        # Those that found nobody look as soon as somebody is there, before the first call changes anything.
+        store.newcomers = [follower.look for follower in followers if not follower.located]
+        store.welcome()
         self._opened = store
         self._scopes = Scopes(store)
         self._followers = followers
@@ -150,6 +152,12 @@ class RedisAdapter(StateAdapter):
         changes = Changes(followers)
         self._changes.add(changes)
         return changes
+
+
+async def _locate(follower: Follower) -> None:
+    """Let it stand at the end of its stream, unless the server is away."""
+    with contextlib.suppress(AdapterUnavailable, AdapterTimeout):
+        await follower.locate()
 
 
 def _in_order(scope: str, values: dict[bytes, object], order: Sequence[bytes]) -> list[tuple[str, bytes]]:

@@ -42,11 +42,30 @@ class Follower:
         """Entries after the position may be gone already."""
         self._block = max(1, int(min(store.timeout / 2, 2.0) * 1000))
 
+    @property
+    def located(self) -> bool:
+        """True when it has a position."""
+        return self._position is not None
+
     async def locate(self) -> None:
         """Stand at the end of the stream."""
-        stream = self._bucket.stream
-        newest = await self._store.ask(self._bucket, b"XREVRANGE", stream, b"+", b"-", b"COUNT", 1)
-        self._position = newest[0][0] if newest else NOTHING_YET
+        self._stand(await self._newest())
+
+    def look(self) -> None:
+        """Ask for the end of the stream, ahead of every call from now on; once it has a position, nothing."""
+        if self._position is None:
+            self._newest().add_done_callback(self._seen)
+
+    def _newest(self) -> asyncio.Future[Any]:
+        return self._store.ask(self._bucket, b"XREVRANGE", self._bucket.stream, b"+", b"-", b"COUNT", 1)
+
+    def _seen(self, newest: asyncio.Future[Any]) -> None:
+        if not newest.cancelled() and newest.exception() is None:
+            self._stand(newest.result())
+
+    def _stand(self, newest: Sequence[Any]) -> None:
+        if self._position is None:
+            self._position = newest[0][0] if newest else NOTHING_YET
 
     async def follow(self, batches: asyncio.Queue[Sequence[Change] | None]) -> None:
         """Put what comes after the position into the queue, for ever; faults are waited out."""

@@ -93,6 +93,7 @@ class Cluster(Store):
                 self.target.at(host, port), timeout=config.timeout, connect_timeout=config.connect_timeout
             )
             self._links[host, port] = link
+            link.on_pipe = self.welcome
             link.begin()
         return link
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -76,13 +77,13 @@ class Routed(Exchange):
         fate = f"; {FATE_UNKNOWN}" if self.writes else ""
         self.failed(AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}."))
 
+    @abc.abstractmethod
     def answered(self, value: Any) -> None:
         """The reply, which is no error."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def failed(self, error: AdapterError) -> None:
         """There will be no reply; may be called more than once."""
-        raise NotImplementedError
 
 
 class Ask(Routed):
@@ -131,7 +132,7 @@ class Ignored(Routed):
 
     __slots__ = ()
 
-    def reply(self, value: Any) -> None:
+    def answered(self, value: Any) -> None:
         """Drop it."""
 
     def failed(self, error: AdapterError) -> None:
@@ -196,8 +197,10 @@ class Write(Routed):
             return
         stream_id, old = value
         assert stream_id is not None
-        if old is not None and old != self.expected and not is_json(old):
-            old = NULL
+        if old is not None:
+            self.store.told(self.bucket, old)
+            if old != self.expected and not is_json(old):
+                old = NULL
         scope, key = self.key
         self.answer.set_result(Change(scope, key, old, self.new, revision(stream_id)))
 

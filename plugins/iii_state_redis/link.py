@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
@@ -47,6 +48,8 @@ class Link:
         self._reason = "not connected yet"
         self._keeper: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self.on_pipe: Callable[[], None] | None = None
+        """Called whenever there is a new pipe for calls: what it sends is ahead of every call."""
 
     async def open(self) -> None:
         """Try once, then keep trying in the background; StoreRefused when trying again cannot help."""
@@ -67,8 +70,9 @@ class Link:
 
     def begin(self) -> None:
         """Connect in the background; calls made meanwhile travel with the first connection."""
-        self._pipe = Pipe(self._timeout, self._fault)
-        self._keeper = asyncio.create_task(self._begin(self._pipe))
+        pipe = Pipe(self._timeout, self._fault)
+        self._take(pipe)
+        self._keeper = asyncio.create_task(self._begin(pipe))
 
     @property
     def up(self) -> bool:
@@ -111,8 +115,14 @@ class Link:
         return True
 
     def _up(self, pipe: Pipe) -> None:
-        self._pipe = pipe
         self._connected.set()
+        self._take(pipe)
+
+    def _take(self, pipe: Pipe) -> None:
+        if self._pipe is not pipe:
+            self._pipe = pipe
+            if self.on_pipe is not None:
+                self.on_pipe()
 
     def _down(self, reason: str) -> None:
         self._pipe = None
@@ -148,7 +158,7 @@ class Link:
 
     async def _at_once(self, pipe: Pipe) -> Pipe | None:
         """A first attempt whose pipe takes calls already."""
-        self._pipe = pipe
+        self._take(pipe)
         try:
             return await self._once(pipe)
         except asyncio.CancelledError:

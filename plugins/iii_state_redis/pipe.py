@@ -7,9 +7,11 @@ its late reply has been dropped. No byte for `timeout` seconds while something w
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from iii_skill.errors import AdapterUnavailable
@@ -20,7 +22,7 @@ MAX_WAITING = 20_000
 MAX_UNSENT = 64 * 1024 * 1024
 
 
-class Exchange:
+class Exchange(abc.ABC):
     """A command and what becomes of its reply."""
 
     __slots__ = ("command", "deadline")
@@ -29,21 +31,21 @@ class Exchange:
     replies = 1
     """How many replies the command gets; `reply` is called for each."""
 
+    @abc.abstractmethod
     def reply(self, value: Any) -> None:
         """The server's answer, a ServerFault included."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def refused(self, error: AdapterUnavailable) -> None:
         """It never left."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def lost(self, reason: str) -> None:
         """It left, and the connection broke before its reply."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def overdue(self, seconds: float) -> None:
         """It left, and no reply has come in time; may be called more than once."""
-        raise NotImplementedError
 
 
 class Pipe(asyncio.Protocol):
@@ -175,9 +177,8 @@ class Pipe(asyncio.Protocol):
 
     def _watch(self) -> None:
         now = self._loop.time()
-        for exchange in self._waiting:
-            if exchange.deadline > now:
-                break
+        # Whoever is told may ask again at once, so the queue is not walked meanwhile.
+        for exchange in list(takewhile(lambda exchange: exchange.deadline <= now, self._waiting)):
             exchange.overdue(self._timeout)
         if self._waiting and self._waiting[0].deadline <= now and now - self._heard >= self._timeout:
             self.abort(f"no byte came for {self._timeout:g} s")

@@ -1,4 +1,4 @@
-"""The two Lua scripts that change a key: values pass through them as bytes, no cjson ever.
+"""The Lua scripts, two of which change a key: values pass through them as bytes, no cjson ever.
 
 Rules: every key is declared. Whatever can fail (wrong type, out of memory, read-only) fails before the first
 write that counts, because Redis does not roll a script back. The id that XADD gives is the revision: it rises
@@ -20,8 +20,9 @@ local function write(old, new)
   if new == '' then
     redis.call('XLEN', stream)
     if old then
-      redis.call('HDEL', values, key)
+      redis.call('SCARD', index)
       redis.call('ZREM', order, key)
+      redis.call('HDEL', values, key)
       if redis.call('EXISTS', values) == 0 then
         redis.call('DEL', order)
         redis.call('SREM', index, scope)
@@ -78,5 +79,20 @@ ones, and gives their revision ids; else gives [nil, current bytes] and changes 
 
 WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}"
 """What a transaction of the two reads gives, as a script: slower for a large scope."""
+
+CUT = """
+local stream, most, fewest = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local length = redis.call('XLEN', stream)
+while length > 1 do
+  local used = redis.pcall('MEMORY', 'USAGE', stream, 'SAMPLES', 0)
+  if type(used) == 'table' then return redis.call('XTRIM', stream, 'MAXLEN', fewest) end
+  if used <= most then return end
+  length = length - math.ceil(length / 8)
+  redis.call('XTRIM', stream, 'MAXLEN', length)
+end
+"""
+"""Arguments bytes, entries: drops the oldest entries of a stream until it takes no more than those bytes, and
+hardly more than it must, because other hosts may be a little behind; where MEMORY USAGE is not allowed, keeps
+so many entries."""
 
 SCRIPTS = (BLIND, SWAP)

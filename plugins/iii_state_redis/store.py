@@ -17,7 +17,7 @@ from .faults import OutOfMemory, ServerFault
 from .handshake import Address, Mode, address
 from .layout import Bucket, Layout, Place, bulk, encode
 from .link import Link
-from .scripts import BLIND, SCRIPTS, SWAP, WITH_ORDER, Script
+from .scripts import BLIND, CUT, SCRIPTS, SWAP, WITH_ORDER, Script
 from .turns import Turn
 
 MOST_REDIRECTS = 5
@@ -38,9 +38,14 @@ class Store:
         self.layout = Layout(config.layout, config.key_prefix)
         self.known = KnownValues()
         self.turns: dict[Key, Turn] = {}
+        self.newcomers: list[Callable[[], None]] = []
+        """Called with every new connection for calls: what they send is ahead of every call."""
         self.link = self.new_link(self.layout.buckets[0])
+        self.link.on_pipe = self.welcome
         self._length = bulk(b"%d" % config.stream_length)
         self._small = config.stream_bytes // (2 * config.stream_length)
+        self._grown = [0] * len(self.layout.buckets)
+        """Bytes of large values that went into each stream since it was last cut."""
 
     def target_of(self, bucket: Bucket) -> Address:
         """The server that holds the bucket."""
@@ -50,6 +55,11 @@ class Store:
         """One more connection, not open yet, to the server that holds the bucket."""
         config = self.config
         return Link(self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout)
+
+    def welcome(self) -> None:
+        """There is a new connection for calls."""
+        for newcomer in self.newcomers:
+            newcomer()
 
     async def open(self) -> None:
         """Connect; StoreRefused when this server can never serve the layout."""
@@ -115,6 +125,8 @@ class Store:
             self.known.forget(key)
         else:
             self.known.put(key, new)
+        if new is not None and len(new) > self._small:
+            self.grow(place.bucket, len(new))
         command = self._script(BLIND, place, key[1], (new or b"",))
         exchange = Write(self, place.bucket, command, key, new, expected)
         self.send(exchange)
@@ -125,19 +137,32 @@ class Store:
         raw = encode(key)
         return b"%b$%d\r\n%b\r\n" % (place.hget, len(raw), raw)
 
+    def told(self, bucket: Bucket, old: bytes) -> None:
+        """The old value of a blind write, which is in the stream too."""
+        if len(old) > self._small:
+            self.grow(bucket, len(old))
+
     def swap(self, place: Place, key: str, base: bytes, values: Sequence[bytes]) -> bytes:
         """The packed command that compares `base` and writes `values` in turn (empty: delete)."""
-        return self._script(SWAP, place, key, (base, *values))
+        arguments = (base, *values)
+        if max(map(len, arguments)) > self._small:
+            # Each value is in the stream twice: as the new one, then as the old one.
+            self.grow(place.bucket, 2 * sum(map(len, arguments)))
+        return self._script(SWAP, place, key, arguments)
+
+    def grow(self, bucket: Bucket, size: int) -> None:
+        """Large values go into the stream of the bucket: have it cut when that may be too much."""
+        grown = self._grown[bucket.number] + size
+        most = self.config.stream_bytes
+        if grown >= most // 8:
+            grown = 0
+            fewest = max(1, most // (2 * size))
+            self.send(Ignored(self, bucket, self.pack((b"EVAL", CUT, 1, bucket.stream, most, fewest))))
+        self._grown[bucket.number] = grown
 
     def _script(self, script: Script, place: Place, key: str, values: Sequence[bytes]) -> bytes:
         raw = encode(key)
-        size = max(map(len, values))
-        length = self._length if size <= self._small else self._shorter(size)
-        head = (10 + len(values), script.call, place.declared, len(raw), raw, place.scope, length)
+        head = (10 + len(values), script.call, place.declared, len(raw), raw, place.scope, self._length)
         if len(values) == 1:
-            return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b$%d\r\n%b\r\n" % (*head, size, values[0])
+            return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b$%d\r\n%b\r\n" % (*head, len(values[0]), values[0])
         return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b%b" % (*head, b"".join(map(bulk, values)))
-
-    def _shorter(self, size: int) -> bytes:
-        """The packed length of a stream that holds changes of such size within its bytes."""
-        return bulk(b"%d" % max(1, self.config.stream_bytes // (2 * size)))

@@ -110,11 +110,35 @@ async def test_the_stream_stays_short(server: RedisServer, open_adapter: OpenAda
     assert 200 <= server.cli("XLEN", "iii:changes") <= 400
 
 
+LARGE = b'"%s"' % (b"x" * 100_000)
+
+
+async def writes_of_large_values(adapter: RedisAdapter, number: int) -> None:
+    """One way or another, a large value goes into the stream."""
+    await adapter.set("s", "k", LARGE)
+    if number % 2:
+        await adapter.update("s", "k", lambda _old: b"%d" % number)
+    else:
+        await adapter.delete("s", "k")
+
+
 async def test_large_values_make_the_stream_shorter(server: RedisServer, open_adapter: OpenAdapter) -> None:
     async with open_adapter(stream_bytes=1_000_000) as adapter:
         for number in range(40):
-            await adapter.set("s", "k", b'"%d%s"' % (number, b"x" * 100_000))
-    assert server.cli("XLEN", "iii:changes") <= 6
+            await writes_of_large_values(adapter, number)
+        assert 4 <= server.cli("XLEN", "iii:changes") <= 16
+        assert server.cli("MEMORY", "USAGE", "iii:changes", "SAMPLES", 0) < 1_500_000
+
+
+async def test_large_values_make_the_stream_shorter_where_its_size_may_not_be_asked_for(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    server.cli("ACL", "SETUSER", "small", "on", ">pw", "~*", "&*", "+@all", "-memory")
+    url = f"redis://small:pw@127.0.0.1:{server.port}"
+    async with open_adapter(redis_url=url, stream_bytes=1_000_000) as adapter:
+        for number in range(40):
+            await writes_of_large_values(adapter, number)
+        assert server.cli("XLEN", "iii:changes") <= 16
 
 
 async def test_changes_below_a_deleted_stream_still_rise(server: RedisServer, adapter: RedisAdapter) -> None:

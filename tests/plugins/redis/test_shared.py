@@ -157,6 +157,18 @@ async def answers(adapter: RedisAdapter) -> bool:
     return True
 
 
+@pytest.mark.parametrize("size", [1_000_000, 20_000_000])
+async def test_a_large_value_does_not_push_out_what_others_have_not_read(
+    size: int, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter() as writer, open_adapter() as reader:
+        changes = reader.changes()
+        calls = [writer.set("s", f"k{number}", b"%d" % number) for number in range(2000)]
+        calls.append(writer.set("s", "large", b'"%s"' % (b"x" * size)))
+        made = await asyncio.gather(*calls)
+        assert await take(changes, len(made)) == made
+
+
 async def test_a_stream_that_was_trimmed_too_far_is_told(
     server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
