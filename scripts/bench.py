@@ -13,8 +13,8 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(SCRIPTS))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH"))))
 
-from benchmarks.cases import CASES, Settings  # noqa: E402
-from benchmarks.figures import Report  # noqa: E402
+from benchmarks.cases import CASES  # noqa: E402
+from benchmarks.figures import Report, Settings  # noqa: E402
 
 
 def machine() -> str:

@@ -13,7 +13,7 @@ import click
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import run_loop
+from iii_skill.cli.loop import log_to_stderr, run_loop, settle_collector
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed
 from iii_skill.plugins import load_plugins
@@ -51,9 +51,7 @@ def attach(
     The engine must not serve state itself: take the worker `iii-state` out of its config.yaml first. A lost
     engine is waited for; Ctrl-C and SIGTERM answer what was accepted and exit 0.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(log_level)
     try:
         state = with_adapter(
             StateConfig(max_value_bytes=max_value_bytes),
@@ -83,6 +81,7 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
         if not announced:
             announced = True
             _announce(url, adapter, ready_json)
+            settle_collector()
 
     try:
         await adapter.open(settings)

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, run_loop
+from iii_skill.cli.loop import log_to_stderr, run_loop, settle_collector
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -108,11 +108,7 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
 
     def ready() -> None:
         _announce(host, servers, ready_json)
-        # What lives as long as the host is not looked at again: a full collection would stop it for 20 ms.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 10, 10)
-        gc.enable()
+        settle_collector()
 
     return await run(host, servers, ready)
 

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
 from benchmarks import load, servers
+from benchmarks.commands import migrate, start
 from benchmarks.echo_worker import echo_calls
-from benchmarks.figures import Report
+from benchmarks.figures import Report, Settings
 from benchmarks.http_load import run_http
 from benchmarks.load import Figures, run_load
 from benchmarks.redis_process import redis_process
-from benchmarks.servers import Server
+from benchmarks.servers import Server, file_host
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how often: rounds per ratio, seconds per round."""
-
-    rounds: int = 3
-    seconds: float = 3.0
-    quick: bool = False
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -40,16 +28,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 ATTACH = [sys.executable, "-m", "iii_skill", "attach", "--ready-json", "--log-level", "error"]
-
-
-@contextmanager
-def file_host() -> Iterator[Server]:
-    """The host on the durable file store, in a directory on the working disk."""
-    with (
-        tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as data,
-        servers.host("--data-dir", data) as server,
-    ):
-        yield server
 
 
 def measured(server: Server, tails: Sequence[bytes], settings: Settings, **options: int) -> Figures:
@@ -182,35 +160,6 @@ def lost(report: Report, settings: Settings) -> None:
     report.add("calls between workers", calls / seconds, "calls/s", digits=0)
 
 
-def start(report: Report, settings: Settings) -> None:
-    """Start to ready, idle memory, and the commands that only print or write."""
-    ready, idle = [], []
-    for _ in range(max(settings.rounds, 3)):
-        with file_host() as host:
-            ready.append(host.ready_s * 1000)
-            idle.append(host.rss_bytes() / 1e6)
-    report.add("start to ready (file)", ready, "ms", bound=250, digits=0)
-    report.add("idle memory", idle, "MB", bound=60, digits=1)
-    cli = [sys.executable, "-m", "iii_skill"]
-    report.add("iii-skill --help", _wall([*cli, "--help"]), "ms", bound=150, digits=0)
-    with tempfile.TemporaryDirectory() as home:
-        names = iter(range(100))
-        scaffold = [
-            _wall([*cli, "scaffold", "python", f"{home}/w{next(names)}", "--defaults"], times=1)[0]
-            for _ in range(6)
-        ]
-    report.add("iii-skill scaffold python --defaults", scaffold[1:], "ms", bound=400, digits=0)
-
-
-def _wall(command: list[str], times: int = 5) -> list[float]:
-    walls = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        walls.append((time.perf_counter() - begin) * 1000)
-    return walls
-
-
 def size(report: Report, settings: Settings) -> None:
     """Memory per key, and the cost of a write while a scope grows."""
     keys = 20_000 if settings.quick else 200_000
@@ -252,5 +201,6 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "http": http,
     "lost": lost,
     "start": start,
+    "migrate": migrate,
     "size": size,
 }

@@ -8,6 +8,15 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How long and how often: rounds per ratio, seconds per round."""
+
+    rounds: int = 3
+    seconds: float = 3.0
+    quick: bool = False
+
+
+@dataclass(frozen=True)
 class Figure:
     """One measured figure. `bound` is what it is meant to keep (`at_most`: not more, else not less)."""
 

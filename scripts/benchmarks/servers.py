@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ def host(*options: str) -> Iterator[Server]:
     """Our host on free ports."""
     base = [sys.executable, "-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json"]
     with started([*base, "--log-level", "error", *options]) as server:
+        yield server
+
+
+@contextmanager
+def file_host() -> Iterator[Server]:
+    """The host on the durable file store, in a directory on the working disk."""
+    with (
+        tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as data,
+        host("--data-dir", data) as server,
+    ):
         yield server
 
 
