@@ -99,6 +99,9 @@ def new(
             git=git,
             as_json=as_json,
         )
+    except click.Abort:
+        click.echo("\nInterrupted: nothing was written.", err=True)
+        sys.exit(130)
     except ScaffoldError as error:
         raise ScaffoldFailed(error) from None
 
@@ -130,8 +133,9 @@ def _write_new(
     if not dry_run:
         if conflicts:
             paths = ", ".join(step.path for step in conflicts)
+            differ = "exists and differs" if len(conflicts) == 1 else "exist and differ"
             raise Conflict(
-                f"Nothing was written: {paths} in {destination} exist and differ. "
+                f"Nothing was written: {paths} in {destination} {differ}. "
                 "See them with --on-conflict=diff; choose --on-conflict=skip or =overwrite, or another DEST."
             )
         _carry_out(destination, steps, git=git)

@@ -83,14 +83,17 @@ def _data_file(path: Path) -> dict[str, object]:
 
 def template_and_destination(arguments: Sequence[str], default: str | None) -> tuple[str, Path]:
     """The two arguments; `default` stands in for a missing TEMPLATE."""
+    from iii_skill.scaffold.catalog import bundled
+
     if len(arguments) == 2:
         return arguments[0], _destination(arguments[1])
     if len(arguments) == 1 and default is not None:
         return default, _destination(arguments[0])
     if len(arguments) == 1:
+        word = arguments[0]
+        example = f"{word} my-worker" if bundled(word) else f"TEMPLATE {word}"
         raise AnswerError(
-            f"TEMPLATE or DEST is missing: write `iii-skill scaffold TEMPLATE {arguments[0]}`; "
-            "--list shows the templates."
+            f"TEMPLATE or DEST is missing: write `iii-skill scaffold {example}`; --list shows the templates."
         )
     raise AnswerError(
         "Give TEMPLATE and DEST, such as `iii-skill scaffold python my-worker`; --list shows the templates."

@@ -52,14 +52,20 @@ def _answer(
     person: Person | None,
 ) -> Any:
     fields: tuple[Field, ...] = known.get("fields") or ()
+    if question.type == "field" and not question.fitting(fields):
+        raise AnswerError(
+            f"--fields: {question.option} needs a field of type {question.field_type}; "
+            "add one, or leave out the operation that uses it."
+        )
     if question.name in given and given[question.name] is not None:
         return question.parse(given[question.name], renderer.template.language, fields)
     default = question.default
     if isinstance(default, str):
         default = renderer.fill(default, known)
+    offered = default if _fits(question, default, renderer.template.language, fields) else None
     while person is not None:
         try:
-            return question.parse(person.ask(question, default), renderer.template.language, fields)
+            return question.parse(person.ask(question, offered), renderer.template.language, fields)
         except AnswerError as error:
             person.object_to(error.message)
     if default is None:
@@ -70,6 +76,14 @@ def _answer(
         raise AnswerError(
             f"An answer is missing: give {question.option}; its default does not fit. {error.message}"
         ) from None
+
+
+def _fits(question: Question, default: str | bool | None, language: str, fields: tuple[Field, ...]) -> bool:
+    try:
+        question.parse(default, language, fields)
+    except AnswerError:
+        return False
+    return True
 
 
 def plain(answers: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,10 @@ class Question:
         """The option of the command line that answers it."""
         return f"--{self.name.replace('_', '-')}"
 
+    def fitting(self, fields: Sequence[Field]) -> list[str]:
+        """The names of the fields that can answer a question for a field."""
+        return [field.name for field in fields if self.field_type in (None, field.type)]
+
     def parse(self, raw: object, language: str, fields: Sequence[Field] = ()) -> Any:
         """The value that `raw` stands for; AnswerError names the option and the rule."""
         try:
@@ -171,12 +175,10 @@ def _default_of(name: str, kind: str, text: str) -> str | int | float | bool:
 def _field(question: Question, raw: object, _language: str, fields: Sequence[Field]) -> str:
     text = _text_of(raw)
     wanted = question.field_type
-    fitting = [field.name for field in fields if wanted in (None, field.type)]
+    fitting = question.fitting(fields)
     if text not in fitting:
         kind = f"{wanted} field" if wanted else "field"
-        raise ValueError(
-            f"{text!r} is no {kind} of --fields" + (f"; take {' or '.join(fitting)}" if fitting else "")
-        )
+        raise ValueError(f"{text!r} is no {kind} of --fields; take {' or '.join(fitting)}")
     return text
 
 

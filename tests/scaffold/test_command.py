@@ -68,10 +68,38 @@ def test_at_a_terminal_each_question_is_asked(tmp_path: Path) -> None:
     assert answers["http"] is False
 
 
+def test_a_default_that_does_not_fit_is_not_offered_and_leaving_writes_nothing(tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    command = [sys.executable, "-m", "iii_skill", "scaffold", "python", str(tmp_path / "My Worker")]
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=side) as process:
+        os.close(side)
+        shown = b""
+        while b"\r\nname: " not in shown:
+            shown += os.read(main, 4096)
+        os.write(main, b"\x04")
+        try:
+            while chunk := os.read(main, 4096):
+                shown += chunk
+        except OSError:
+            pass
+        assert process.wait(timeout=20) == 130, shown.decode()
+    os.close(main)
+    assert b"Interrupted: nothing was written." in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_without_a_whole_number_get_no_counter(tmp_path: Path) -> None:
+    result = run("python", str(tmp_path / "w"), "--defaults", "--entity", "note", "--fields", "title:text")
+    assert result.exit_code == 0, result.output
+    answers = tomllib.loads((tmp_path / "w" / ".iii-skill.toml").read_text())["answers"]
+    assert answers["operations"] == ["create", "get", "list", "update", "delete", "session"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["python"], 2, "TEMPLATE or DEST is missing"),
+        (["python"], 2, "write `iii-skill scaffold python my-worker`"),
+        (["my-worker"], 2, "write `iii-skill scaffold TEMPLATE my-worker`"),
         ([], 2, "Give TEMPLATE and DEST"),
         (["nope", "DEST"], 5, "There is no template 'nope'. There are: adapter-plugin, javascript"),
         (["worker", "DEST"], 5, "There is no template 'worker'"),
@@ -87,7 +115,16 @@ def test_at_a_terminal_each_question_is_asked(tmp_path: Path) -> None:
         (["python", "DEST", "--fields", "import:text"], 2, "reserved word of python"),
         (["python", "DEST", "--fields", "a:blob"], 2, "the types are text, amount, integer, boolean"),
         (["python", "DEST", "--fields", "a:integer=x"], 2, "does not fit its type integer"),
-        (["python", "DEST", "--fields", "a:text"], 2, "give --counter-field"),
+        (
+            ["python", "DEST", "--fields", "a:text", "--operations", "counter"],
+            2,
+            "needs a field of type integer",
+        ),
+        (
+            ["python", "DEST", "--counter-field", "name"],
+            2,
+            "'name' is no integer field of --fields; take stock",
+        ),
         (["python", "DEST", "--operations", "fly"], 2, "--operations: 'fly' must be one of create"),
         (["python", "DEST", "--operations", ""], 2, "Choose at least one operation"),
         (["python", "DEST", "--operations", "flag,create", "--plural", "flags"], 2, "owns the name"),
