@@ -38,7 +38,11 @@ class AdapterContract:
 
 def _method(check: Check, name: str) -> Callable[[AdapterContract, Path], None]:
     def test(self: AdapterContract, tmp_path: Path) -> None:
-        run_check(check, Subject(self.adapter, self.config(tmp_path), tmp_path))
+        try:
+            run_check(check, Subject(self.adapter, self.config(tmp_path), tmp_path))
+        except Exception as error:
+            error.add_note(f"The promise ({check.name}): {check.sentence}")
+            raise
 
     test.__name__ = name
     test.__qualname__ = f"AdapterContract.{name}"

@@ -55,6 +55,24 @@ def test_what_is_not_declared_is_not_tried_but_its_absence_is() -> None:
     assert refusal not in {check.name for check in checks_for(HubAdapter)}
 
 
+class _CannotOpen(MemoryAdapter):
+    async def open(self, config: object) -> None:
+        """Fail with words of its own."""
+        raise RuntimeError("no such luck")
+
+
+class _Unopenable(AdapterContract):
+    adapter = _CannotOpen
+
+
+def test_a_failure_of_any_kind_names_the_promise(tmp_path: Path) -> None:
+    test = vars(_Unopenable)["test_an_overwrite_keeps_the_place"]
+    with pytest.raises(RuntimeError, match="no such luck") as caught:
+        test(_Unopenable(), tmp_path)
+    (note,) = caught.value.__notes__
+    assert note.startswith("The promise (an-overwrite-keeps-the-place): ")
+
+
 def test_the_tests_are_plain_functions_that_say_their_promise(tmp_path: Path) -> None:
     test = vars(_Sorted)["test_list_is_in_order_of_first_insertion"]
     assert not inspect.iscoroutinefunction(test)
