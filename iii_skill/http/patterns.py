@@ -8,6 +8,9 @@ import msgspec
 
 from iii_skill.errors import TriggerRefused
 
+MAX_SEGMENTS = 256
+"""Routing takes a stack frame for each segment of a route."""
+
 
 class Kind(Enum):
     """What a segment matches."""
@@ -33,6 +36,8 @@ def normal(api_path: str) -> str:
 def segments(api_path: str) -> tuple[Segment, ...]:
     """The segments of a path. TriggerRefused for a path that breaks the real engine for every worker."""
     parts = normal(api_path)[1:].split("/")
+    if len(parts) > MAX_SEGMENTS:
+        raise TriggerRefused(f"An api_path cannot be served with more than {MAX_SEGMENTS} segments")
     return tuple(_segment(api_path, part, last=index == len(parts) - 1) for index, part in enumerate(parts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,8 @@ class HttpProtocol(HttpToolsProtocol):
     _refused = False
     _in_head = False
     _head_fed = 0
+    _serving: RequestResponseCycle | None = None
+    """The request that the application has now; `cycle` may be a pipelined one behind it."""
 
     def data_received(self, data: bytes) -> None:
         """Parse; a malformed request is answered 400, a head beyond its bounds 414 or 431, all empty."""
@@ -80,23 +83,48 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application that nobody takes its answer any more."""
-        cycle = self.cycle
         super().connection_lost(exc)
-        if cycle is not None and not cycle.response_complete:
-            scope: Any = cycle.scope
-            gone = scope.get(CLIENT_GONE)
-            if gone is not None:
-                gone()
+        self.pipeline.clear()
+        if self._serving is not None:
+            _leave(self._serving)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._serving = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _refuse(self) -> None:
         self._refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            # A pipelined request is malformed: the answer before it is still being written.
-            self.cycle.keep_alive = False
-            return
+        cycle, serving = self.cycle, self._serving
+        if serving is not None and not serving.response_complete:
+            if cycle is serving and cycle.more_body:
+                # Its own body is malformed and will never be complete.
+                started = cycle.response_started
+                _leave(cycle)
+                if started:
+                    self.transport.abort()
+                    return
+            else:
+                # A pipelined request is malformed: the answers before it are still to be written.
+                if cycle.more_body:
+                    self.pipeline = deque(entry for entry in self.pipeline if entry[0] is not cycle)
+                last = self.pipeline[0][0] if self.pipeline else serving
+                last.keep_alive = False
+                return
         line = httptools_impl.STATUS_LINE[self._status]
         self.transport.write(line + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _leave(cycle: RequestResponseCycle) -> None:
+    """Tell the application that nobody takes the answer any more."""
+    if cycle.response_complete:
+        return
+    cycle.disconnected = True
+    cycle.message_event.set()
+    scope: Any = cycle.scope
+    gone = scope.get(CLIENT_GONE)
+    if gone is not None:
+        gone()
 
 
 async def send_whole(send: Any, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -156,6 +156,15 @@ def test_parameters_of_other_names_coexist_at_other_lengths() -> None:
     assert triggers.find("/cf/1/x")[1] == {"c": "1"}
 
 
+def test_a_path_of_more_segments_than_routing_can_walk_is_refused() -> None:
+    triggers = HttpTriggers()
+    longest = "/" + "/".join(["s"] * 255) + "/:x"
+    register(triggers, "a", longest)
+    with pytest.raises(TriggerRefused, match="more than 256 segments"):
+        register(triggers, "b", "/s" + longest)
+    assert served(triggers, longest) == "a"
+
+
 def test_another_parameter_name_at_the_same_place_is_refused() -> None:
     triggers = HttpTriggers()
     register(triggers, "a", "/cf/:a")

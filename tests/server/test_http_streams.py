@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 from collections.abc import AsyncIterator
@@ -194,6 +195,23 @@ async def test_a_client_that_leaves_ends_the_stream_for_its_writer(site: Site) -
         await w.send(b"b")
         with pytest.raises(ConnectionClosed):
             await w.recv()
+
+
+async def test_a_client_that_leaves_with_another_request_waiting_ends_the_stream_too(site: Site) -> None:
+    site.route("/x", never)
+    _, writer = await site.connect()
+    writer.write(b"GET /x HTTP/1.1\r\n\r\n" * 2)
+    await until(lambda: len(site.calls) == 1)
+    async with connect(site.channel_url(site.data()["response"])) as w:
+        await w.send(b"a")
+        await (await w.ping())
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await w.send(b"b")
+                await (await w.ping())
+    await until(lambda: len(site.engine.channels) == 0)
+    assert len(site.calls) == 1
 
 
 async def test_a_client_of_http_1_0_gets_the_stream_in_one_piece(site: Site) -> None:
