@@ -10,6 +10,7 @@ from iii_skill.engine.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.functions import Function, Functions, Handler
+from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.invocations import Invocations
 from iii_skill.engine.registrations import Registrations
 from iii_skill.engine.trigger_table import TriggerTable
@@ -47,14 +48,14 @@ class Engine:
     ) -> None:
         """`readable` tells whether every SDK can read a payload: what one cannot would hang its caller."""
         self.functions = Functions()
-        self.triggers = TriggerTable()
+        self.triggers = TriggerTable(readable)
         self.workers: dict[str, Worker] = {}
-        self.fanout = Fanout(self.invoke, timeout_s=handler_timeout_s)
+        self.fanout = Fanout(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
         self.channels = Channels()
         self.on_change: list[Callable[[str, Worker | None], None]] = []
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
         self._invocations = Invocations(self, readable)
-        registrations = Registrations(self)
+        registrations = Registrations(self, readable)
         self._routes: dict[type, Callable[[Worker, FromWorker], None]] = {
             InvokeFunction: self._invocations.invoked,
             InvocationResult: self._invocations.answered,
@@ -113,6 +114,15 @@ class Engine:
         elif function.owner is not None:
             self._invocations.send(function.owner, call)
 
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for the answer any more: forget the call, or a worker that never answers keeps it."""
+        if call.invocation_id is None:
+            return
+        for worker in self.workers.values():
+            if worker.executing.get(call.invocation_id) is call:
+                del worker.executing[call.invocation_id]
+                return
+
     async def trigger(
         self,
         function_id: str,
@@ -130,10 +140,12 @@ class Engine:
             if not future.done():
                 future.set_result(outcome)
 
-        self.invoke(Call(function_id, data, settle, namespace, caller_id, metadata))
+        call = Call(function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id())
+        self.invoke(call)
         try:
             outcome = await asyncio.wait_for(future, timeout)
         except TimeoutError:
+            self.abandon(call)
             message = f"Invocation of '{function_id}' timed out after {timeout} s; its outcome is unknown."
             raise InvocationError(message, code="TIMEOUT") from None
         if type(outcome) is Result:

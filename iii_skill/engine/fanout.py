@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 import msgspec
 
 from iii_skill.engine.calls import Call, Outcome, Result
+from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.triggers import Trigger
 
 logger = logging.getLogger(__name__)
@@ -35,23 +36,32 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Lane:
-    __slots__ = ("active", "deadline", "key", "token", "waiting")
+    __slots__ = ("active", "call", "deadline", "key", "token", "waiting")
 
     def __init__(self, key: tuple[str, Hashable]) -> None:
         self.key = key
         self.waiting: deque[Event] = deque()
         self.active: Event | None = None
+        self.call: Call | None = None
         self.token = 0
         self.deadline = 0.0
 
 
 class Fanout:
-    """The lanes of all triggers inside the host. `invoke` is the engine's."""
+    """The lanes of all triggers inside the host. `invoke` and `abandon` are the engine's."""
 
-    def __init__(self, invoke: Callable[[Call], None], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        invoke: Callable[[Call], None],
+        *,
+        abandon: Callable[[Call], None] = lambda _call: None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
         self._invoke = invoke
+        self._abandon = abandon
         self._timeout_s = timeout_s
-        self._lanes: dict[tuple[str, Hashable], _Lane] = {}
+        # By trigger and then by lane: a trigger that ends touches its own lanes only.
+        self._lanes: dict[str, dict[Hashable, _Lane]] = {}
         # Lanes by start of their handler: the time-out is one for all, so the first is due first.
         self._running: dict[_Lane, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -65,11 +75,13 @@ class Fanout:
 
     def fire(self, trigger: Trigger, lane: Hashable, payload: bytes, condition: str | None = None) -> None:
         """Call the trigger's function with `payload`, after every earlier event of the same lane."""
-        key = (trigger.id, lane)
         event = Event(trigger, payload, condition)
-        found = self._lanes.get(key)
+        lanes = self._lanes.get(trigger.id)
+        if lanes is None:
+            lanes = self._lanes[trigger.id] = {}
+        found = lanes.get(lane)
         if found is None:
-            found = self._lanes[key] = _Lane(key)
+            found = lanes[lane] = _Lane((trigger.id, lane))
             self._start(found, event)
             return
         if self._pending + len(payload) > PENDING_LIMIT:
@@ -85,10 +97,9 @@ class Fanout:
 
     def forget(self, trigger_id: str) -> None:
         """The trigger ended: what still waits for it is dropped; a running handler is left to end."""
-        for lane in self._lanes.values():
-            if lane.key[0] == trigger_id:
-                self._pending -= sum(len(event.payload) for event in lane.waiting)
-                lane.waiting.clear()
+        for lane in self._lanes.get(trigger_id, {}).values():
+            self._pending -= sum(len(event.payload) for event in lane.waiting)
+            lane.waiting.clear()
 
     def close(self) -> None:
         """Stop the clock and forget everything."""
@@ -112,14 +123,14 @@ class Fanout:
         if event.condition is None:
             self._handle(lane, token, event)
             return
-        self._invoke(
-            Call(
-                event.condition,
-                event.payload,
-                lambda outcome: self._judged(lane, token, outcome),
-                trigger.namespace,
-            )
+        lane.call = Call(
+            event.condition,
+            event.payload,
+            lambda outcome: self._judged(lane, token, outcome),
+            trigger.namespace,
+            invocation_id=fresh_id(),
         )
+        self._invoke(lane.call)
 
     def _judged(self, lane: _Lane, token: int, outcome: Outcome) -> None:
         if lane.token != token or lane.active is None:
@@ -141,16 +152,16 @@ class Fanout:
 
     def _handle(self, lane: _Lane, token: int, event: Event) -> None:
         trigger = event.trigger
-        self._invoke(
-            Call(
-                trigger.function_id,
-                event.payload,
-                lambda outcome: self._handled(lane, token, outcome),
-                trigger.namespace,
-                None,
-                trigger.metadata,
-            )
+        lane.call = Call(
+            trigger.function_id,
+            event.payload,
+            lambda outcome: self._handled(lane, token, outcome),
+            trigger.namespace,
+            None,
+            trigger.metadata,
+            invocation_id=fresh_id(),
         )
+        self._invoke(lane.call)
 
     def _handled(self, lane: _Lane, token: int, outcome: Outcome) -> None:
         if lane.token != token or lane.active is None:
@@ -165,10 +176,10 @@ class Fanout:
         self._next(lane)
 
     def _next(self, lane: _Lane) -> None:
-        lane.active = None
+        lane.active = lane.call = None
         self._running.pop(lane, None)
         if not lane.waiting:
-            self._lanes.pop(lane.key, None)
+            self._end(lane)
             if self._dropped and not self._pending:
                 logger.warning("%d events were dropped", self._dropped)
                 self._dropped = 0
@@ -177,6 +188,14 @@ class Fanout:
         self._pending -= len(event.payload)
         # Not at once: a handler inside the host that answers at once would recurse.
         asyncio.get_running_loop().call_soon(self._start, lane, event)
+
+    def _end(self, lane: _Lane) -> None:
+        trigger_id, key = lane.key
+        lanes = self._lanes.get(trigger_id)
+        if lanes is not None:
+            lanes.pop(key, None)
+            if not lanes:
+                del self._lanes[trigger_id]
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -190,6 +209,8 @@ class Fanout:
             event = lane.active
             assert event is not None
             lane.token += 1
+            if lane.call is not None:
+                self._abandon(lane.call)
             logger.warning(
                 "handler %s of trigger %s did not answer in %g s; going on without it",
                 event.trigger.function_id,

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.readable import WHY_UNREADABLE
 from iii_skill.engine.stamp import stamp_caller, with_function
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.messages import FromWorker, InvocationResult, InvokeFunction
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 ENQUEUE = "engine::queue::enqueue"
 UNREADABLE = "payload_unreadable"
-_WHY_UNREADABLE = (
-    "it holds JSON that not every SDK can read (a lone surrogate, a number out of double range, "
-    "invalid UTF-8, or more than 125 levels)."
-)
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -43,7 +40,11 @@ class Invocations:
         # Events and HTTP payloads (no caller) are made or checked inside the host; an attached state worker
         # refuses what cannot be read by itself, as the one in the host does.
         if call.caller_id is not None and not owner.attached and not self._readable(data):
-            call.reply(Failure(UNREADABLE, f"The call of {call.function_id} was not made: {_WHY_UNREADABLE}"))
+            call.reply(Failure(UNREADABLE, f"The call of {call.function_id} was not made: {WHY_UNREADABLE}"))
+            return
+        if call.metadata is not None and call.caller_id is not None and not self._readable(call.metadata):
+            text = f"The call of {call.function_id} was not made, because of its metadata: {WHY_UNREADABLE}"
+            call.reply(Failure(UNREADABLE, text))
             return
         if call.caller_id is not None:
             data = stamp_caller(data, call.caller_id)
@@ -90,7 +91,7 @@ class Invocations:
         elif self._readable(value):
             call.reply(Result(value))
         else:
-            text = f"The answer of {call.function_id} was not passed on: {_WHY_UNREADABLE}"
+            text = f"The answer of {call.function_id} was not passed on: {WHY_UNREADABLE}"
             call.reply(Failure(UNREADABLE, text))
 
     def _enqueue(self, worker: Worker, call: Call, queue: str | None) -> None:

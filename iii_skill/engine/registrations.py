@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from iii_skill.engine.calls import Failure
 from iii_skill.engine.functions import Function, Handler
+from iii_skill.engine.readable import WHY_UNREADABLE, Readable, listable
 from iii_skill.engine.trigger_table import TriggerType
 from iii_skill.engine.triggers import Trigger
 from iii_skill.engine.workers import Worker
@@ -36,8 +40,9 @@ CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
 class Registrations:
     """The registrations of workers; nobody takes what another live worker or the host holds."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, readable: Readable) -> None:
         self._engine = engine
+        self._readable = readable
 
     def register_function(self, worker: Worker, message: FromWorker) -> None:
         assert isinstance(message, RegisterFunction)
@@ -51,15 +56,27 @@ class Registrations:
             worker,
             handler,
             message.description,
-            message.request_format,
-            message.response_format,
-            message.metadata,
+            *self._listable(
+                worker, message.id, (message.request_format, message.response_format, message.metadata)
+            ),
         )
         held = self._engine.functions.add(function)
         if held is not None:
             self._reject(worker, message.id, held.owner.id if held.owner else "")
             return
         self._engine.changed("functions", worker)
+
+    def _listable(self, worker: Worker, name: str, parts: Sequence[Any]) -> list[Any]:
+        """The parts, without those that would make the listings unreadable for every worker."""
+        kept: list[Any] = []
+        for part in parts:
+            if part is not None and not listable(self._readable, msgspec.json.encode(part)):
+                logger.warning(
+                    "%s: a schema or metadata of '%s' is left out: %s", worker.label, name, WHY_UNREADABLE
+                )
+                part = None
+            kept.append(part)
+        return kept
 
     def _reject(self, worker: Worker, function_id: str, owner_id: str) -> None:
         by = f"worker {owner_id}" if owner_id else "this host"
@@ -124,8 +141,9 @@ class Registrations:
                 message.namespace or worker.namespace,
                 worker,
                 message.description,
-                message.trigger_request_format,
-                message.call_request_format,
+                *self._listable(
+                    worker, message.id, (message.trigger_request_format, message.call_request_format)
+                ),
             )
         )
 

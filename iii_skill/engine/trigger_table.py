@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from iii_skill.engine.readable import WHY_UNREADABLE, Readable, listable
 from iii_skill.engine.triggers import Trigger, TriggerProvider
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
@@ -52,7 +53,8 @@ Provider: TypeAlias = TriggerProvider | TriggerType
 class TriggerTable:
     """All triggers and trigger types of the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, readable: Readable = lambda _payload: True) -> None:
+        self._readable = readable
         self.builtin_types: dict[str, TriggerProvider] = {}
         self.types: dict[tuple[str, str], TriggerType] = {}
         self.triggers: dict[str, Trigger] = {}
@@ -70,6 +72,10 @@ class TriggerTable:
                     "Give it a name, or omit it to use `default`.",
                     code="INVALID_NAMESPACE",
                 )
+        for label, encoded in (("config", trigger.config), ("metadata", trigger.metadata)):
+            # Who lists triggers or handles an event must be able to read it.
+            if encoded is not None and not listable(self._readable, encoded):
+                raise TriggerRefused(f"The {label} of the trigger cannot be taken: {WHY_UNREADABLE}")
         held = self.triggers.get(trigger.id)
         if held is not None and held.owner_id != trigger.owner_id and not _same_target(held, trigger):
             raise TriggerRefused(f"The trigger id '{trigger.id}' belongs to another worker.")

@@ -121,25 +121,24 @@ class HttpApp:
         exchange = Exchange(loop, self._engine.channels, body)
         try:
             trigger = route.trigger
-            self._engine.invoke(
-                Call(
-                    trigger.function_id,
-                    request.payload(route, parts, exchange.references()),
-                    exchange.reply,
-                    trigger.namespace,
-                    None,
-                    trigger.metadata,
-                    request.traceparent(headers),
-                    headers.get("baggage"),
-                    fresh_id(),
-                )
+            call = Call(
+                trigger.function_id,
+                request.payload(route, parts, exchange.references()),
+                exchange.reply,
+                trigger.namespace,
+                None,
+                trigger.metadata,
+                request.traceparent(headers),
+                headers.get("baggage"),
+                fresh_id(),
             )
+            self._engine.invoke(call)
             if not exchange.settled:
                 if exchange.null:
                     self._warn_if_silent(route, exchange, loop)
                 else:
                     exchange.on_null = lambda: self._warn_if_silent(route, exchange, loop)
-                await self._settle(exchange, scope, deadline, loop)
+                await self._settle(exchange, call, scope, deadline, loop)
             outcome = exchange.outcome
             if exchange.streaming:
                 await send_stream(send, exchange, cors, buffered=scope["http_version"] == "1.0")
@@ -199,21 +198,26 @@ class HttpApp:
         """The outcome of a call before the function itself."""
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop)
-        self._engine.invoke(Call(function_id, data, waiter.reply, namespace))
+        call = Call(function_id, data, waiter.reply, namespace, invocation_id=fresh_id())
+        self._engine.invoke(call)
         if not waiter.settled:
-            await self._settle(waiter, scope, deadline, loop)
+            await self._settle(waiter, call, scope, deadline, loop)
         if waiter.outcome is None:
             raise _TimedOut
         return waiter.outcome
 
     async def _settle(
-        self, waiter: Waiter, scope: Scope, deadline: float, loop: asyncio.AbstractEventLoop
+        self, waiter: Waiter, call: Call, scope: Scope, deadline: float, loop: asyncio.AbstractEventLoop
     ) -> None:
         """Wait until the waiter is settled or the time is up; ClientGone when nobody waits any more."""
         scope[CLIENT_GONE] = waiter.leave
         await self.running.wait(waiter, deadline, loop)
         if waiter.gone:
+            # The function runs on, and has the same time for it as with a client that stayed.
+            loop.call_at(deadline, self._engine.abandon, call)
             raise ClientGone
+        if not waiter.settled:
+            self._engine.abandon(call)
 
     def _too_large(self) -> Response:
         return response.problem(

@@ -186,6 +186,19 @@ async def test_payloads_that_an_sdk_cannot_read_come_back_as_errors(caller: Peer
     assert only(caller.received())["error"]["code"] == "payload_unreadable"
 
 
+async def test_metadata_that_an_sdk_cannot_read_is_not_sent(caller: Peer, provider: Peer) -> None:
+    answer = caller.ask("t::echo", {}, metadata="unreadable")
+    assert answer["error"]["code"] == "payload_unreadable"
+    assert provider.received() == []
+
+
+async def test_a_time_out_of_the_host_forgets_the_call(engine: Engine, provider: Peer) -> None:
+    with pytest.raises(InvocationError, match="timed out"):
+        await engine.trigger("t::echo", b"{}", timeout=0.01)
+    assert engine.in_flight == 0
+    provider.answer(only(provider.received()), result=1)
+
+
 OLD = {"runtime": "python", "version": "0.10.0"}
 BIG = "x" * 1_100_000
 

@@ -274,6 +274,16 @@ class TestFanout:
         worker.answer(second[0], result=None)
         assert engine.fanout.active == 0
 
+    @pytest.mark.parametrize("condition", [None, "h::condition"])
+    async def test_a_call_that_was_left_behind_is_not_kept(
+        self, engine: Engine, worker: Peer, trigger: Trigger, condition: str | None
+    ) -> None:
+        engine.fanout.fire(trigger, "lane", b"1", condition)
+        assert engine.in_flight == 1
+        while engine.fanout.active:
+            await asyncio.sleep(0.005)
+        assert engine.in_flight == 0
+
     @pytest.mark.parametrize("verdict", [None, 0, "", "false", {}, True])
     async def test_any_verdict_but_false_lets_the_handler_run(
         self, engine: Engine, worker: Peer, trigger: Trigger, verdict: Any
@@ -390,3 +400,44 @@ class TestNotices:
         assert invocation["data"]["body"] == "low stock"
         assert invocation["data"]["severity_text"] == "WARN"
         assert "[shop] low stock {'n': 1}" in caplog.text
+
+
+class TestWhatOthersMustRead:
+    """What one worker registers never makes the listings unreadable for all."""
+
+    @pytest.fixture
+    async def engine(self) -> Engine:
+        engine = Engine(readable=lambda payload: b"unreadable" not in payload and b"[[[[" not in payload)
+        add_engine_functions(engine)
+        engine.add_provider(Clock())
+        return engine
+
+    @pytest.mark.parametrize("bad", [{"config": "unreadable"}, {"config": 1, "metadata": [["deep"]]}])
+    async def test_a_trigger_is_refused(self, engine: Engine, bad: dict[str, Any]) -> None:
+        worker = Peer(engine)
+        worker.received()
+        worker.bind("clock", "h::a", bad["config"], metadata=bad.get("metadata"))
+        (refusal,) = worker.received()
+        assert refusal["type"] == "triggerregistrationresult"
+        assert refusal["error"]["code"] == "trigger_registration_failed"
+        assert worker.ask("engine::registered-triggers::list", {})["result"] == {"registered_triggers": []}
+
+    async def test_a_durable_trigger_is_refused(self, engine: Engine) -> None:
+        request = {"trigger_type": "clock", "function_id": "h::a", "config": "unreadable"}
+        caller = Peer(engine)
+        caller.received()
+        answer = caller.ask("engine::register_trigger", request)
+        assert answer["error"]["code"] == "trigger_registration_failed"
+
+    async def test_schemas_and_metadata_of_functions_and_types_are_left_out(
+        self, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        worker = Peer(engine)
+        worker.received()
+        worker.register("h::a", metadata={"a": "unreadable"}, request_format={"type": "object"})
+        worker.send({**TYPE, "call_request_format": [["deep"]]})
+        info = worker.ask("engine::functions::info", {"function_id": "h::a"})["result"]
+        assert (info["request_schema"], "metadata" in info) == ({"type": "object"}, False)
+        kind = worker.ask("engine::triggers::info", {"id": "my:type"})["result"]
+        assert "request_schema" not in kind
+        assert caplog.text.count("is left out") == 2

@@ -7,6 +7,7 @@ import json
 import socket
 
 import pytest
+from support.peers import Peer
 from support.site import failing, never, open_site, read_reply, until
 
 from iii_skill.config import Cors, Middleware
@@ -449,6 +450,35 @@ async def test_a_bad_head_is_refused_empty_and_closes(data: bytes, status: int) 
         assert site.calls == []
 
 
+POST = b"POST /x HTTP/1.1\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/plain"])
+@pytest.mark.parametrize("rest", [b"1\r\n[\r\nzz\r\n", b"0\r\n" + b"a: b\r\n" * 101 + b"\r\n"])
+async def test_a_request_whose_body_breaks_off_is_refused_and_forgotten(kind: bytes, rest: bytes) -> None:
+    async with open_site() as site:
+        site.route("/x", never, "POST")
+        reader, writer = await site.connect()
+        writer.write(POST % kind + rest)
+        reply = await read_reply(reader)
+        assert (reply.status // 100, reply.body, reply.header("connection")) == (4, b"", "close")
+        await until(lambda: not site.http.app.running and len(site.engine.channels) == 0)
+
+
+async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> None:
+    async with open_site() as site:
+        site.route("/slow", never)
+        site.route("/x", never, "POST")
+        reader, writer = await site.connect()
+        writer.write(b"GET /slow HTTP/1.1\r\n\r\n" + POST % b"text/plain" + b"zz\r\n")
+        await until(lambda: len(site.calls) == 1)
+        site.calls[0].succeed(b'{"body":"slow"}')
+        reply = await read_reply(reader)
+        assert (reply.json(), reply.header("connection")) == ("slow", "close")
+        assert await reader.read() == b""
+        assert len(site.calls) == 1
+
+
 async def test_the_limits_of_a_head_are_served_themselves() -> None:
     async with open_site() as site:
         site.answer("/x", OK)
@@ -581,3 +611,22 @@ async def test_an_answer_within_the_call_and_a_later_one_are_alike() -> None:
         site.answer("/now", {"body": 2})
         site.route("/later", later)
         assert (await site.get("/now")).body == (await site.get("/later")).body == b"2"
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_worker_that_never_answers_keeps_no_call_past_the_timeout(*, leaves: bool) -> None:
+    async with open_site(default_timeout_ms=50) as site:
+        worker = Peer(site.engine, identify=False)
+        worker.release()
+        worker.register("w::never")
+        worker.bind("http", "w::never", {"api_path": "/w"})
+        reader, writer = await site.connect()
+        writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+        await until(lambda: site.engine.in_flight == 1)
+        if leaves:
+            writer.transport.abort()
+            await until(lambda: not site.http.app.running)
+            assert site.engine.in_flight == 1
+        else:
+            assert (await read_reply(reader)).status == 504
+        await until(lambda: site.engine.in_flight == 0)
