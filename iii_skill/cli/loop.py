@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+MAX_FILES = 10_240
+"""The most that every system grants whose hard limit allows it (macOS takes no more)."""
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -24,6 +28,14 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 def log_to_stderr(level: str) -> None:
     """Lines of the given level and above go to stderr, never to stdout."""
     logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+def raise_file_limit() -> None:
+    """Every connection is an open file: allow as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def settle_collector() -> None:

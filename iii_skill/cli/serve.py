@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, run_loop, settle_collector
+from iii_skill.cli.loop import log_to_stderr, raise_file_limit, run_loop, settle_collector
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -61,6 +61,7 @@ def serve(
     is in flight and exit 0; a store that fails ends the host with 1.
     """
     log_to_stderr(log_level)
+    raise_file_limit()
     gc.disable()  # Until the host is ready: what is made on the way there stays.
     try:
         config = load_config(config_file, os.environ)

@@ -111,7 +111,10 @@ class WorkerServer:
             self._empty.set()
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
-        url = urlsplit(request.path.decode("latin-1"))
+        try:
+            url = urlsplit(request.path.decode("latin-1"))
+        except ValueError:
+            return None
         headers = request.headers
         reason = self._guard.refusal(headers.get("host"), headers.get("origin"))
         if reason is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from support.client import raw_client
 from support.host import HostFailed, running_host
+
+from iii_skill.cli.loop import MAX_FILES, raise_file_limit
 
 
 def serve(directory: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -209,3 +212,16 @@ def test_http_answers_on_its_port_and_nowhere_else(tmp_path: Path) -> None:
         with caught.value as answer:
             assert answer.code == 404
             assert json.load(answer)["error"]["code"] == "NOT_FOUND"
+
+
+def test_as_many_connections_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed - 1, hard))
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard)
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

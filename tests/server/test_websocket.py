@@ -64,6 +64,7 @@ UPGRADE = (
     ("request_text", "status"),
     [
         (UPGRADE % ("/nowhere", "localhost", ""), 404),
+        (UPGRADE % ("//[::", "localhost", ""), 404),
         (UPGRADE % ("/ws/channels/nope?key=x&dir=read", "localhost", ""), 404),
         ("GET / HTTP/1.1\nHost: localhost\n\n", 400),
         (UPGRADE % ("/", "evil.example", ""), 403),
