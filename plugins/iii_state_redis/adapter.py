@@ -12,7 +12,7 @@ from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
 from iii_skill.errors import AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
 
-from .changes import Changes, Follower
+from .changes import Changes, newest
 from .cluster import Cluster
 from .config import RedisConfig
 from .exchanges import is_json
@@ -35,11 +35,11 @@ class RedisAdapter(StateAdapter):
     durability: ClassVar[Durability] = Durability.REMOTE
     shared: ClassVar[bool] = True
     checked: ClassVar[bool] = True
+    changes_from_call: ClassVar[bool] = True
     config_type = RedisConfig
 
     def __init__(self) -> None:
         self._opened: Store | None = None
-        self._followers: Sequence[Follower] = ()
         self._changes: set[Changes] = set()
 
     @property
@@ -51,26 +51,20 @@ class RedisAdapter(StateAdapter):
     async def open(self, config: RedisConfig) -> None:
         """Connect. A server that is away is logged and tried again; one that refuses us is StoreRefused."""
         store = Cluster(config) if config.layout == "cluster" else Store(config)
-        followers = [Follower(store, bucket) for bucket in store.layout.buckets]
         try:
             await store.open()
-            for follower in followers:
-                await _locate(follower)
+            await _may_follow(store)
         except BaseException:
             await store.close()
             raise
-        # Those that found nobody look as soon as somebody is there, before the first call changes anything.
-        store.newcomers = [follower.look for follower in followers if not follower.located]
-        store.welcome()
         self._opened = store
         self._scopes = Scopes(store)
-        self._followers = followers
 
     async def close(self) -> None:
         """Wait for the replies that are due, then disconnect; iterators over changes end."""
         store, self._opened = self._opened, None
         if store is not None:
-            await asyncio.gather(store.close(), *(changes.aclose() for changes in self._changes))
+            await asyncio.gather(store.close(), *(changes.aclose() for changes in list(self._changes)))
 
     def get(self, scope: str, key: str) -> Deferred[bytes | None]:
         """The bytes that Redis holds now."""
@@ -142,22 +136,16 @@ class RedisAdapter(StateAdapter):
         return await self._scopes.all()
 
     def changes(self) -> AsyncIterator[Change]:
-        """Every host's changes, own ones included, in order per key, each once.
-
-        The first iterator begins at `open`, later ones when they are first read.
-        """
-        store = self._store
-        followers = self._followers or [Follower(store, bucket) for bucket in store.layout.buckets]
-        self._followers = ()
-        changes = Changes(followers)
+        """Every host's changes from now on, own ones included, in order per key, each once."""
+        changes = Changes(self._store, self._changes.discard)
         self._changes.add(changes)
         return changes
 
 
-async def _locate(follower: Follower) -> None:
-    """Let it stand at the end of its stream, unless the server is away."""
+async def _may_follow(store: Store) -> None:
+    """Raise now what following the changes would meet later; a server that is away is no reason."""
     with contextlib.suppress(AdapterUnavailable, AdapterTimeout):
-        await follower.locate()
+        await newest(store, store.layout.buckets[0])
 
 
 def _in_order(scope: str, values: dict[bytes, object], order: Sequence[bytes]) -> list[tuple[str, bytes]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from iii_skill.errors import AdapterError, AdapterUnavailable
@@ -31,6 +31,11 @@ GATHER = 0.002
 NOTHING_YET = b"0-0"
 
 
+def newest(store: Store, bucket: Bucket) -> asyncio.Future[Any]:
+    """The last entry of the bucket's stream, in a list."""
+    return store.ask(bucket, b"XREVRANGE", bucket.stream, b"+", b"-", b"COUNT", 1)
+
+
 class Follower:
     """The position in the stream of one bucket, and the way to what comes after it."""
 
@@ -42,30 +47,18 @@ class Follower:
         """Entries after the position may be gone already."""
         self._block = max(1, int(min(store.timeout / 2, 2.0) * 1000))
 
-    @property
-    def located(self) -> bool:
-        """True when it has a position."""
-        return self._position is not None
-
-    async def locate(self) -> None:
-        """Stand at the end of the stream."""
-        self._stand(await self._newest())
-
     def look(self) -> None:
-        """Ask for the end of the stream, ahead of every call from now on; once it has a position, nothing."""
+        """Ask for the end of the stream, ahead of every later call; nothing once it has a position."""
         if self._position is None:
-            self._newest().add_done_callback(self._seen)
+            newest(self._store, self._bucket).add_done_callback(self._seen)
 
-    def _newest(self) -> asyncio.Future[Any]:
-        return self._store.ask(self._bucket, b"XREVRANGE", self._bucket.stream, b"+", b"-", b"COUNT", 1)
+    def _seen(self, end: asyncio.Future[Any]) -> None:
+        if not end.cancelled() and end.exception() is None:
+            self._stand(end.result())
 
-    def _seen(self, newest: asyncio.Future[Any]) -> None:
-        if not newest.cancelled() and newest.exception() is None:
-            self._stand(newest.result())
-
-    def _stand(self, newest: Sequence[Any]) -> None:
+    def _stand(self, end: Sequence[Any]) -> None:
         if self._position is None:
-            self._position = newest[0][0] if newest else NOTHING_YET
+            self._position = end[0][0] if end else NOTHING_YET
 
     async def follow(self, batches: asyncio.Queue[Sequence[Change] | None]) -> None:
         """Put what comes after the position into the queue, for ever; faults are waited out."""
@@ -89,7 +82,7 @@ class Follower:
     async def _next(self, link: Link) -> Sequence[Change]:
         try:
             if self._position is None:
-                await self.locate()
+                self._stand(await newest(self._store, self._bucket))
             entries = await self._read(link)
         except AdapterUnavailable:
             self._behind = True
@@ -143,14 +136,20 @@ class Follower:
 
 
 class Changes:
-    """An async iterator over the changes of all buckets; it ends when the adapter is closed."""
+    """An async iterator over the changes of all buckets from now on; it ends when the adapter is closed."""
 
-    def __init__(self, followers: Sequence[Follower]) -> None:
-        self._followers = followers
+    def __init__(self, store: Store, closed: Callable[[Changes], None]) -> None:
+        """`closed` is called when it has ended."""
+        self._store = store
+        self._closed = closed
+        self._followers = [Follower(store, bucket) for bucket in store.layout.buckets]
         self._batches: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue(maxsize=8)
         self._ready: deque[Change] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._ended = False
+        self._look()
+        # Where the server is away: as soon as it is there, before the first call changes anything.
+        store.newcomers.append(self._look)
 
     def __aiter__(self) -> Changes:
         return self
@@ -166,8 +165,15 @@ class Changes:
 
     async def aclose(self) -> None:
         """Stop reading; who waits for the next change gets the end."""
-        self._ended = True
+        if not self._ended:
+            self._ended = True
+            self._store.newcomers.remove(self._look)
+            self._closed(self)
         await cancelled(*self._tasks)
         while not self._batches.empty():
             self._batches.get_nowait()
         self._batches.put_nowait(None)
+
+    def _look(self) -> None:
+        for follower in self._followers:
+            follower.look()

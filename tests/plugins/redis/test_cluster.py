@@ -89,15 +89,16 @@ async def test_the_layout_of_the_engine_is_refused(cluster: Sequence[RedisServer
 
 async def test_scopes_are_spread_and_every_change_is_seen(cluster: Sequence[RedisServer]) -> None:
     async with opened(cluster[0]) as one, opened(cluster[1]) as two:
+        readers = [one.changes(), two.changes()]
         calls = [host.update(scope, "k", bump) for scope in SCOPES for host in (one, two)]
         made = await asyncio.gather(*calls)
         assert [await one.get(scope, "k") for scope in SCOPES] == [b"2"] * len(SCOPES)
         assert [await two.list(scope) for scope in SCOPES] == [[("k", b"2")]] * len(SCOPES)
         assert set(SCOPES) <= set(await two.scopes())
-        for host in (one, two):
+        for changes in readers:
             seen: list[Change] = []
             async with asyncio.timeout(20):
-                async for change in host.changes():
+                async for change in changes:
                     seen.append(change)
                     if len(seen) == len(made):
                         break

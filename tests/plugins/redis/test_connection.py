@@ -51,11 +51,11 @@ async def round_trip(url: str) -> None:
     adapter = RedisAdapter()
     try:
         await adapter.open(RedisConfig(redis_url=url))
+        changes = adapter.changes()
         large = b'"' + b"x" * 1_000_000 + b'"'
         assert (await adapter.set("s", "large", large)).new == large
         assert await adapter.get("s", "large") == large
         assert (await adapter.update("s", "large", lambda _old: b"1")).old == large
-        changes = adapter.changes()
         assert (await anext(changes)).new == large
         assert (await anext(changes)).new == b"1"
         await adapter.delete("s", "large")

@@ -88,10 +88,11 @@ async def test_calls_for_a_key_happen_in_the_order_in_which_they_were_made(open_
 
 async def test_every_host_sees_every_change_once_and_in_order(open_adapter: OpenAdapter) -> None:
     async with open_adapter() as one, open_adapter() as two:
+        readers = [one.changes(), two.changes()]
         calls = [host.update("s", f"k{n % 3}", bump) for n in range(300) for host in (one, two)]
         made = await asyncio.gather(*calls)
-        for host in (one, two):
-            seen = await take(host.changes(), 600)
+        for reader in readers:
+            seen = await take(reader, 600)
             assert seen == sorted(made, key=lambda change: change.revision)
             for key in ("k0", "k1", "k2"):
                 assert [change.new for change in of_key(seen, key)] == [b"%d" % n for n in range(1, 201)]
@@ -111,12 +112,17 @@ async def test_a_change_tells_what_its_caller_was_told(adapter: RedisAdapter) ->
     assert await take(changes, len(made)) == made
 
 
-async def test_changes_before_the_start_are_not_repeated(open_adapter: OpenAdapter) -> None:
-    async with open_adapter() as one:
-        await one.set("s", "old", b"1")
-        async with open_adapter() as two:
-            made = await one.set("s", "new", b"1")
-            assert await take(two.changes(), 1) == [made]
+async def test_changes_begin_at_the_call(open_adapter: OpenAdapter) -> None:
+    async with open_adapter() as one, open_adapter() as two:
+        await one.set("s", "k", b"1")
+        # Asked for and written in one turn of the loop.
+        changes, writing = two.changes(), two.set("s", "k", b"2")
+        made = [await writing, await one.set("s", "k", b"3")]
+        assert await take(changes, 2) == made
+        await changes.aclose()
+        await two.set("s", "k", b"4")
+        again, writing = two.changes(), two.set("s", "k", b"5")
+        assert await take(again, 1) == [await writing]
 
 
 async def test_broken_connections_lose_and_repeat_nothing(
@@ -125,9 +131,10 @@ async def test_broken_connections_lose_and_repeat_nothing(
     monkeypatch.setattr("iii_state_redis.link.STEADY", 0.0)
     async with open_adapter() as reader, open_adapter() as writer:
         seen: list[Change] = []
+        changes = reader.changes()
 
         async def follow() -> None:
-            async for change in reader.changes():
+            async for change in changes:
                 seen.append(change)
 
         following = asyncio.create_task(follow())
@@ -175,11 +182,13 @@ async def test_a_stream_that_was_trimmed_too_far_is_told(
     async with open_adapter() as writer:
         await writer.set("s", "k", b"0")
         async with open_adapter() as reader:
+            changes = reader.changes()
+            await reader.get("s", "k")
             for number in range(5):
                 await writer.set("s", "k", b"%d" % number)
             server.cli("XTRIM", "iii:changes", "MAXLEN", 2)
             with caplog.at_level(logging.WARNING):
-                assert [change.new for change in await take(reader.changes(), 2)] == [b"3", b"4"]
+                assert [change.new for change in await take(changes, 2)] == [b"3", b"4"]
     assert "trimmed" in caplog.text
 
 

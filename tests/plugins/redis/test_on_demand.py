@@ -1,0 +1,54 @@
+"""A host reads the stream of changes while one of its triggers listens, and hears of every write from then on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from support.redis import RedisServer, until
+
+from iii_skill import Host, open_host
+
+
+def followers(server: RedisServer) -> int:
+    """Connections that wait for changes."""
+    return str(server.cli("CLIENT", "LIST")).count("cmd=xread")
+
+
+def listening(host: Host, events: asyncio.Queue[Any], name: str) -> str:
+    """Register a trigger that puts new values into the queue; its id."""
+
+    async def handler(event: dict[str, Any]) -> None:
+        events.put_nowait(event["new_value"])
+
+    host.register_function(f"test::{name}", handler)
+    return host.register_trigger("state", f"test::{name}", {"scope": "s"})
+
+
+async def test_a_host_follows_from_its_first_trigger_to_its_last(server: RedisServer) -> None:
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    async with (
+        open_host(adapter="redis", adapter_config={"redis_url": server.url}) as one,
+        open_host(adapter="redis", adapter_config={"redis_url": server.url}) as two,
+    ):
+        await one.trigger("state::set", {"scope": "s", "key": "k", "value": 0})
+        await two.trigger("state::get", {"scope": "s", "key": "k"})
+        assert followers(server) == 0
+
+        trigger = listening(two, events, "first")
+        # In the turn of the registration, by the host itself and by another.
+        writes = [host.trigger("state::set", {"scope": "s", "key": "k", "value": 1}) for host in (two, one)]
+        await asyncio.gather(*writes)
+        async with asyncio.timeout(10):
+            assert [await events.get(), await events.get()] == [1, 1]
+        assert followers(server) == 1
+
+        two.unregister_trigger(trigger)
+        await one.trigger("state::set", {"scope": "s", "key": "k", "value": 2})
+        await until(lambda: followers(server) == 0)
+
+        listening(two, events, "second")
+        await one.trigger("state::set", {"scope": "s", "key": "k", "value": 3})
+        async with asyncio.timeout(10):
+            assert await events.get() == 3
+        assert events.empty()
