@@ -15,5 +15,6 @@ async def ask(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[A
     async with opened(request.param, tmp_path) as adapter:
         asking = Asking(adapter)
         await asking.worker.start()
+        asking.worker.listen()
         yield asking
         await asking.worker.close()

@@ -506,6 +506,10 @@ class ChangesEndsByItself(HubAdapter):
         yield
 
 
+class CountsFromTheFirstRead(HubAdapter):
+    changes_from_call = True
+
+
 class EachHostReadsItsOwnCache(HubAdapter):
     def __init__(self) -> None:
         self.cache: dict[tuple[str, str], bytes | None] = {}
@@ -520,6 +524,8 @@ class EachHostReadsItsOwnCache(HubAdapter):
 
 
 class MissesChangesOfKilledHosts(RedisAdapter):
+    changes_from_call = False
+
     async def changes(self) -> AsyncIterator[Change]:
         async for change in super().changes():
             if change.scope != "crash" or change.revision % 10:

@@ -73,6 +73,7 @@ CAUGHT: list[tuple[type[StateAdapter], str, str]] = [
     (wrong.YieldsOutOfOrder, "changes-yields-every-change-once-and-in-order", "out of order"),
     (wrong.YieldsKeep, "changes-tells-nothing-of-keep", "2 changes"),
     (wrong.YieldsOnlyOthersChanges, "changes-yields-every-change-once-and-in-order", "missing"),
+    (wrong.CountsFromTheFirstRead, "changes-counts-from-its-call", "0 of 2"),
     (wrong.ChangesEndsByItself, "changes-yields-every-change-once-and-in-order", "ended by itself"),
     (wrong.EachHostReadsItsOwnCache, "two-hosts-see-each-others-writes", "stale"),
     (wrong.MissesChangesOfKilledHosts, "a-killed-host-harms-no-other", "misses"),

@@ -21,6 +21,11 @@ def shares_a_server(adapter: type[StateAdapter]) -> bool:
     return adapter.shared and keeps_data(adapter)
 
 
+def counts_from_call(adapter: type[StateAdapter]) -> bool:
+    """Shared adapters that are followed on demand."""
+    return adapter.shared and adapter.changes_from_call
+
+
 class Watcher:
     """Reads `changes()` of one store; made with `watch`, which waits until it really listens."""
 
@@ -159,6 +164,30 @@ async def changes_yields_every_change_once_and_in_order(subject: Subject) -> Non
             revisions = [change.revision for change in told]
             expect(revisions == sorted(revisions), "`changes()` yields the changes of a key out of order.")
             expect(told == wanted, "`changes()` yields other values than the writers were answered.")
+
+
+@group.check(applies=counts_from_call)
+async def changes_counts_from_its_call(subject: Subject) -> None:
+    """With `changes_from_call`, what is written after the call and before the first read is told."""
+    one, two = await subject.open(), await subject.open()
+    before = await one.set("scope", "key", b"1")
+    changes = two.adapter.changes()
+    made = [await one.set("scope", "key", b"2"), await two.set("scope", "key", b"3")]
+    seen: list[Change] = []
+    try:
+        async with asyncio.timeout(3):
+            while len(seen) < len(made):
+                seen.append(await anext(changes))
+    except TimeoutError:
+        pass
+    finally:
+        close = getattr(changes, "aclose", None)
+        if close is not None:
+            await close()
+    expect(before not in seen, "`changes()` yields what was written before it was called.")
+    expect(
+        seen == made, f"`changes()` yields {len(seen)} of {len(made)} changes made before it was first read."
+    )
 
 
 @group.check()

@@ -1,4 +1,4 @@
-"""A host reads the stream of changes while one of its triggers listens, and hears of every write from then on."""
+"""A host reads the stream of changes while a trigger of its own listens, and misses no write from then on."""
 
 from __future__ import annotations
 
