@@ -48,6 +48,7 @@ class FileAdapter(StateAdapter):
         self._committed = 0
         self._scans: set[asyncio.Future[Any]] = set()
         self._drained: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def open(self, config: FileConfig) -> None:
         """Open or create the store; StoreRefused says what to do when it cannot be used as it is."""
@@ -67,7 +68,12 @@ class FileAdapter(StateAdapter):
         self._refusal = None
 
     async def close(self) -> None:
-        """Commit what was accepted, checkpoint, close the files and release the lock."""
+        """Commit what was accepted, checkpoint, close the files and release the lock, also when cancelled."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         opening, self._opening = self._opening, None
         if opening is None:
             return
@@ -76,6 +82,8 @@ class FileAdapter(StateAdapter):
             return
         if self._refusal is None:
             self._refusal = (AdapterError, "The file adapter is closed.")
+            # From here on every call looks for its slot in vain, and is refused.
+            self._slots.keep_loading()
             if self._reading or self._dirty or self._flights:
                 self._drained = self._loop.create_future()
                 await self._drained
@@ -256,20 +264,21 @@ class FileAdapter(StateAdapter):
         self._reading -= len(names)
         slots = self._slots
         for name, row in zip(names, rows, strict=True):
-            slot = slots[name]
+            slot = slots[name] if self._refusal is None else slots.pop(name)
             if row is not None:
                 _, slot.position, slot.value, slot.revision = row
                 slot.stored = slot.position
             slot.batch = 0
             slots.used += slot.size()
-            waiting, slot.waiting = slot.waiting, None
-            for answer, change in waiting or ():
+            # Calls that listeners make meanwhile go to the end of the queue.
+            for answer, change in slot.waiting or ():
                 if change is not None:
                     self._apply(slot, change, answer)
                 elif slot.batch > self._committed:
                     self._after_commit(slot, slot.value, answer)
                 else:
                     answer.set_result(slot.value)
+            slot.waiting = None
         if slots.used > slots.limit:
             slots.evict(self._committed)
         self._check_drained()

@@ -92,3 +92,9 @@ class Slots(OrderedDict[tuple[str, str], Slot]):
                 del self[name]
                 self.used -= slot.size()
                 chances = _CHANCES
+
+    def keep_loading(self) -> None:
+        """Forget all but those whose row is being read; nothing is lost, a batch holds what it writes."""
+        for name, slot in list(self.items()):
+            if slot.waiting is None:
+                del self[name]
