@@ -1,4 +1,4 @@
-"""Closing in the middle of work: what was accepted is stored, what comes later is refused, all get answers."""
+"""Closing in the middle of work: what was accepted is stored, what comes later is refused, nobody hangs."""
 
 from __future__ import annotations
 
