@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from urllib.parse import urlsplit
 
 import click
 
@@ -22,8 +23,27 @@ from iii_skill.server.attach import Attached
 logger = logging.getLogger("iii_skill")
 
 
+def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise click.BadParameter(f"'{url}' is no WebSocket URL; write it as ws://HOST:PORT.")
+    return url
+
+
 @click.command()
-@click.option("--engine", "url", metavar="URL", default="ws://127.0.0.1:49134", show_default=True)
+@click.option(
+    "--engine",
+    "url",
+    metavar="URL",
+    default="ws://127.0.0.1:49134",
+    show_default=True,
+    callback=_websocket_url,
+    help="The engine's port for workers.",
+)
 @adapter_options
 @click.option("--token", help="What the engine wants to be presented.", envvar="III_TOKEN")
 @click.option("--max-value-bytes", type=click.IntRange(1), help="The largest value that is stored.")

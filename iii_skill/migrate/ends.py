@@ -13,6 +13,7 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.config.adapter_settings import adapter_settings
 from iii_skill.errors import ConfigurationError, StoreRefused
 from iii_skill.plugins import Plugins
+from iii_skill.values import Durability
 
 from .kv import KvDirectory
 from .sources import AdapterSource, Source
@@ -72,6 +73,10 @@ def plan(
     source = _source_end(plugins, origin, location, {**rest, **source_settings})
     if (source.adapter, source.settings) == (target.adapter, target.settings):
         raise ConfigurationError("Source and target are the same store; name the source's place as LOCATION.")
+    if goal_type.durability is Durability.NONE:
+        raise ConfigurationError(
+            f"The adapter '{goal}' keeps nothing after this command ends: move the state to one that does."
+        )
     return source, target
 
 

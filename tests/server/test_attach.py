@@ -268,3 +268,12 @@ async def test_two_engines_share_one_redis_through_attached_workers(tmp_path: Pa
                 while min(len(values) for values in seen.values()) < 100:
                     await asyncio.sleep(0.02)
             assert seen == {"one": list(range(1, 101)), "two": list(range(1, 101))}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "foo", "ws://", "ws://127.0.0.1:none"])
+def test_an_engine_that_is_no_websocket_url_is_refused_at_once(url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "iii_skill", "attach", "--engine", url]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 2
+    assert "write it as ws://HOST:PORT" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
