@@ -46,6 +46,23 @@ def test_a_worker_that_does_not_start_ends_the_tests(language: str, reason: str,
     assert not marked(mark)
 
 
+@pytest.mark.parametrize("command", ["/no/such/program", "false", "python3 -m no_such_module"])
+def test_without_a_host_the_tests_say_one_sentence(command: str, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    write_project("python", covering()[0], project)
+    done = subprocess.run(
+        [str(python_tools() / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=project,
+        env={**os.environ, **HOST, "III_SKILL": command},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 2
+    assert "install iii-skill, or set III_SKILL to its command" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
+
+
 def marked(mark: str) -> list[str]:
     """The processes that were started with the mark in their environment."""
     found = []
