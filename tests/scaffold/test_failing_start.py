@@ -63,6 +63,23 @@ def test_without_a_host_the_tests_say_one_sentence(command: str, tmp_path: Path)
     assert "Traceback" not in done.stdout
 
 
+def test_the_tests_of_a_node_worker_say_the_same(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    write_project("javascript", covering()[0], project)
+    (project / "node_modules").symlink_to(node_modules("javascript"))
+    done = subprocess.run(
+        [tool("node"), "--test", "tests/worker.test.js"],
+        cwd=project,
+        env={**os.environ, **HOST, "III_SKILL": "/no/such/program"},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 1
+    assert "install iii-skill, or set III_SKILL to its command" in done.stdout
+    assert "Unhandled" not in done.stdout + done.stderr
+
+
 def marked(mark: str) -> list[str]:
     """The processes that were started with the mark in their environment."""
     found = []
