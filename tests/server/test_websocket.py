@@ -98,6 +98,80 @@ async def test_calls_that_arrive_together_are_answered_in_order(client: RawClien
     assert [answer["old_value"] for answer in answers] == [None, *range(199)]
 
 
+@contextlib.asynccontextmanager
+async def raw_stream(host: Host) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A worker's connection as bytes, behind the greeting."""
+    port = int((await url_of(host)).rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((UPGRADE % ("/", "localhost", "")).replace("\n", "\r\n").encode())
+    await asyncio.wait_for(reader.readuntil(b"workerregistered"), 5)
+    await asyncio.wait_for(reader.readuntil(b"}"), 5)
+    yield reader, writer
+    writer.close()
+    await writer.wait_closed()
+
+
+def calls(*function_ids: str) -> bytes:
+    """The frames of several calls."""
+    texts = [
+        json.dumps(
+            {
+                "type": "invokefunction",
+                "invocation_id": str(uuid.uuid4()),
+                "function_id": function_id,
+                "data": {"scope": "s", "key": "k"},
+            }
+        ).encode()
+        for function_id in function_ids
+    ]
+    return masked_text_frames(texts)
+
+
+@pytest.mark.parametrize("order", [("state::get", "test::late"), ("test::late", "state::get")])
+async def test_answers_of_one_read_leave_with_the_first_late_one(
+    host: Host, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
+) -> None:
+    monkeypatch.setattr("iii_skill.server.worker_socket._COMPANY_S", 60)
+
+    async def late(_payload: Any) -> None:
+        await asyncio.sleep(0.02)
+
+    host.register_function("test::late", late)
+    async with raw_stream(host) as (reader, writer):
+        writer.write(calls(*order))
+        together = await asyncio.wait_for(reader.read(65_536), 5)
+    assert b"state::get" in together
+    assert b"test::late" in together
+
+
+async def test_an_answer_does_not_wait_long_for_a_late_one(host: Host) -> None:
+    called = asyncio.Event()
+    release = asyncio.Event()
+
+    async def late(_payload: Any) -> None:
+        called.set()
+        await release.wait()
+
+    host.register_function("test::late", late)
+    async with raw_stream(host) as (reader, writer):
+        writer.write(calls("state::get", "test::late"))
+        first = await asyncio.wait_for(reader.read(65_536), 5)
+        assert b"state::get" in first
+        assert b"test::late" not in first
+        assert called.is_set()
+        release.set()
+        assert b"test::late" in await asyncio.wait_for(reader.read(65_536), 5)
+
+
+async def test_half_a_frame_behind_a_call_does_not_hold_its_answer_up(host: Host) -> None:
+    async with raw_stream(host) as (reader, writer):
+        whole = calls("state::get", "state::get")
+        writer.write(whole[:-10])
+        assert (await asyncio.wait_for(reader.read(65_536), 5)).count(b"state::get") == 1
+        writer.write(whole[-10:])
+        assert (await asyncio.wait_for(reader.read(65_536), 5)).count(b"state::get") == 1
+
+
 @pytest.mark.parametrize("size", [0, 1, 60, 125, 126, 65_400, 65_535, 65_536, 200_000, 9_000_000, 20_000_000])
 async def test_values_of_any_size_come_back(client: RawClient, size: int) -> None:
     value = "x" * size
