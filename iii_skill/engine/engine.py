@@ -102,17 +102,22 @@ class Engine:
 
     def invoke(self, call: Call) -> None:
         """Route a call; `call.reply` is called exactly once, at once or later, without a time-out."""
-        builtin = self.functions.builtins.get(call.function_id)
-        if builtin is not None and builtin.handler is not None and call.namespace is None:
-            builtin.handler(call)
+        function = self.functions.builtins.get(call.function_id)
+        if function is None or call.namespace is not None:
+            found = self.functions.find(call.function_id, call.namespace)
+            if isinstance(found, Failure):
+                call.reply(found)
+                return
+            function = found
+        if function.handler is None:
+            if function.owner is not None:
+                self._invocations.send(function.owner, call)
             return
-        function = self.functions.find(call.function_id, call.namespace)
-        if isinstance(function, Failure):
-            call.reply(function)
-        elif function.handler is not None:
+        try:
             function.handler(call)
-        elif function.owner is not None:
-            self._invocations.send(function.owner, call)
+        except Exception as error:
+            logger.exception("function %s failed", call.function_id)
+            call.reply(Failure("internal_error", f"{call.function_id} failed inside the host: {error}"))
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more: forget the call, or a worker that never answers keeps it."""

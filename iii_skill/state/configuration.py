@@ -18,7 +18,7 @@ from iii_skill.state import mismatch
 from iii_skill.state.calls import Handler, StateCall
 from iii_skill.state.expansion import expanded
 from iii_skill.state.mismatch import Mismatch, Shape
-from iii_skill.state.schema import BadSchema, Schema
+from iii_skill.state.schema import Schema
 
 log = logging.getLogger("iii_skill.state")
 
@@ -187,7 +187,7 @@ def _lenient(value: Any, environment: Mapping[str, str]) -> Any:
 def _check(schema: Schema, value: Any) -> None:
     errors = schema.errors(value)
     if errors:
-        raise BadSchema(f"schema validation failed: {'; '.join(errors)}")
+        raise CallerError(f"schema validation failed: {'; '.join(errors)}", code="SCHEMA_INVALID")
 
 
 def _bad_id(entry_id: str) -> CallerError:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.peers import Peer, turns
 
+from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import python_handler
@@ -424,3 +425,22 @@ class TestInProcess:
         assert failing_answer["error"]["message"] == "'name'"
         assert "KeyError" in failing_answer["error"]["stacktrace"]
         assert nan_answer["error"]["code"] == "deserialization_error"
+
+
+async def test_a_function_of_the_host_that_raises_leaves_no_caller_waiting(
+    engine: Engine, caller: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(call: Call) -> None:
+        raise ValueError("a mistake of mine")
+
+    engine.add_function("t::broken", broken)
+    caller.call("t::broken", {})
+    error = only(caller.received())["error"]
+    assert (error["code"], error["message"]) == (
+        "internal_error",
+        "t::broken failed inside the host: a mistake of mine",
+    )
+    assert "function t::broken failed" in caplog.text
+    with pytest.raises(InvocationError) as caught:
+        await engine.trigger("t::broken", b"{}", namespace="default")
+    assert caught.value.code == "internal_error"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import reduce
 from typing import Any
 
 import pytest
 
-from iii_skill.state.schema import BadSchema, Schema
+from iii_skill.state.schema import Schema
+from iii_skill.state.schema_document import BadSchema
 
 OF_THE = "of the schemas listed in the"
 FALSE = "False schema does not allow 2"
@@ -26,6 +29,9 @@ FALSE = "False schema does not allow 2"
         ({"maximum": 5}, 6.5, ["6.5 is greater than the maximum of 5"]),
         ({"exclusiveMinimum": 0}, 0, ["0 is less than or equal to the minimum of 0"]),
         ({"exclusiveMaximum": 5}, 5, ["5 is greater than or equal to the maximum of 5"]),
+        ({"multipleOf": 0.1}, 0.3, []),
+        ({"multipleOf": 0.5}, 1e308, []),
+        ({"minLength": 2.0}, "ab", []),
         ({"multipleOf": 2}, 5, ["5 is not a multiple of 2"]),
         ({"minLength": 3}, "é", ['"é" is shorter than 3 characters']),
         ({"maxLength": 1}, "ab", ['"ab" is longer than 1 character']),
@@ -89,6 +95,25 @@ def test_errors(schema: Any, instance: Any, errors: list[str]) -> None:
         {"$ref": "http://example.com"},
         {"if": {}},
         {"properties": {"a": {"patternProperties": {}}}},
+        {"type": []},
+        {"type": ["string", []]},
+        {"enum": 3},
+        {"required": 5},
+        {"required": [1]},
+        {"minimum": "a"},
+        {"maximum": True},
+        {"minLength": "a"},
+        {"maxItems": 1.5},
+        {"minProperties": -1},
+        {"multipleOf": 0},
+        {"uniqueItems": "yes"},
+        {"allOf": [5]},
+        {"$ref": "#/examples/0", "examples": [5]},
+        {"$ref": "#/examples/0", "examples": [{"type": 5}]},
+        {"$ref": "#"},
+        {"properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}]}}},
+        {"not": {"not": {"$ref": "#"}}},
+        reduce(lambda inner, _: {"items": inner}, range(5000), {}),
     ],
 )
 def test_what_cannot_be_checked_is_refused(schema: Any) -> None:
@@ -96,6 +121,16 @@ def test_what_cannot_be_checked_is_refused(schema: Any) -> None:
         Schema(schema)
     assert caught.value.code == "SCHEMA_INVALID"
     assert caught.value.message.startswith("invalid JSON Schema: ")
+
+
+def test_a_schema_may_describe_a_tree() -> None:
+    tree = Schema({"properties": {"child": {"$ref": "#"}, "n": {"type": "integer"}}})
+    assert tree.errors({"child": {"child": {"n": "x"}}}) == ['"x" is not of type "integer"']
+
+
+def test_a_value_too_deep_for_its_schema_is_an_error() -> None:
+    tree = Schema({"items": {"$ref": "#"}})
+    assert tree.errors(json.loads("[" * 900 + "]" * 900)) == ["the value is nested too deep for its schema"]
 
 
 def test_annotations_assert_nothing() -> None:
