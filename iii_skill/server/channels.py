@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from iii_skill.engine.channels import Channel, Channels, Direction
+from iii_skill.engine.channel import Channel, Direction
+from iii_skill.engine.channels import Channels
 
 logger = logging.getLogger(__name__)
 

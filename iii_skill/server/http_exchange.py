@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from iii_skill.engine.calls import Outcome, Result
-from iii_skill.engine.channels import Channel, Channels
+from iii_skill.engine.channel import Channel
+from iii_skill.engine.channels import Channels
 from iii_skill.engine.ids import token
 from iii_skill.http.response import HeaderList, stream_headers
 from iii_skill.server.http_io import Receive

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
-from iii_skill.engine.channels import MAX_BUFFERED_BYTES, Channel, Channels, Message
+from iii_skill.engine.channel import MAX_BUFFERED_BYTES, Channel, Message
+from iii_skill.engine.channels import Channels
 
 
 class End:
