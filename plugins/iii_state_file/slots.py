@@ -6,8 +6,8 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from iii_skill.adapter import Deferred
+from iii_skill.errors import AdapterError
 from iii_skill.values import ChangeFunction
-from iii_state_file.reader import Scan
 
 LOADING: Final = 1 << 62
 """The batch number of a slot whose row is still being read: above every committed one."""
@@ -45,26 +45,6 @@ class Slot:
         return _OVERHEAD + 2 * (len(self.scope) + len(self.key)) + (0 if value is None else len(value))
 
 
-class Raised:
-    """What a change function raised, to be given to its caller when that shows nothing uncommitted."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-class Flight:
-    """A batch from its first write until it is committed: who waits for it, in order of the calls."""
-
-    __slots__ = ("answers", "number", "scans")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.answers: list[tuple[Deferred[Any], Any]] = []
-        self.scans: list[Scan] = []
-
-
 class Slots(OrderedDict[tuple[str, str], Slot]):
     """Slots by (scope, key) in the order of eviction. `used` is kept by whoever changes a value.
 
@@ -98,3 +78,20 @@ class Slots(OrderedDict[tuple[str, str], Slot]):
         for name, slot in list(self.items()):
             if slot.waiting is None:
                 del self[name]
+
+    def abandon(self) -> list[Deferred[Any]]:
+        """Forget all; gives those who waited for their rows."""
+        answers = [answer for slot in self.values() for answer, _ in slot.waiting or ()]
+        self.clear()
+        return answers
+
+
+def check_name(*names: str) -> None:
+    """AdapterError for a scope or key that SQLite cannot hold."""
+    try:
+        for name in names:
+            name.encode()
+    except UnicodeEncodeError:
+        raise AdapterError(
+            "A scope or key with a lone surrogate cannot be stored: use whole characters."
+        ) from None

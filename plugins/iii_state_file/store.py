@@ -32,22 +32,24 @@ class Store:
 
     def start(
         self,
+        loop: asyncio.AbstractEventLoop,
         *,
         committed: Callable[[int], None],
         found: Callable[[Sequence[tuple[str, str]], Sequence[Row | None]], None],
         scanned: Callable[[asyncio.Future[Any], Sequence[Any]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Start the threads; the callables are called on them."""
+        """Start the threads; the callables are called on the loop."""
         path = self.directory.database
+        fail = _on(loop, failed)
         try:
-            reader = KeyReader(path, found=found, failed=failed)
+            reader = KeyReader(path, found=_on(loop, found), failed=fail)
             self._readers.append(reader)
-            scanner = ScanReader(path, found=scanned, failed=failed)
+            scanner = ScanReader(path, found=_on(loop, scanned), failed=fail)
             self._readers.append(scanner)
         except sqlite3.Error as error:
             raise StoreRefused(describe(path, error)) from error
-        writer = Writer(self._connection, revision=self.revision, committed=committed, failed=failed)
+        writer = Writer(self._connection, revision=self.revision, committed=_on(loop, committed), failed=fail)
         self._writer = writer
         self.write, self.read, self.scan = writer.put, reader.put, scanner.put
 
@@ -77,3 +79,16 @@ class Store:
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
+
+
+def _on(loop: asyncio.AbstractEventLoop, function: Callable[..., None]) -> Callable[..., None]:
+    """The same function for the threads: it runs on the event loop, soon."""
+    call_soon = loop.call_soon_threadsafe
+
+    def post(*arguments: Any) -> None:
+        try:
+            call_soon(function, *arguments)
+        except RuntimeError:
+            pass  # The loop is closed: nobody waits any more.
+
+    return post
