@@ -66,7 +66,7 @@ def attach(
     ready_json: bool,
     log_level: str,
 ) -> None:
-    """Serve state:: inside a running iii engine, out of any adapter.
+    """Serve state::* inside a running iii engine, out of any adapter.
 
     The engine must not serve state itself: take the worker `iii-state` out of its config.yaml first. A lost
     engine is waited for; Ctrl-C and SIGTERM answer what was accepted and exit 0.

@@ -15,7 +15,7 @@ COMMANDS = {
     "scaffold": "Write a complete state worker (or an adapter plugin) from a template.",
     "adapters": "List the installed state adapters and the plugins that failed to load.",
     "adapter": "Test a state adapter against the conformance kit.",
-    "attach": "Serve state:: inside a running iii engine, out of any adapter.",
+    "attach": "Serve state::* inside a running iii engine, out of any adapter.",
     "migrate": "Move state between the real engine's stores and our adapters.",
 }
 """Command name to its one-line help; the command `x` is `iii_skill.cli.x.x`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def _write_new(
 ) -> None:
     from iii_skill.scaffold.answers import resolve
     from iii_skill.scaffold.plan import Action, plan
-    from iii_skill.scaffold.project import project_files
+    from iii_skill.scaffold.project import ANSWERS_FILE, project_files
     from iii_skill.scaffold.render import Renderer
 
     renderer = Renderer(template)
@@ -134,10 +135,16 @@ def _write_new(
         if conflicts:
             paths = ", ".join(step.path for step in conflicts)
             differ = "exists and differs" if len(conflicts) == 1 else "exist and differ"
-            raise Conflict(
+            message = (
                 f"Nothing was written: {paths} in {destination} {differ}. "
                 "See them with --on-conflict=diff; choose --on-conflict=skip or =overwrite, or another DEST."
             )
+            if any(step.path == ANSWERS_FILE for step in conflicts):
+                message += (
+                    " To bring other answers into an edited project: "
+                    f"iii-skill scaffold update {shlex.quote(str(destination))}."
+                )
+            raise Conflict(message)
         _carry_out(destination, steps, git=git)
     commands = next_commands(renderer, answers, destination)
     print_report(template, destination, steps, commands, written=not dry_run, as_json=as_json)
@@ -171,7 +178,7 @@ def update(
     """
     from iii_skill.scaffold.answers import resolve
     from iii_skill.scaffold.plan import WRITES, Action
-    from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, project_files, read_answers
+    from iii_skill.scaffold.project import ANSWERS_FILE, project_files, read_answers, read_base
     from iii_skill.scaffold.render import Renderer
     from iii_skill.scaffold.update import kept_answers, plan_update
 
@@ -183,21 +190,44 @@ def update(
         chosen = resolve(renderer, kept_answers(template, origin, given), destination=destination.name)
         files = project_files(template, chosen, renderer.render(chosen))
         label = f"{template.name} {template.version}"
-        steps = plan_update(destination, files, label=label, reject=conflict == "rej")
+        base = read_base(destination)
+        _tell_what_is_odd(destination, has_base=bool(base))
+        steps = plan_update(destination, files, base=base, label=label, reject=conflict == "rej")
         if dry_run and not as_json:
-            own = (ANSWERS_FILE, BASE_FILE)
-            changes = [step for step in steps if step.action in WRITES or step.action is Action.DELETE]
-            print_differences([step for step in changes if step.path not in own])
+            print_differences(
+                [step for step in steps if step.action in WRITES or step.action is Action.DELETE]
+            )
         if not dry_run:
             _carry_out(destination, steps, git=False)
         print_report(template, destination, steps, [], written=not dry_run, as_json=as_json)
         conflicts = [step.path for step in steps if step.conflicts]
         if conflicts and not dry_run:
+            beside = [step.path for step in steps if step.path.endswith(".rej")]
+            where = f" (what the template wanted is in {', '.join(beside)})" if beside else ""
             raise Conflict(
-                f"Written, but {', '.join(conflicts)} conflict; choose what stays, then run your tests."
+                f"Written, with conflicts in {', '.join(conflicts)}{where}: "
+                "choose what stays, then run your tests."
             )
     except ScaffoldError as error:
         raise ScaffoldFailed(error) from None
+
+
+def _tell_what_is_odd(destination: Path, *, has_base: bool) -> None:
+    from iii_skill.scaffold.project import BASE_FILE
+    from iii_skill.scaffold.write import leftovers
+
+    for left in leftovers(destination):
+        click.echo(
+            f"{left} is left of a run that was killed; what it replaced lies there in `old`. "
+            "Remove it when you need it no more.",
+            err=True,
+        )
+    if not has_base:
+        click.echo(
+            f"{destination / BASE_FILE} is missing or damaged, so nothing tells your edits from what the "
+            "template wrote: each file that differs is in conflict as a whole.",
+            err=True,
+        )
 
 
 def _carry_out(destination: Path, steps: Sequence[Step], *, git: bool) -> None:

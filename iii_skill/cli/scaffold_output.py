@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iii_skill.scaffold.plan import WRITES, Action
+
 if TYPE_CHECKING:
     from iii_skill.scaffold.catalog import Catalog
     from iii_skill.scaffold.plan import Step
@@ -57,8 +59,12 @@ def print_templates(catalog: Catalog, *, as_json: bool) -> None:
 
 
 def print_differences(steps: Sequence[Step]) -> None:
-    """What each step changes, as unified differences."""
+    """What each step changes, as unified differences; the two files that remember are not for reading."""
+    from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE
+
     for step in steps:
+        if step.path in (ANSWERS_FILE, BASE_FILE):
+            continue
         old = (step.current or b"").decode(errors="replace").splitlines(keepends=True)
         new_lines = step.content.decode(errors="replace").splitlines(keepends=True)
         click.echo(
@@ -70,7 +76,9 @@ def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: P
     """The next steps, ready to run."""
     python = shlex.quote(sys.executable)
     context = {**renderer.context(answers), "host": host_command(), "python": python}
-    commands = [{"run": f"cd {shlex.quote(str(destination))}", "note": "", "background": False}]
+    commands = []
+    if destination != Path():
+        commands.append({"run": f"cd {shlex.quote(str(destination))}", "note": "", "background": False})
     for step in renderer.template.steps:
         run = renderer.fill(step.run, context)
         if run:
@@ -126,7 +134,10 @@ def print_report(
     if not written:
         click.echo(f"Nothing was written: this is what `{template.name}` would do in {destination}.")
         return
-    click.echo(f"\n{template.title} written to {destination}." + (" Next:\n" if commands else ""))
+    place = "this directory" if destination == Path() else destination
+    changed = any(step.action in WRITES or step.action is Action.DELETE for step in steps)
+    done = f"{template.title} written to {place}." if changed else f"Nothing changed in {place}."
+    click.echo(f"\n{done}" + (" Next:\n" if commands else ""))
     for command in commands:
         if command["note"]:
             click.echo(f"  # {command['note']}:")

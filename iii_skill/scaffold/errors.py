@@ -39,3 +39,8 @@ class WriteFailed(ScaffoldError):
     """The disk refused; nothing was left behind and nothing of the user's was changed."""
 
     exit_code = 6
+
+    @classmethod
+    def of(cls, error: OSError, place: object) -> WriteFailed:
+        """What the disk said, and about which file; `place` when it names none."""
+        return cls(f"Nothing was written: {error.strerror or error} ({error.filename or place}).")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 Lines = Sequence[str]
+MARKER = "<<<<<<< yours\n"
+"""The line that opens a conflict."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def merge(base: str, yours: str, template: str, *, label: str) -> Merged:
             lines += mine
         else:
             conflicts += 1
-            lines += ["<<<<<<< yours\n", *_ended(mine), "=======\n", *_ended(new), f">>>>>>> {label}\n"]
+            lines += [MARKER, *_ended(mine), "=======\n", *_ended(new), f">>>>>>> {label}\n"]
     return Merged("".join(lines), conflicts)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from iii_skill.scaffold.errors import UnsafePath
+from iii_skill.scaffold.errors import UnsafePath, WriteFailed
 
 
 class Action(StrEnum):
@@ -38,7 +38,10 @@ class Step:
 
 
 def plan(destination: Path, files: Mapping[str, bytes], *, on_conflict: str) -> list[Step]:
-    """A step per file; files that differ become what `on_conflict` says: fail, diff, skip or overwrite."""
+    """A step per file; files that differ become what `on_conflict` says: fail, diff, skip or overwrite.
+
+    WriteFailed names what cannot be read.
+    """
     check_destination(destination, files)
     differs = {"skip": Action.SKIP, "overwrite": Action.OVERWRITE}.get(on_conflict, Action.CONFLICT)
     steps = []
@@ -56,12 +59,22 @@ def read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise WriteFailed.of(error, path) from error
 
 
 def check_destination(destination: Path, files: Mapping[str, bytes]) -> None:
     """Refuse a destination that is no directory, and a path that a link leads out of it or a file blocks."""
-    if destination.exists() and not destination.is_dir():
-        raise UnsafePath(f"{destination} is a file; choose a directory.")
+    try:
+        _check_destination(destination, files)
+    except OSError as error:
+        raise WriteFailed.of(error, destination) from error
+
+
+def _check_destination(destination: Path, files: Mapping[str, bytes]) -> None:
+    nearest = next((path for path in (destination, *destination.parents) if path.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise UnsafePath(f"{nearest} is a file; choose a directory.")
     root = Path(os.path.realpath(destination))
     for path in files:
         target = destination / path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,17 @@ def read_answers(path: Path) -> Origin:
 
 def read_base(directory: Path) -> dict[str, bytes]:
     """The files as they were rendered last; empty when the archive is missing or damaged."""
+    path = directory / BASE_FILE
     try:
-        with zipfile.ZipFile(directory / BASE_FILE) as archive:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise AnswerError(f"{path} cannot be read: {error.strerror}.") from None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return {}
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iii_skill.scaffold.merge import merge
+from iii_skill.scaffold.errors import Conflict
+from iii_skill.scaffold.merge import MARKER, merge
 from iii_skill.scaffold.plan import Action, Step, check_destination, read
-from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, Origin, read_base
+from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, Origin
 from iii_skill.scaffold.template import Template
 
 
@@ -19,14 +20,15 @@ def kept_answers(template: Template, origin: Origin, given: Mapping[str, object]
     return {**kept, **given}
 
 
-def plan_update(directory: Path, files: Mapping[str, bytes], *, label: str, reject: bool) -> list[Step]:
-    """A step per file of the last render and of the new one.
+def plan_update(
+    directory: Path, files: Mapping[str, bytes], *, base: Mapping[str, bytes], label: str, reject: bool
+) -> list[Step]:
+    """A step per file of the last render, `base`, and of the new one, `files`.
 
     A file that you deleted stays deleted, one that you edited is merged, one that the template dropped goes
     only when you never touched it. With `reject` your text stays whole where it conflicts, and what the
-    template wanted lies beside it as `.rej`.
+    template wanted lies beside it as `.rej`. Conflict tells of what an earlier update left to be decided.
     """
-    base = read_base(directory)
     check_destination(directory, {**base, **files})
     steps = []
     for path in [*files, *(path for path in base if path not in files)]:
@@ -61,6 +63,11 @@ def _merged(
         old_text, text, new_text = base.decode(), current.decode(), new.decode()
     except UnicodeDecodeError:
         return [Step(path, Action.SKIP, current, current, 1), _beside(directory, path, new)]
+    if MARKER in text.splitlines(keepends=True):
+        raise Conflict(
+            f"Nothing was written: {directory / path} holds conflicts of an earlier update; "
+            "choose what stays between its markers first."
+        )
     merged = merge(old_text, text, new_text, label=label)
     if merged.conflicts and reject:
         lines = (old_text.splitlines(keepends=True), new_text.splitlines(keepends=True))
@@ -75,4 +82,9 @@ def _merged(
 def _beside(directory: Path, path: str, content: bytes) -> Step:
     name = f"{path}.rej"
     current = read(directory / name)
-    return Step(name, Action.CREATE if current is None else Action.OVERWRITE, content, current)
+    if current not in (None, content):
+        raise Conflict(
+            f"Nothing was written: {directory / name} is left of an earlier update; "
+            "take what you want out of it and remove it first."
+        )
+    return Step(name, Action.CREATE if current is None else Action.SAME, content, current)

@@ -22,6 +22,7 @@ from iii_skill.scaffold.errors import UnsafePath, WriteFailed
 from iii_skill.scaffold.plan import WRITES, Action, Step, read
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STAGE = ".iii-skill-"
 
 
 class Interrupted(BaseException):
@@ -37,7 +38,7 @@ def write(destination: Path, steps: Sequence[Step], *, git: bool = False) -> Non
     destination = Path(os.path.realpath(destination))
     missing = [path for path in (destination.parent, *destination.parent.parents) if not path.exists()]
     inside = destination.is_dir()  # beside it could be another disk
-    stage = (destination if inside else destination.parent) / f".iii-skill-{secrets.token_hex(6)}"
+    stage = (destination if inside else destination.parent) / f"{_STAGE}{secrets.token_hex(6)}"
     with _signals_raise():
         try:
             try:
@@ -50,9 +51,13 @@ def write(destination: Path, steps: Sequence[Step], *, git: bool = False) -> Non
                 with suppress(OSError):
                     path.rmdir()
             if isinstance(error, OSError):
-                name = error.filename or destination
-                raise WriteFailed(f"Nothing was written: {error.strerror or error} ({name}).") from error
+                raise WriteFailed.of(error, destination) from error
             raise
+
+
+def leftovers(destination: Path) -> list[Path]:
+    """What killed runs left in the destination; `old` in them holds files as they were before."""
+    return sorted(destination.glob(f"{_STAGE}*/"))
 
 
 def _write_into(stage: Path, destination: Path, steps: Sequence[Step], *, git: bool) -> None:

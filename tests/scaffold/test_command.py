@@ -184,6 +184,19 @@ def test_files_in_the_way_stop_it(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+def test_a_project_with_other_answers_is_led_to_update(tmp_path: Path) -> None:
+    """The files that remember differ too, but nobody reads an archive at a terminal."""
+    assert run("python", str(tmp_path), "--name", "w").exit_code == 0
+    shown = run("python", str(tmp_path), "--name", "w", "--plural", "goods", "--on-conflict", "diff")
+    assert shown.exit_code == 3
+    assert "+++ worker.py (template)" in shown.output
+    assert "+++ .iii-skill" not in shown.output
+    assert (
+        f"To bring other answers into an edited project: iii-skill scaffold update {tmp_path}."
+        in shown.output
+    )
+
+
 @pytest.mark.parametrize(("choice", "kept"), [("skip", True), ("overwrite", False)])
 def test_files_in_the_way_are_kept_or_replaced_when_told(tmp_path: Path, choice: str, kept: bool) -> None:
     (tmp_path / "worker.py").write_text("mine")

@@ -116,7 +116,7 @@ def test_a_conflict_shows_both_sides(stranger: Stranger) -> None:
     stranger.release("2", {"note.txt.j2": TEXT.replace("two", "2")})
     done = stranger.run("update", str(stranger.project))
     assert done.returncode == 3
-    assert "note.txt conflict" in done.stderr
+    assert "with conflicts in note.txt:" in done.stderr
     assert stranger.read("note.txt") == (
         "one\n<<<<<<< yours\nmy two\n=======\n2 hello\n>>>>>>> note 2\nthree\nfour\nfive\n"
     )

@@ -146,14 +146,16 @@ except WriteFailed as error:
 """
 
 
+@pytest.mark.parametrize("mode", [0o555, 0])
 @pytest.mark.parametrize("name", ["", "project"])
-def test_a_destination_without_the_right_to_write_is_refused(name: str) -> None:
+def test_a_destination_without_the_right_to_write_or_enter_is_refused(name: str, mode: int) -> None:
     """Root may write anywhere, so a child without that power tries."""
     with tempfile.TemporaryDirectory() as directory:
         locked = Path(directory)
-        locked.chmod(0o555)
+        locked.chmod(mode)
         command = [sys.executable, "-c", WITHOUT_RIGHTS, str(locked / name)]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        locked.chmod(0o755)
         assert "Permission denied" in done.stdout, done
         assert list(locked.iterdir()) == []
 
@@ -197,6 +199,8 @@ def test_a_file_where_a_directory_belongs_is_refused(tmp_path: Path) -> None:
         steps(tmp_path)
     with pytest.raises(UnsafePath, match="is a file"):
         steps(tmp_path / "deep")
+    with pytest.raises(UnsafePath, match="deep is a file"):
+        steps(tmp_path / "deep" / "er" / "project")
 
 
 OUTSIDE = ["../x", "a/../../x", "/etc/x", "a//b", "./a", "", "a\\b", "c:x", ".git/hooks/x", "..", "a/.."]
