@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iii_skill.cli.scaffold_input import Terminal, given_answers, template_and_destination, template_options
-from iii_skill.cli.scaffold_output import next_commands, print_differences, print_report, print_templates
+from iii_skill.cli.scaffold_output import (
+    next_commands,
+    print_differences,
+    print_oddities,
+    print_report,
+    print_templates,
+)
 from iii_skill.scaffold.errors import Conflict, ScaffoldError
 
 if TYPE_CHECKING:
@@ -191,7 +197,7 @@ def update(
         files = project_files(template, chosen, renderer.render(chosen))
         label = f"{template.name} {template.version}"
         base = read_base(destination)
-        _tell_what_is_odd(destination, has_base=bool(base))
+        print_oddities(destination, has_base=bool(base))
         steps = plan_update(destination, files, base=base, label=label, reject=conflict == "rej")
         if dry_run and not as_json:
             print_differences(
@@ -210,24 +216,6 @@ def update(
             )
     except ScaffoldError as error:
         raise ScaffoldFailed(error) from None
-
-
-def _tell_what_is_odd(destination: Path, *, has_base: bool) -> None:
-    from iii_skill.scaffold.project import BASE_FILE
-    from iii_skill.scaffold.write import leftovers
-
-    for left in leftovers(destination):
-        click.echo(
-            f"{left} is left of a run that was killed; what it replaced lies there in `old`. "
-            "Remove it when you need it no more.",
-            err=True,
-        )
-    if not has_base:
-        click.echo(
-            f"{destination / BASE_FILE} is missing or damaged, so nothing tells your edits from what the "
-            "template wrote: each file that differs is in conflict as a whole.",
-            err=True,
-        )
 
 
 def _carry_out(destination: Path, steps: Sequence[Step], *, git: bool) -> None:

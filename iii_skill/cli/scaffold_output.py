@@ -72,6 +72,25 @@ def print_differences(steps: Sequence[Step]) -> None:
         )
 
 
+def print_oddities(destination: Path, *, has_base: bool) -> None:
+    """On stderr: what a killed run left in the project, and that its last render is lost."""
+    from iii_skill.scaffold.project import BASE_FILE
+    from iii_skill.scaffold.write import leftovers
+
+    for left in leftovers(destination):
+        click.echo(
+            f"{left} is left of a run that was killed; what it replaced lies there in `old`. "
+            "Remove it when you need it no more.",
+            err=True,
+        )
+    if not has_base:
+        click.echo(
+            f"{destination / BASE_FILE} is missing or damaged, so nothing tells your edits from what the "
+            "template wrote: each file that differs is in conflict as a whole.",
+            err=True,
+        )
+
+
 def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: Path) -> list[dict[str, Any]]:
     """The next steps, ready to run."""
     python = shlex.quote(sys.executable)
