@@ -11,7 +11,7 @@ import msgspec
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.config.adapter_settings import adapter_settings
-from iii_skill.errors import ConfigurationError, StoreRefused
+from iii_skill.errors import ConfigurationError, PluginError, StoreRefused
 from iii_skill.plugins import Plugins
 from iii_skill.values import Durability
 
@@ -113,7 +113,7 @@ def _source_end(plugins: Plugins, origin: str, location: str | None, settings: d
         if settings:
             raise ConfigurationError(f"--from {KV} has no setting '{next(iter(settings))}'.")
         return End(KV, directory=Path(place))
-    adapter = plugins.adapter("redis" if origin == REDIS else origin)
+    adapter = _source_adapter(plugins, "redis" if origin == REDIS else origin)
     if location is not None:
         place_names = [name for name in PLACES if name in _fields(adapter)]
         if not place_names:
@@ -124,6 +124,16 @@ def _source_end(plugins: Plugins, origin: str, location: str | None, settings: d
     elif origin == REDIS and "redis_url" not in settings:
         raise ConfigurationError(f"--from {REDIS} needs the server: --from {REDIS} URL.")
     return _adapter_end(origin, adapter, settings, where="the source")
+
+
+def _source_adapter(plugins: Plugins, name: str) -> type[StateAdapter]:
+    try:
+        return plugins.adapter(name)
+    except PluginError as error:
+        raise PluginError(
+            f"{error.message} Besides adapters --from takes {KV} (the engine's directory) and {REDIS} "
+            "(what the engine keeps in Redis)."
+        ) from None
 
 
 def _adapter_end(kind: str, adapter: type[StateAdapter], settings: Mapping[str, Any], *, where: str) -> End:

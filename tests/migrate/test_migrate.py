@@ -169,6 +169,7 @@ def test_what_the_engine_keeps_in_redis_is_moved(tmp_path: Path) -> None:
         (["--from", "iii-kv", "./nowhere", "--to", "file"], "There is no directory"),
         (["--from", "iii-redis", "--to", "memory"], "needs the server"),
         (["--from", "nothing", "--to", "memory"], "no state adapter 'nothing'"),
+        (["--from", "nothing", "--to", "file"], "--from takes iii-kv (the engine's directory) and iii-redis"),
         (["--from", "memory", "--to", "nothing"], "no state adapter 'nothing'"),
         (["--from", "memory", "here", "--to", "memory"], "takes no LOCATION"),
         (["--from", "file", "./nowhere", "--to", "file"], "There is no directory"),
