@@ -20,7 +20,7 @@ MISTAKES = [
     ("prot: 1", "unknown key 'prot'; known keys: registration_namespace_grace_ms, workers, modules, port."),
     ("[]", "expected a mapping, not a list."),
     ("just text", "expected a mapping, not the text 'just text'."),
-    ("workers: {a: 1}", ".workers: expected a list, not a mapping."),
+    ("workers: {a: 1}", f"{FILE}: workers: expected a list, not a mapping."),
     ("workers: [iii-http]", "workers[0]: expected a mapping with 'name', not the text 'iii-http'."),
     ("workers: [{config: {}}]", "workers[0]: has no 'name' (or, in old files, 'class')."),
     ("workers: [{name: 3}]", "workers[0].name: expected text, not the number 3."),
@@ -93,6 +93,12 @@ MISTAKES = [
     ("a: [1", "line 2, column 1: did not find expected"),
     ("a: !!python/object:os.system {}", "line 1, column 4: could not determine a constructor for the tag"),
     ("a: &x [*x]", "recursive"),
+    ("# ö😀\nworkers:\n\t- name: a", "line 3, column 1: a tab; YAML is indented with spaces."),
+    (
+        "workers: []\n---\na: 1",
+        "line 2, column 1: expected a single document in the stream but found",
+    ),
+    ("a: ${OPEN\nb: 1}", "line 1: `${` has no `}` on its line."),
     ("one\ntwo: 1\n# ${GONE}", "line 3: the environment variable 'GONE' is not set and has no default"),
 ]
 

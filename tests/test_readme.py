@@ -154,7 +154,7 @@ def test_the_first_session_works(tmp_path: Path) -> None:
 
 def test_attach_serves_state(tmp_path: Path) -> None:
     with shell(ALL["bash attach"], tmp_path) as process:
-        text = read_until(process, "no state", "iii-skill serves state::")
+        text = read_until(process, "no state", "iii-skill serves state::*")
     assert str(tmp_path / "state") in text
 
 

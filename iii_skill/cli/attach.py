@@ -145,4 +145,4 @@ def _announce(url: str, adapter: StateAdapter, ready_json: bool) -> None:
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     where = f" ({data_dir})" if data_dir else ""
-    print(f"iii-skill serves state:: on {url} out of {adapter.name}{where}. Ctrl-C stops it.", flush=True)
+    print(f"iii-skill serves state::* on {url} out of {adapter.name}{where}. Ctrl-C stops it.", flush=True)

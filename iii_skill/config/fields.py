@@ -12,13 +12,14 @@ MAX_MS = 2**53
 class Fields:
     """One mapping with its place (`file: workers[1].config`); every error names the place and the key."""
 
-    def __init__(self, data: Any, where: str) -> None:
+    def __init__(self, data: Any, where: str, *, joint: str = ".") -> None:
         if data is None:
             data = {}
         if not isinstance(data, dict):
             raise ConfigurationError(f"{where}: expected a mapping, not {described(data)}.")
         self.data: dict[str, Any] = data
         self.where = where
+        self._joint = joint
 
     def only(self, *known: str) -> Fields:
         """Refuse any key that is not one of `known`."""
@@ -42,7 +43,7 @@ class Fields:
         if not isinstance(value, str):
             raise self._wrong(key, "text", value)
         if not value:
-            raise ConfigurationError(f"{self.where}.{key}: must not be empty.")
+            raise ConfigurationError(f"{self._at(key)}: must not be empty.")
         return value
 
     def whole(self, key: str, default: int, *, low: int = 0, high: int = MAX_MS) -> int:
@@ -59,7 +60,7 @@ class Fields:
             raise self._wrong(key, "a whole number", value)
         if not low <= value <= high:
             bounds = f"at least {low}" if high == MAX_MS else f"from {low} to {high}"
-            raise ConfigurationError(f"{self.where}.{key}: must be {bounds}, not {value}.")
+            raise ConfigurationError(f"{self._at(key)}: must be {bounds}, not {value}.")
         return value
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -76,7 +77,7 @@ class Fields:
         value = self.text(key, default)
         if value not in choices:
             raise ConfigurationError(
-                f"{self.where}.{key}: must be {' or '.join(choices)}, not {described(value)}."
+                f"{self._at(key)}: must be {' or '.join(choices)}, not {described(value)}."
             )
         return value
 
@@ -102,10 +103,13 @@ class Fields:
 
     def inner(self, key: str) -> Fields:
         """The mapping under `key`; null and absent give an empty one."""
-        return Fields(self.data.get(key), f"{self.where}.{key}")
+        return Fields(self.data.get(key), self._at(key))
+
+    def _at(self, key: str) -> str:
+        return f"{self.where}{self._joint}{key}"
 
     def _wrong(self, key: str, expected: str, value: Any) -> ConfigurationError:
-        return ConfigurationError(f"{self.where}.{key}: expected {expected}, not {described(value)}.")
+        return ConfigurationError(f"{self._at(key)}: expected {expected}, not {described(value)}.")
 
 
 def described(value: Any) -> str:

@@ -26,7 +26,7 @@ def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
     if path is None:
         return Config(worker=WorkerListener(grace_ms=_grace(None, env)))
     file = path.name
-    top = Fields(_document(path, env), file)
+    top = Fields(_document(path, env), file, joint=": ")
     top.only("registration_namespace_grace_ms", "workers", "modules", "port")
     notes: list[str] = []
     sections, unserved = _sections(top, notes=notes)
@@ -63,10 +63,10 @@ def _document(path: Path, env: Mapping[str, str]) -> Any:
     return parse(expand(text, env, file=path.name), file=path.name)
 
 
-def _sections(top: Fields, *, notes: list[str]) -> tuple[dict[str, Fields], list[str]]:
+def _sections(top: Fields, *, notes: list[str]) -> tuple[dict[str, Fields], dict[str, None]]:
     """The configuration of each served section, and the names of the others."""
     served: dict[str, Fields] = {}
-    unserved: list[str] = []
+    unserved: dict[str, None] = {}
     for group in ("workers", "modules"):
         for index, entry in enumerate(top.items(group)):
             where = f"{top.where}: {group}[{index}]"
@@ -78,8 +78,8 @@ def _sections(top: Fields, *, notes: list[str]) -> tuple[dict[str, Fields], list
                 if name in names.BUILT_IN:
                     if entry.get("config") is not None:
                         notes.append(f"{where} ({given}): runs in every host; its config has no effect here.")
-                elif given not in unserved:
-                    unserved.append(given)
+                else:
+                    unserved[given] = None
                 continue
             label = f"{where} ({given})"
             Fields(entry, label).only("name", "class", "config", "image")

@@ -66,9 +66,11 @@ def expand(text: str, env: Mapping[str, str], *, file: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
-        found = env.get(name, default)
+        found = None if "\n" in name else env.get(name, default)
         if found is None:
             line = text.count("\n", 0, match.start()) + 1
+            if "\n" in name:
+                raise ConfigurationError(f"{file}: line {line}: `${{` has no `}}` on its line.")
             raise ConfigurationError(
                 f"{file}: line {line}: the environment variable '{name}' is not set and has no default; "
                 f"set it, or write ${{{name}:default}}."
@@ -78,6 +80,14 @@ def expand(text: str, env: Mapping[str, str], *, file: str) -> str:
     return _PLACEHOLDER.sub(value, text)
 
 
+def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What the parser says, made whole where it says half of it."""
+    mark, said = error.problem_mark, str(error.problem)
+    if mark is not None and text[mark.index : mark.index + 1] == "\t":
+        return "a tab; YAML is indented with spaces"
+    return f"{error.context} {said}" if error.context and said.startswith("but ") else said
+
+
 def parse(text: str, *, file: str) -> Any:
     """The parsed document (None when it is empty); ConfigurationError names the line of what is wrong."""
     try:
@@ -85,7 +95,7 @@ def parse(text: str, *, file: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = "" if mark is None else f" line {mark.line + 1}, column {mark.column + 1}:"
-        raise ConfigurationError(f"{file}:{place} {error.problem}.") from None
+        raise ConfigurationError(f"{file}:{place} {_problem(error, text)}.") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{file}: {' '.join(str(error).split())}.") from None
     except (RecursionError, ValueError) as error:
