@@ -19,7 +19,7 @@ from picows import WSError, ws_connect
 from iii_skill import __version__
 from iii_skill.adapter import StateAdapter
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
-from iii_skill.engine.fanout import Fanout
+from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.triggers import Trigger
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import TriggerRefused
@@ -33,6 +33,7 @@ from iii_skill.protocol.messages import (
 )
 from iii_skill.server.frames import QUIET
 from iii_skill.server.link import Link, Refused
+from iii_skill.server.owners import refuse_second_owner, second_owner
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
@@ -46,7 +47,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 10.0
 HANDOVER_S = 20.0
 """How long names of our own former connection are asked for again; the engine holds them for 5 s."""
 
-_PROBE = "state::set"
 _ENTRIES = "state::list_entries"
 
 
@@ -64,6 +64,7 @@ class Attached:
         *,
         max_value_bytes: int | None = None,
         token: str | None = None,
+        handler_timeout_s: float = DEFAULT_TIMEOUT_S,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.url = url
@@ -71,7 +72,7 @@ class Attached:
         self._on_ready = on_ready
         self._link: Link | None = None
         self._triggers: StateTriggers[Trigger] = StateTriggers()
-        self._fanout = Fanout(self._invoke)
+        self._fanout = Fanout(self._invoke, abandon=self._abandon, timeout_s=handler_timeout_s)
         self._former: tuple[str, str] | None = None
         self.worker = StateWorker(
             adapter,
@@ -143,7 +144,7 @@ class Attached:
         if self._former is not None:
             link.send(client.reattach(*self._former))
         link.send(client.identify(NAME, __version__))
-        await self._refuse_second_owner(link)
+        await refuse_second_owner(link, besides=None if self._former is None else NAME)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANDOVER_S
         while True:
@@ -161,7 +162,7 @@ class Attached:
             owners = set(link.rejected.values())
             ours = self._former is not None and owners == {self._former[0]}
             if not ours or loop.time() > deadline:
-                raise Refused(_second_owner(", ".join(sorted(link.rejected)), " and ".join(sorted(owners))))
+                raise second_owner(", ".join(sorted(link.rejected)), sorted(owners))
             await asyncio.sleep(0.5)
         self._former = link.identity
         kinds = self._triggers
@@ -170,19 +171,6 @@ class Attached:
                 kinds.trigger_type, kinds.description, kinds.configuration_schema, kinds.request_schema
             )
         )
-
-    async def _refuse_second_owner(self, link: Link) -> None:
-        found = await link.ask("engine::functions::list", {"prefix": "state::", "include_internal": True})
-        if isinstance(found, Failure):
-            return
-        rows = msgspec.json.decode(found).get("functions", [])
-        owners = {row.get("worker_name") for row in rows if row.get("function_id") == _PROBE}
-        if self._former is not None:
-            owners.discard(NAME)
-        if owners:
-            raise Refused(
-                _second_owner("state::*", " and ".join(f"worker '{name}'" for name in sorted(owners)))
-            )
 
     # What the link hands over.
 
@@ -233,6 +221,10 @@ class Attached:
         else:
             self._link.call(call)
 
+    def _abandon(self, call: Call) -> None:
+        if self._link is not None:
+            self._link.abandon(call)
+
 
 def _caller(data: bytes) -> str | None:
     """Who called, as the engine stamped it into the payload."""
@@ -248,11 +240,3 @@ def _answer(message: client.Invoked, outcome: Outcome) -> Answer:
         return Answer(message.invocation_id, message.function_id, result)
     error = ErrorBody(outcome.code, outcome.message, outcome.stacktrace)
     return Answer(message.invocation_id, message.function_id, UNSET, error)
-
-
-def _second_owner(what: str, owner: str) -> str:
-    return (
-        f"{what} is served by {owner or 'the engine itself'} already, and two owners would lose writes. "
-        "Take the worker `iii-state` out of the engine's config.yaml (or stop the other worker), then attach "
-        "again."
-    )

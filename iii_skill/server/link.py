@@ -112,11 +112,21 @@ class Link(WSListener):
         if self.lost.is_set():
             call.reply(GONE)
             return
-        invocation_id = fresh_id()
+        invocation_id = call.invocation_id = call.invocation_id or fresh_id()
         self._waiting[invocation_id] = call
         metadata = None if call.metadata is None else Raw(call.metadata)
         message = client.WorkerCall(call.function_id, Raw(call.data), invocation_id, call.namespace, metadata)
         self.send(msgspec.json.encode(message))
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for the answer any more: forget the call, or a handler that never answers keeps it."""
+        if call.invocation_id is not None:
+            self._waiting.pop(call.invocation_id, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls the engine has not answered."""
+        return len(self._waiting)
 
     async def ask(self, function_id: str, payload: object) -> bytes | Failure:
         """Call a function of the engine and wait for what it says; ConnectionResetError when it leaves."""

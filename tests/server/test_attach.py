@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from iii_state_memory import MemoryAdapter
 from support.client import RawClient, raw_client
 from support.host import HostProcess, running_host
 from support.redis import redis_server
+
+from iii_skill.adapter import NoConfig
+from iii_skill.server.attach import Attached
 
 
 class AttachProcess:
@@ -147,13 +151,50 @@ async def test_triggers_are_taken_from_the_engine_and_fire_in_order(
         assert seen == [*zip(kinds, range(20), strict=True), ("state:deleted", None)]
 
 
+async def test_an_event_that_no_handler_answers_is_forgotten_when_its_time_is_up(engine: HostProcess) -> None:
+    adapter = MemoryAdapter()
+    await adapter.open(NoConfig())
+    attached = Attached(engine.ws, adapter, handler_timeout_s=0.2)
+    running = asyncio.create_task(attached.run())
+    try:
+        async with raw_client(engine.ws) as client:
+            await client.register("h::mute")
+            trigger = {"type": "registertrigger", "trigger_type": "state", "function_id": "h::mute"}
+            await client.send({**trigger, "id": "t", "config": {}})
+            while await client.code("state::set", {"scope": "s"}) == "function_not_found":
+                await asyncio.sleep(0.02)
+            for number in range(3):
+                await client.result("state::set", {**WHERE, "value": number})
+            first = await client.wait_for("invokefunction", function_id="h::mute")
+            link = attached._link
+            assert link is not None
+            assert link.waiting == 1
+            for _ in range(2):
+                await client.wait_for("invokefunction", function_id="h::mute")
+                assert link.waiting == 1
+            async with asyncio.timeout(10):
+                while link.waiting:
+                    await asyncio.sleep(0.02)
+            late = {"type": "invocationresult", "function_id": "h::mute", "result": True}
+            await client.send({**late, "invocation_id": first["invocation_id"]})
+            assert await client.result("state::get", WHERE) == 2
+            assert running.done() is False
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await attached.close()
+        await adapter.close()
+
+
 def test_a_second_owner_is_refused_with_a_sentence(engine: HostProcess, tmp_path: Path) -> None:
     with attached(tmp_path, engine.ws, "--adapter", "memory"):
         second = AttachProcess(tmp_path, engine.ws, "--adapter", "memory")
         assert second.process.wait(15) == 1
         assert second.process.stdout is not None
         second.process.stdout.close()
-    assert "is served by worker 'iii-skill-state' already" in second.log.read_text()
+    log = second.log.read_text()
+    assert "is served by worker 'iii-skill-state' already" in log
+    assert "Take the worker `iii-state` out of the engine's config.yaml (or stop the other worker)" in log
 
 
 def test_an_engine_that_serves_state_itself_is_left_alone(tmp_path: Path) -> None:
@@ -162,7 +203,9 @@ def test_an_engine_that_serves_state_itself_is_left_alone(tmp_path: Path) -> Non
         assert second.process.wait(15) == 1
         assert second.process.stdout is not None
         second.process.stdout.close()
-    assert "`iii-state` out of the engine's config.yaml" in second.log.read_text()
+    log = second.log.read_text()
+    assert "is served by worker 'iii-state' already" in log
+    assert "start it with `iii-skill serve --no-state`, then attach again" in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
