@@ -30,7 +30,7 @@ Row = tuple[str, bytes]
 
 
 class _Refusal(CallerError):
-    """An error in the manner of this function: the message begins with its code."""
+    """An error with its code in the message too: the separate `state` worker has it only there."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(f"{code}: {text}", code=code)
