@@ -163,9 +163,11 @@ def test_an_adapter_author_gets_to_a_tested_adapter(tmp_path: Path) -> None:
     environment = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [environment / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, f"{ROOT}[test]"], check=True)
+    subprocess.run([*pip, ROOT], check=True)
     path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
     with shell(ALL["bash adapter"], tmp_path, "echo ADAPTER DONE; sleep 100", PATH=path) as process:
         text = read_until(process, "ADAPTER DONE", seconds=160)
     assert " passed" in text
-    assert "my-store" in text
+    assert "my-store: durability disk" in text
+    test_file = tmp_path / "my-store" / "tests" / "test_adapter.py"
+    assert f"{len(test_file.read_text().splitlines())} lines of test file" in ALL["bash adapter"].text
