@@ -65,6 +65,7 @@ def choose():
         "command": [str(scripts / "iii-skill")],
         "install": source,
         "environment": str(environment),
+        "otherwise": "install uv and try again" if folder else "pip install a clone of its repository",
     }
 
 
@@ -82,7 +83,8 @@ def prepare(way):
         subprocess.run([*pip, way["install"]], check=True, stdout=sys.stderr)
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(environment, ignore_errors=True)
-        stop("could not install {}: {}. Install uv and try again.".format(way["install"], error))
+        reason = error if isinstance(error, OSError) else "the lines above say why"
+        stop("could not install {} ({}): {}.".format(way["install"], reason, way["otherwise"]))
     except BaseException:
         shutil.rmtree(environment, ignore_errors=True)
         raise
