@@ -15,7 +15,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import decoded, encoded, python_handler
 from iii_skill.engine.triggers import Trigger
-from iii_skill.errors import IiiSkillError, StorageFailed, StoreRefused, ValueRefused
+from iii_skill.errors import ConfigurationError, IiiSkillError, StorageFailed, StoreRefused, ValueRefused
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.configuration import Configurations
@@ -223,6 +223,10 @@ async def open_host(
             where="adapter_config",
         )
         config = Config(state=state)
+    elif not isinstance(config, Config):
+        raise ConfigurationError(
+            "`config` takes what `load_config` gives; settings of the adapter go into `adapter_config`."
+        )
     host = Host(config, plugins=plugins)
     try:
         await host.open()

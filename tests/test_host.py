@@ -37,6 +37,13 @@ async def test_errors_are_exceptions_with_the_code_of_the_wire() -> None:
             assert caught.value.code == code
 
 
+async def test_settings_of_the_adapter_in_the_wrong_place_are_one_sentence() -> None:
+    settings: Any = {"data_dir": "here"}
+    with pytest.raises(ConfigurationError, match="settings of the adapter go into `adapter_config`"):
+        async with open_host(adapter="file", config=settings):
+            pass
+
+
 @pytest.mark.parametrize("payload", [float("nan"), float("inf"), "\ud800", {1, 2}, object()])
 async def test_what_json_cannot_say_is_refused_before_it_is_sent(payload: Any) -> None:
     async with open_host() as host:
