@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 Lines = Sequence[str]
-MARKER = "<<<<<<< yours\n"
+MARKER = "<<<<<<< yours"
 """The line that opens a conflict."""
 
 
@@ -24,7 +24,13 @@ class Merged:
 
 
 def merge(base: str, yours: str, template: str, *, label: str) -> Merged:
-    """Merge what you and the template made of `base`; `label` names the template in the markers."""
+    """Merge what you and the template made of `base`; `label` names the template in the markers.
+
+    A text of yours whose lines all end in CRLF is merged as if they ended as the template's, and keeps CRLF.
+    """
+    if 0 < yours.count("\n") == yours.count("\r\n") and "\r\n" not in template:
+        merged = merge(base, yours.replace("\r\n", "\n"), template, label=label)
+        return Merged(merged.text.replace("\n", "\r\n"), merged.conflicts)
     lines: list[str] = []
     conflicts = 0
     for old, mine, new in _chunks(*(text.splitlines(keepends=True) for text in (base, yours, template))):
@@ -34,7 +40,7 @@ def merge(base: str, yours: str, template: str, *, label: str) -> Merged:
             lines += mine
         else:
             conflicts += 1
-            lines += [MARKER, *_ended(mine), "=======\n", *_ended(new), f">>>>>>> {label}\n"]
+            lines += [f"{MARKER}\n", *_ended(mine), "=======\n", *_ended(new), f">>>>>>> {label}\n"]
     return Merged("".join(lines), conflicts)
 
 

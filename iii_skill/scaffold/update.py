@@ -63,7 +63,7 @@ def _merged(
         old_text, text, new_text = base.decode(), current.decode(), new.decode()
     except UnicodeDecodeError:
         return [Step(path, Action.SKIP, current, current, 1), _beside(directory, path, new)]
-    if MARKER in text.splitlines(keepends=True):
+    if MARKER in text.splitlines():
         raise Conflict(
             f"Nothing was written: {directory / path} holds conflicts of an earlier update; "
             "choose what stays between its markers first."

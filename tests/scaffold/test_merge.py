@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii_skill.scaffold.merge import merge
+from iii_skill.scaffold.merge import Merged, merge
 
 BASE = "one\ntwo\nthree\nfour\n"
 LINES = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n", "e\n"]), max_size=12).map("".join)
@@ -53,3 +53,13 @@ def test_every_new_line_of_both_sides_is_in_the_outcome(base: str, yours: str, t
     for line in ("mine\n", "theirs\n"):
         source = yours.replace("a", "mine") if line == "mine\n" else template.replace("b", "theirs")
         assert (line in source) == (line in merged.text)
+
+
+def test_a_text_that_an_editor_saved_with_crlf_is_not_one_big_conflict() -> None:
+    base = "a\nb\nc\nd\ne\n"
+    yours = "mine\r\na\r\nb\r\nc\r\nd\r\ne\r\n"
+    assert merge(base, yours, base.replace("e", "E"), label="t") == Merged(yours.replace("e\r", "E\r"), 0)
+    both = merge(base, yours.replace("d", "1"), base.replace("d", "2"), label="t")
+    assert both.conflicts == 1
+    assert "<<<<<<< yours\r\n1\r\n=======\r\n2\r\n>>>>>>> t\r\n" in both.text
+    assert both.text.count("\n") == both.text.count("\r\n")

@@ -99,6 +99,17 @@ def test_conflicts_that_nobody_decided_stop_the_next_update(project: Path, form:
     assert words in result.output
 
 
+def test_line_ends_of_an_editor_stay_and_conflict_with_nothing(project: Path) -> None:
+    worker = project / "worker.py"
+    worker.write_bytes(worker.read_bytes().replace(b"\n", b"\r\n"))
+    result = run("update", str(project), *OTHER)
+    assert result.exit_code == 0, result.output
+    text = worker.read_bytes()
+    assert text.startswith(b"# my own line\r\n")
+    assert b'"cars::create"' in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+
+
 def test_a_conflict_names_the_file_beside(project: Path) -> None:
     clash(project)
     result = run("update", str(project), *OTHER, "--conflict", "rej")
