@@ -57,7 +57,7 @@ def test_every_new_line_of_both_sides_is_in_the_outcome(base: str, yours: str, t
 
 def test_a_text_that_an_editor_saved_with_crlf_is_not_one_big_conflict() -> None:
     base = "a\nb\nc\nd\ne\n"
-    yours = "mine\r\na\r\nb\r\nc\r\nd\r\ne\r\n"
+    yours = "top\r\na\r\nb\r\nc\r\nd\r\ne\r\n"
     assert merge(base, yours, base.replace("e", "E"), label="t") == Merged(yours.replace("e\r", "E\r"), 0)
     both = merge(base, yours.replace("d", "1"), base.replace("d", "2"), label="t")
     assert both.conflicts == 1
