@@ -48,6 +48,14 @@ class ScaffoldGroup(click.Group):
             args = ["new", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """SIGINT before or after the files are written ends with 130 too."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(130)
+
 
 @click.command(cls=ScaffoldGroup)
 def scaffold() -> None:

@@ -81,6 +81,24 @@ def test_a_killed_update_is_completed_by_running_it_again(project: Path, tmp_pat
     assert files(project) == files(whole)
 
 
+INTERRUPTED = """
+import os, signal
+from iii_skill.scaffold.render import Renderer
+Renderer.render = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+from iii_skill.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [["update", "."], ["python", ".", "--on-conflict", "overwrite"]])
+def test_an_interrupt_before_the_first_file_is_written_ends_with_130(project: Path, words: list[str]) -> None:
+    before = files(project)
+    command = [sys.executable, "-c", INTERRUPTED, "scaffold", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, timeout=30)
+    assert (done.returncode, done.stderr.strip()) == (130, "Interrupted.")
+    assert files(project) == before
+
+
 @pytest.mark.parametrize(
     ("form", "words"),
     [
