@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+_Listener: TypeAlias = "tuple[Any, Callable[[Any, Any], object], Callable[[Any, BaseException], object]]"
 
 
 class Deferred(Generic[T]):
@@ -42,7 +43,7 @@ class Deferred(Generic[T]):
             try:
                 done(self._subject, value)
             except Exception as error:
-                _report(error)
+                _told_in_vain(self._subject, self._failed, error)
 
     def set_exception(self, error: BaseException) -> None:
         """Settle it with the reason why there is no answer."""
@@ -59,17 +60,22 @@ class Deferred(Generic[T]):
     def listen(
         self, subject: Any, done: Callable[[Any, T], object], failed: Callable[[Any, BaseException], object]
     ) -> None:
-        """Call `done(subject, value)` or `failed(subject, error)` as soon as it is settled, now if it is."""
-        if not self._settled:
-            if self._done is not None:
-                # Whoever listened first hears first, with a subject of its own.
-                done = _both(self._subject, self._done, done)
-                failed = _both(self._subject, self._failed, failed)
+        """Call `done(subject, value)` or `failed(subject, error)` as soon as it is settled, now if it is.
+
+        What `done` raises goes to `failed`: an answer that cannot be used is no answer.
+        """
+        if self._settled:
+            if self._error is None:
+                _all_done(((subject, done, failed),), self._value)
+            else:
+                failed(subject, self._error)
+        elif self._done is None:
             self._subject, self._done, self._failed = subject, done, failed
-        elif self._error is None:
-            done(subject, self._value)
         else:
-            failed(subject, self._error)
+            # Whoever listened first hears first, with a subject of its own.
+            first = (self._subject, self._done, self._failed)
+            self._subject = (first, (subject, done, failed))
+            self._done, self._failed = _all_done, _all_failed
 
     def __await__(self) -> Generator[Any, None, T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -87,17 +93,28 @@ def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _both(
-    first_subject: Any, first: Callable[[Any, Any], object], second: Callable[[Any, Any], object]
-) -> Callable[[Any, Any], object]:
-    def tell(subject: Any, outcome: object) -> None:
+def _all_done(listeners: tuple[_Listener, ...], value: object) -> None:
+    for subject, done, failed in listeners:
         try:
-            first(first_subject, outcome)
+            done(subject, value)
         except Exception as error:
-            _report(error)
-        second(subject, outcome)
+            _told_in_vain(subject, failed, error)
 
-    return tell
+
+def _all_failed(listeners: tuple[_Listener, ...], error: BaseException) -> None:
+    for subject, _, failed in listeners:
+        try:
+            failed(subject, error)
+        except Exception as failure:
+            _report(failure)
+
+
+def _told_in_vain(subject: Any, failed: Callable[[Any, BaseException], object], error: Exception) -> None:
+    """The listener raised: tell it that there is no answer, or whoever waits behind it never hears."""
+    try:
+        failed(subject, error)
+    except Exception as failure:
+        _report(failure)
 
 
 def _report(error: Exception) -> None:

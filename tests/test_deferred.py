@@ -82,4 +82,19 @@ async def test_a_listener_that_fails_stops_nobody_else() -> None:
         answer: Deferred[int] = Deferred()
         answer.listen([], lambda _, value: 1 // value, lambda nothing, _: nothing.pop())
         settle(answer)
-    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError, IndexError]
+    assert [type(context["exception"]) for context in reported] == [IndexError, IndexError]
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_a_listener_that_cannot_use_the_answer_hears_of_it_as_a_failure(when: str) -> None:
+    answer: Deferred[int] = Deferred()
+    heard: list[object] = []
+    others = listened(answer)
+    if when == "after":
+        answer.set_result(0)
+    answer.listen(heard, lambda _, value: 1 // value, list.append)
+    last = listened(answer) if when == "between" else others
+    if when != "after":
+        answer.set_result(0)
+    assert [type(error) for error in heard] == [ZeroDivisionError]
+    assert (others, last) == ([0], [0])

@@ -66,7 +66,7 @@ async def _run(answer: Awaitable[Any], subject: Any, done: Done, failed: Failed)
     except Exception as error:
         failed(subject, error)
     else:
-        done(subject, value)
+        _tell(value, subject, done, failed)
 
 
 def _settle(future: asyncio.Future[Any], subject: Any, done: Done, failed: Failed) -> None:
@@ -75,4 +75,12 @@ def _settle(future: asyncio.Future[Any], subject: Any, done: Done, failed: Faile
     elif (error := future.exception()) is not None:
         failed(subject, error)
     else:
-        done(subject, future.result())
+        _tell(future.result(), subject, done, failed)
+
+
+def _tell(value: Any, subject: Any, done: Done, failed: Failed) -> None:
+    """What `done` raises goes to `failed`: an answer that cannot be used is no answer."""
+    try:
+        done(subject, value)
+    except Exception as error:
+        failed(subject, error)

@@ -58,6 +58,8 @@ class Reads:
             self._lanes.wait(answer, (scope, key), call, self._got, _GET.fail)
 
     def _got(self, call: StateCall, value: bytes | None) -> None:
+        if value is not None and type(value) is not bytes:
+            raise TypeError(f"the adapter answered with {type(value).__name__} where bytes or None belong")
         if self._unsure and value is not None and not is_json(value):
             call.fail(refusal(unreadable(), _GET))
         else:

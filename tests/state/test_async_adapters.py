@@ -11,6 +11,7 @@ import pytest
 from iii_state_memory import MemoryAdapter
 from support.calls import Asking
 
+from iii_skill.adapter import Deferred
 from iii_skill.errors import AdapterTimeout, AdapterUnavailable, InvocationError
 from iii_skill.values import Change
 
@@ -126,6 +127,36 @@ async def test_a_cancelled_future_is_answered() -> None:
     with pytest.raises(InvocationError) as caught:
         await answer
     assert caught.value.code == "SET_ERROR"
+
+
+class Misanswering(MemoryAdapter):
+    """Answers with what the contract does not allow, in every way in which an answer may come later."""
+
+    how: ClassVar[str]
+
+    def _wrong(self, *_: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        if self.how == "coroutine":
+            return asyncio.sleep(0, result=7)
+        answer: Any = Deferred() if self.how == "deferred" else loop.create_future()
+        loop.call_soon(answer.set_result, 7)
+        return answer
+
+    get = list = keys = scopes = set = delete = update = _wrong
+
+
+@pytest.mark.parametrize("how", ["coroutine", "deferred", "future"])
+@pytest.mark.parametrize("name", [*FUNCTIONS, "list_entries"])
+async def test_an_answer_that_breaks_the_contract_leaves_no_caller_waiting(
+    name: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Misanswering, "how", how, raising=False)
+    ask = Asking(Misanswering())
+    answers = [ask.start(name, PAYLOAD) for _ in range(2)]
+    for answer in answers:
+        with pytest.raises(InvocationError, match="Error") as caught:
+            await asyncio.wait_for(answer, 5)
+        assert caught.value.code.endswith("_ERROR")
 
 
 class Broken(MemoryAdapter):
