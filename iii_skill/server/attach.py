@@ -14,14 +14,13 @@ from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET, Raw
-from picows import WSError, ws_connect
+from picows import WSError
 
 from iii_skill import __version__
 from iii_skill.adapter import StateAdapter
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.triggers import Trigger
-from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
@@ -31,8 +30,7 @@ from iii_skill.protocol.messages import (
     TriggerRegistrationResult,
     WithdrawTrigger,
 )
-from iii_skill.server.frames import QUIET
-from iii_skill.server.link import Link, Refused
+from iii_skill.server.link import Link, Refused, connect
 from iii_skill.server.owners import refuse_second_owner, second_owner
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import StateTriggers
@@ -89,7 +87,7 @@ class Attached:
         while True:
             link: Link | None = None
             try:
-                link = await self._connect()
+                link = await connect(self, token=self._token)
                 await self._register(link)
                 wait = FIRST_WAIT_S
                 self._link = link
@@ -115,29 +113,6 @@ class Attached:
         await self.worker.close()
         if self._link is not None:
             self._link.close()
-
-    async def _connect(self) -> Link:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-        _, link = await ws_connect(
-            lambda: Link(self),
-            self.url,
-            extra_headers=headers,
-            max_frame_size=MESSAGE_LIMIT,
-            logger_name=QUIET,
-        )
-        if not isinstance(link, Link):
-            raise ConnectionResetError("it went away while it let us in")
-        greeted = asyncio.ensure_future(link.greeted.wait())
-        lost = asyncio.ensure_future(link.lost.wait())
-        _, left = await asyncio.wait((greeted, lost), timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        for waiter in left:
-            waiter.cancel()
-        if link.refusal is not None:
-            raise Refused(link.refusal)
-        if link.identity is None:
-            link.close()
-            raise TimeoutError("it does not greet as an iii engine does")
-        return link
 
     async def _register(self, link: Link) -> None:
         """Identify, look for another owner, then take the names; what our former self holds is waited for."""
@@ -187,7 +162,11 @@ class Attached:
             return
         # Only pages are kept for each caller; nothing else looks at who calls.
         caller_id = _caller(data) if message.function_id == _ENTRIES else None
-        handler(Call(message.function_id, data, reply, None, caller_id))
+        try:
+            handler(Call(message.function_id, data, reply, None, caller_id))
+        except Exception as error:
+            logger.exception("function %s failed", message.function_id)
+            reply(Failure("internal_error", f"{message.function_id} failed inside its worker: {error}"))
 
     def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
         """The engine hands us a trigger."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSInvalidStatusError, WSListener, WSMsgType, WSTransport, ws_connect
 
 from iii_skill.engine.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError
 from iii_skill.protocol import client
 from iii_skill.protocol.messages import (
@@ -21,7 +22,7 @@ from iii_skill.protocol.messages import (
     WithdrawTrigger,
     WorkerRegistered,
 )
-from iii_skill.server.frames import masked_text_frames
+from iii_skill.server.frames import QUIET, masked_text_frames
 
 logger = logging.getLogger(__name__)
 
@@ -179,3 +180,41 @@ def _outcome(message: Answer) -> Outcome:
     if message.error is not None:
         return Failure(message.error.code, message.error.message, message.error.stacktrace)
     return Result(None if message.result is UNSET else bytes(message.result))
+
+
+async def connect(owner: LinkOwner, *, token: str | None) -> Link:
+    """A link that the engine has greeted; Refused when waiting mends nothing, else OSError or WSError."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        _, link = await ws_connect(
+            lambda: Link(owner),
+            owner.url,
+            extra_headers=headers,
+            max_frame_size=MESSAGE_LIMIT,
+            logger_name=QUIET,
+        )
+    except WSInvalidStatusError as error:
+        raise _not_let_in(owner.url, error) from None
+    if not isinstance(link, Link):
+        raise ConnectionResetError("it went away while it let us in")
+    greeted = asyncio.ensure_future(link.greeted.wait())
+    lost = asyncio.ensure_future(link.lost.wait())
+    _, left = await asyncio.wait((greeted, lost), timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    for waiter in left:
+        waiter.cancel()
+    if link.refusal is not None:
+        raise Refused(link.refusal)
+    if link.identity is None:
+        link.close()
+        raise TimeoutError("it does not greet as an iii engine does")
+    return link
+
+
+def _not_let_in(url: str, error: WSInvalidStatusError) -> Refused | ConnectionError:
+    """Why an HTTP status came instead of a connection; only what waiting cannot mend is a refusal."""
+    status = 0 if error.response is None else int(error.response.status)
+    if status in (401, 403):
+        return Refused(
+            f"The engine at {url} does not let this worker in ({status}): give its token with --token."
+        )
+    return ConnectionError(f"it answers HTTP {status}; is that its worker port, 49134 unless configured?")

@@ -275,6 +275,25 @@ async def test_it_waits_for_an_engine_that_is_not_there_yet(tmp_path: Path) -> N
             engine.kill()
 
 
+def test_a_wrong_token_ends_it_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        running_host(tmp_path, "--no-state", "--token", "secret") as engine,
+        attached(tmp_path, engine.ws, "--adapter", "memory", "--token", "wrong", ready=False) as worker,
+    ):
+        assert worker.process.wait(20) == 1
+        assert "does not let this worker in (401): give its token with --token." in worker.log.read_text()
+
+
+async def test_the_http_port_is_no_worker_port(tmp_path: Path) -> None:
+    with running_host(tmp_path, "--no-state") as engine:
+        url = engine.http.replace("http", "ws", 1)
+        with attached(tmp_path, url, "--adapter", "memory", ready=False) as worker:
+            while "it answers HTTP 404; is that its worker port" not in (
+                worker.log.read_text() if worker.log.exists() else ""
+            ):
+                await asyncio.sleep(0.02)
+
+
 async def test_two_engines_share_one_redis_through_attached_workers(tmp_path: Path) -> None:
     """Users who outgrow one process: each engine fires its own triggers for the writes of both, once."""
     homes = [tmp_path / "a", tmp_path / "b"]
