@@ -15,7 +15,14 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import decoded, encoded, python_handler
 from iii_skill.engine.triggers import Trigger
-from iii_skill.errors import ConfigurationError, IiiSkillError, StorageFailed, StoreRefused, ValueRefused
+from iii_skill.errors import (
+    ConfigurationError,
+    IiiSkillError,
+    PluginError,
+    StorageFailed,
+    StoreRefused,
+    ValueRefused,
+)
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.configuration import Configurations
@@ -161,7 +168,7 @@ class Host:
         self.engine.close()
 
     async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:
-        adapter = self.plugins.adapter(config.adapter_name)()
+        adapter = self._adapter_type(config)()
         settings = adapter_settings(
             type(adapter).config_type,
             config.adapter_config,
@@ -180,6 +187,15 @@ class Host:
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
         self.state = add_state(self.engine, adapter, LiveSettings(live), configurations)
         await self.state.start()
+
+    def _adapter_type(self, config: StateConfig) -> type[StateAdapter]:
+        try:
+            return self.plugins.adapter(config.adapter_name)
+        except PluginError as error:
+            if ": " not in config.where:
+                raise
+            # A name out of a file: say where it stands.
+            raise PluginError(f"{config.where.removesuffix('.config')}.name: {error.message}") from None
 
     def _store_failed(self, error: StorageFailed) -> None:
         if not self.failed.done():

@@ -60,6 +60,17 @@ def serve(
     The store is durable by default (adapter `file`, directory `.iii/state`). Ctrl-C and SIGTERM finish what
     is in flight and exit 0; a store that fails ends the host with 1.
     """
+    of_state = {
+        "--adapter": adapter,
+        "--adapter-config": adapter_config,
+        "--data-dir": data_dir,
+        "--redis-url": redis_url,
+    }
+    asked = [option for option, value in of_state.items() if value]
+    if no_state and asked:
+        raise click.UsageError(
+            f"--no-state serves no state, so {asked[0]} says nothing: leave one of them out."
+        )
     log_to_stderr(log_level)
     raise_file_limit()
     gc.disable()  # Until the host is ready: what is made on the way there stays.
@@ -69,7 +80,7 @@ def serve(
         if not no_state:
             # Without a file, or with options that ask for state, it is served whatever the file lists.
             base = config.state
-            if base is None and (adapter or adapter_config or data_dir or redis_url):
+            if base is None and asked:
                 base = StateConfig()
             if base is not None:
                 state = with_adapter(

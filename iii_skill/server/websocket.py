@@ -148,7 +148,14 @@ def listen_error(error: OSError, host: str, port: int, option: str) -> Configura
         )
     if error.errno == errno.EACCES:
         return PortTaken(f"Port {port} needs rights that this user does not have; choose one above 1023.")
-    return ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror or error}.")
+    if error.errno == errno.EADDRNOTAVAIL or "could not bind on any" in str(error):
+        reason = "that is no address of this machine"
+    else:
+        reason = error.strerror or str(error)
+    return ConfigurationError(
+        f"Cannot listen on {host}: {reason}; choose one with --host (127.0.0.1 is this machine alone, "
+        "0.0.0.0 every network)."
+    )
 
 
 def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:

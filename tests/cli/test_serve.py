@@ -118,6 +118,9 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--adapter", "memory", "--host", "0.0.0.0"), "--token"),
         (("--port", "70000"), "65535"),
+        (("--no-state", "--data-dir", "d"), "--no-state serves no state, so --data-dir says nothing"),
+        (("--adapter", "memory", "--token", "t", "--host", "192.0.2.1"), "no address of this machine"),
+        (("--adapter", "memory", "--token", "t", "--host", "no.such.host.invalid"), "with --host"),
     ],
 )
 def test_mistakes_are_one_sentence_that_says_what_to_do(
@@ -127,6 +130,14 @@ def test_mistakes_are_one_sentence_that_says_what_to_do(
     assert failed.returncode in (1, 2)
     assert sentence in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_an_unknown_adapter_of_a_file_is_named_with_its_place(tmp_path: Path) -> None:
+    text = "workers: [{name: iii-state, config: {adapter: {name: nope}}}]"
+    (tmp_path / "iii-config.yaml").write_text(text)
+    failed = serve(tmp_path, "--config", "iii-config.yaml")
+    place = "iii-config.yaml: workers[0] (iii-state) config.adapter.name"
+    assert f"Error: {place}: There is no state adapter 'nope'." in failed.stderr
 
 
 CURRENT = """
