@@ -25,6 +25,8 @@ _LASTING = {
     "OOM": "it is out of memory (`maxmemory`); nothing was changed: delete keys or give it more",
     "WRONGTYPE": "a key of this scope has another type than the adapter's; delete it or set key_prefix",
     "NOPERM": "the user lacks the right to a command or key",
+    "UNTOLD": "the user may neither append to the stream of changes (XADD) nor take the write back (HDEL, "
+    "HSET); the key was changed and no trigger hears of it: give the user these rights",
     "NOAUTH": "it asks for a password; set one in redis_url",
     "CROSSSLOT": "it is a Redis Cluster; set layout=cluster",
 }
@@ -56,7 +58,7 @@ class ServerFault(Exception):
 
 
 def adapter_error(fault: ServerFault) -> AdapterError:
-    """The error that a caller gets for an error reply; the server has changed nothing."""
+    """The error that a caller gets for an error reply; but for UNTOLD the server has changed nothing."""
     code = fault.code
     if code in _PASSING:
         return AdapterUnavailable(f"Redis refused: {_PASSING[code]} ({code}).")

@@ -1,7 +1,9 @@
 """The Lua scripts, two of which change a key: values pass through them as bytes, no cjson ever.
 
-Rules: every key is declared. Whatever can fail (wrong type, out of memory, read-only) fails before the first
-write that counts, because Redis does not roll a script back. The id that XADD gives is the revision: it rises
+Rules: every key is declared. Redis does not roll a script back, so a change is written before it is told,
+and what fails half-way (a missing right, a key of a wrong type) is taken back before the error is told. What
+cannot be had: a user who may neither announce (XADD) nor undo (HDEL what was new, HSET what was deleted)
+leaves a write without its event; that is told as UNTOLD. The id that XADD gives is the revision: it rises
 strictly, also across a flush or a failover, and it orders the stream that other hosts read.
 """
 
@@ -16,42 +18,67 @@ _WRITE = """
 local values, order, index, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local key, scope, length = ARGV[1], ARGV[2], ARGV[3]
 local function write(old, new)
-  local rank
-  if new == '' then
-    redis.call('XLEN', stream)
-    if old then
-      redis.call('SCARD', index)
-      redis.call('ZREM', order, key)
-      redis.call('HDEL', values, key)
-      if redis.call('EXISTS', values) == 0 then
-        redis.call('DEL', order)
-        redis.call('SREM', index, scope)
+  local changed, rank, fault
+  if old and new ~= '' then
+    local added = redis.pcall('HSET', values, key, new)
+    if added == 0 then changed = true else fault = added end
+  elseif old or new ~= '' then
+    local _
+    _, fault = pcall(function()
+      if old then
+        rank = redis.call('ZSCORE', order, key)
+        redis.call('ZREM', order, key)
+        redis.call('HDEL', values, key)
+        changed = true
+        if redis.call('EXISTS', values) == 0 then
+          redis.call('DEL', order)
+          redis.call('SREM', index, scope)
+        end
+      else
+        rank = (redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2] or 0) + 1
+        redis.call('SADD', index, scope)
+        redis.call('ZADD', order, rank, key)
+        redis.call('HSET', values, key, new)
+        changed = true
       end
-    end
+    end)
+  end
+  if not fault then
+    local id = redis.pcall('XADD', stream, 'MAXLEN', '~', length, '*',
+      's', scope, 'k', key, 'o', old or '', 'n', new)
+    if type(id) ~= 'table' then return id end
+    fault = id
+  end
+  local undone
+  if changed and old then undone = redis.pcall('HSET', values, key, old) end
+  if changed and not old then undone = redis.pcall('HDEL', values, key) end
+  if old and rank then
+    redis.pcall('ZADD', order, rank, key)
+    redis.pcall('SADD', index, scope)
   elseif not old then
-    rank = (redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')[2] or 0) + 1
-    redis.call('SADD', index, scope)
+    redis.pcall('ZREM', order, key)
+    if redis.pcall('EXISTS', values) == 0 then redis.pcall('SREM', index, scope) end
   end
-  local id = redis.call('XADD', stream, 'MAXLEN', '~', length, '*',
-    's', scope, 'k', key, 'o', old or '', 'n', new)
-  if new ~= '' then
-    if rank then redis.call('ZADD', order, rank, key) end
-    redis.call('HSET', values, key, new)
-  end
-  return id
+  if type(undone) == 'table' then fault = {err = 'UNTOLD the change was written and not announced'} end
+  if type(fault) ~= 'table' then fault = {err = 'ERR Error running script: ' .. fault} end
+  return nil, fault
 end
 local old = redis.call('HGET', values, key)
 """
 
 _BLIND = """
-return {write(old, ARGV[4]), old}
+local id, fault = write(old, ARGV[4])
+return fault or {id, old}
 """
 
 _SWAP = """
 if (old or '') ~= ARGV[4] then return {false, old} end
 local ids = {}
 for i = 5, #ARGV do
-  ids[#ids + 1] = write(old, ARGV[i])
+  local id, fault = write(old, ARGV[i])
+  if fault and i == 5 then return fault end
+  ids[#ids + 1] = id or fault
+  if fault then return ids end
   old = ARGV[i] ~= '' and ARGV[i]
 end
 return ids
@@ -75,7 +102,8 @@ BLIND = Script(_WRITE + _BLIND)
 
 SWAP = Script(_WRITE + _SWAP)
 """Arguments key, scope, length, expected, new...: writes all in turn when the current bytes are the expected
-ones, and gives their revision ids; else gives [nil, current bytes] and changes nothing."""
+ones, and gives their revision ids, the last of which may be the error that ended it; else gives [nil, current
+bytes] and changes nothing."""
 
 WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}"
 """What a transaction of the two reads gives, as a script: slower for a large scope."""

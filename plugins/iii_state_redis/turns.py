@@ -16,6 +16,7 @@ from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import KEEP, Change, ChangeFunction, Keep
 
 from .exchanges import NULL, Routed, garbage, is_json, revision
+from .faults import ServerFault, adapter_error
 from .layout import Place
 
 if TYPE_CHECKING:
@@ -165,8 +166,14 @@ class Turn(Routed):
             self._attempt(current, confirmed=True, sound=current is None or is_json(current))
         else:
             ids = iter(value)
-            for step in self._steps:
-                step.settle(self.key, 0 if step.new is KEEP else revision(next(ids)))
+            for number, step in enumerate(self._steps):
+                made = None if step.new is KEEP else next(ids)
+                if type(made) is ServerFault:
+                    # This one did not happen, and the later ones were computed on what it would have written.
+                    self._steps = self._steps[number:]
+                    self.failed(adapter_error(made))
+                    return
+                step.settle(self.key, 0 if made is None else revision(made))
             self._finish(self.last)
 
     def failed(self, error: AdapterError) -> None:
