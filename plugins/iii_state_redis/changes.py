@@ -32,8 +32,10 @@ NOTHING_YET = b"0-0"
 
 
 def newest(store: Store, bucket: Bucket) -> asyncio.Future[Any]:
-    """The last entry of the bucket's stream, in a list."""
-    return store.ask(bucket, b"XREVRANGE", bucket.stream, b"+", b"-", b"COUNT", 1)
+    """The last entry of the bucket's stream, in a list, as of now and no later."""
+    exchange = Ask(store, bucket, store.pack((b"XREVRANGE", bucket.stream, b"+", b"-", b"COUNT", 1)))
+    store.send(exchange)
+    return exchange.future
 
 
 class Follower:

@@ -46,6 +46,8 @@ class Routed(Exchange):
 
     __slots__ = ("bucket", "redirects", "store")
     writes = False
+    shows = False
+    """It tells what is written, so it must not overtake a write that was sent before it."""
 
     def __init__(self, store: Store, bucket: Bucket, command: bytes) -> None:
         self.store = store
@@ -55,18 +57,22 @@ class Routed(Exchange):
 
     def reply(self, value: Any) -> None:
         """Answer, or follow a redirection."""
+        store = self.store
         if type(value) is ServerFault:
-            if not self.store.redirect(self, value):
+            if not store.redirect(self, value):
+                store.arrived(self)
                 self.failed(adapter_error(value))
-        else:
+        elif not (store.late and store.asked_again(self)):
             self.answered(value)
 
     def refused(self, error: AdapterUnavailable) -> None:
         """It never left."""
+        self.store.arrived(self)
         self.failed(error)
 
     def lost(self, reason: str) -> None:
         """A read had no effect; a write may have had its effect."""
+        self.store.arrived(self)
         if self.writes:
             self.failed(AdapterTimeout(f"Redis was lost before it answered ({reason}); {FATE_UNKNOWN}."))
         else:
@@ -106,7 +112,14 @@ class Ask(Routed):
             self.future.set_exception(error)
 
 
-class Moment(Ask):
+class Look(Ask):
+    """Any command that tells what is written."""
+
+    __slots__ = ()
+    shows = True
+
+
+class Moment(Look):
     """Read commands inside MULTI and EXEC; the future gets the list of their replies."""
 
     __slots__ = ("collected", "replies")
@@ -143,6 +156,7 @@ class Read(Routed):
     """HGET: the bytes of one key, checked unless they are the ones known."""
 
     __slots__ = ("answer", "key")
+    shows = True
 
     def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key) -> None:
         self.store = store

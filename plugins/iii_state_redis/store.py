@@ -12,9 +12,10 @@ from iii_skill.values import Change
 
 from .cache import Key, KnownValues
 from .config import RedisConfig
-from .exchanges import Ask, Ignored, Moment, Read, Routed, Write, is_json
+from .exchanges import Ignored, Look, Moment, Read, Routed, Write, is_json
 from .faults import OutOfMemory, ServerFault
 from .handshake import Address, Mode, address
+from .late import Late
 from .layout import Bucket, Layout, Place, bulk, encode
 from .link import Link
 from .scripts import BLIND, CUT, SCRIPTS, SWAP, WITH_ORDER, Script
@@ -38,6 +39,8 @@ class Store:
         self.layout = Layout(config.layout, config.key_prefix)
         self.known = KnownValues()
         self.turns: dict[Key, Turn] = {}
+        self.late: dict[int, Late] = {}
+        """By bucket; empty while no write is late."""
         self.newcomers: list[Callable[[], None]] = []
         """Called with every new connection for calls: what they send is ahead of every call."""
         self.link = self.new_link(self.layout.buckets[0])
@@ -82,8 +85,25 @@ class Store:
         exchange.redirects += 1
         for script in SCRIPTS:
             self.send(Ignored(self, exchange.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
+        if exchange.writes:
+            self.late.setdefault(exchange.bucket.number, Late()).add(exchange)
         self.send(exchange)
         return True
+
+    def arrived(self, exchange: Routed) -> None:
+        """It has been answered, or never will be: it is not late any more."""
+        late = self.late.get(exchange.bucket.number)
+        if late is not None and late.arrived(exchange):
+            del self.late[exchange.bucket.number]
+
+    def asked_again(self, exchange: Routed) -> bool:
+        """True when its reply does not show a write that was sent before it, and it was sent again."""
+        self.arrived(exchange)
+        late = self.late.get(exchange.bucket.number)
+        overtook = exchange.shows and not exchange.writes and late is not None and late.overtaken_by(exchange)
+        if overtook:
+            self.send(exchange)
+        return overtook
 
     def checked(self, key: Key, value: bytes) -> bool:
         """True when the bytes are JSON; the same bytes as last time are not checked again."""
@@ -95,8 +115,8 @@ class Store:
         return True
 
     def ask(self, bucket: Bucket, *command: str | bytes | int) -> asyncio.Future[Any]:
-        """Any command; a future of the raw reply."""
-        exchange = Ask(self, bucket, self.pack(command))
+        """Any command that tells what is written; a future of the raw reply."""
+        exchange = Look(self, bucket, self.pack(command))
         self.send(exchange)
         return exchange.future
 

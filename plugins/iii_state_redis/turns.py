@@ -79,6 +79,7 @@ class Turn(Routed):
     """
 
     __slots__ = ("_steps", "_waiting", "ended", "key", "last", "place", "values", "writes")
+    shows = True
 
     def __init__(self, store: Store, place: Place, key: Key) -> None:
         self.store = store

@@ -7,12 +7,14 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 from iii_state_redis import RedisAdapter
 from support.redis import RedisServer, free_port, until
 
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable, StoreRefused
+from iii_skill.values import KEEP, Keep
 
 from .conftest import OpenAdapter
 
@@ -372,6 +374,81 @@ async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, a
     assert [change.new for change in await asyncio.gather(*calls)] == [b"1", b"2", None]
     server.cli("SCRIPT", "FLUSH")
     assert (await adapter.update("s", "k", bump)).new == b"3"
+
+
+@pytest.mark.parametrize("layout", ["engine", "cluster"])
+async def test_no_read_overtakes_a_write_whose_script_was_flushed(
+    layout: str, server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter(layout=layout, scan_seconds=0.0) as adapter:
+        for number in range(1, 50):
+            key, value, scope = f"k{number % 3}", b"%d" % number, f"s{number}"
+            held = dict(await adapter.list("s"))
+            server.cli("SCRIPT", "FLUSH")
+            seen: list[bytes | None] = []
+
+            def keep(old: bytes | None, seen: list[bytes | None] = seen) -> Keep:
+                seen.append(old)
+                return KEEP
+
+            def refuse(old: bytes | None) -> bytes:
+                raise ValueError(old)
+
+            calls: list[Awaitable[Any]] = [
+                adapter.set("s", key, value),
+                adapter.get("s", key),
+                adapter.list("s"),
+                adapter.keys("s"),
+                adapter.set(scope, "k", b"1"),
+                adapter.scopes(),
+                adapter.set("s", "gone", b"1"),
+                adapter.delete("s", "gone"),
+                adapter.update("s", "gone", keep),
+                adapter.update("s", "gone", refuse),
+                adapter.get("s", "gone"),
+                adapter.delete("s", key),
+                adapter.set("s", key, value + b"0"),
+                adapter.get("s", key),
+            ]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            first, read, pairs, keys, _, scopes, _, gone, kept, refusal, absent, *_, again = results
+            assert (first.old, first.new, read) == (held.get(key), value, value)
+            assert dict(pairs)[key] == value + b"0"
+            assert key in keys
+            assert scope in scopes
+            assert (gone.old, gone.new) == (b"1", None)
+            assert (kept.old, seen[-1], refusal.args, absent) == (None, None, (None,), None)
+            assert again == value + b"0"
+
+
+async def test_pairs_of_set_and_get_stay_in_order_while_scripts_are_flushed_all_the_time(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    running = True
+
+    async def flush() -> int:
+        flushed = 0
+        while running:
+            await asyncio.to_thread(server.cli, "SCRIPT", "FLUSH")
+            flushed += 1
+        return flushed
+
+    async def pairs(lane: int) -> None:
+        for number in range(100):
+            value = b"%d" % number
+            written, read = await asyncio.gather(
+                adapter.set("s", f"k{lane}", value), adapter.get("s", f"k{lane}"), return_exceptions=True
+            )
+            # Who flushes faster than scripts can be loaded gets an error, and no wrong answer.
+            if isinstance(written, AdapterError):
+                assert "NOSCRIPT" in written.message
+            else:
+                assert (written.new, read) == (value, value)
+
+    flusher = asyncio.create_task(flush())
+    await asyncio.gather(*(pairs(lane) for lane in range(8)))
+    running = False
+    assert await flusher > 10
 
 
 async def test_a_missing_right_is_named(server: RedisServer, open_adapter: OpenAdapter) -> None:
