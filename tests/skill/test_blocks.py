@@ -76,6 +76,8 @@ PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
 }
 """(page, a function of the worker) -> HTTP requests with the status and body that must come."""
 
+ORDER = {"customer": "ann", "cents": 900}
+
 CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
     ("sdk.md", "greeter::last-seen"): [
         ("greeter::last-seen", {"id": "ann"}, {"seen": False}),
@@ -83,14 +85,32 @@ CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
         ("greeter::last-seen", {"id": "ann"}, {"seen": True}),
     ],
     ("triggers.md", "orders::changed"): [
-        ("state::set", {"scope": "orders", "key": "o1", "value": 1}, {"new_value": 1, "old_value": None}),
-        ("state::delete", {"scope": "orders", "key": "o1"}, 1),
+        (
+            "state::set",
+            {"scope": "orders", "key": "o1", "value": ORDER},
+            {"new_value": ORDER, "old_value": None},
+        ),
+        (
+            "state::set",
+            {"scope": "orders", "key": "o2", "value": ORDER},
+            {"new_value": ORDER, "old_value": None},
+        ),
+        (
+            "state::set",
+            {"scope": "orders", "key": "o2", "value": ORDER | {"cents": 7}},
+            {"new_value": ORDER | {"cents": 7}, "old_value": ORDER},
+        ),
+        ("state::delete", {"scope": "orders", "key": "o1"}, ORDER),
     ],
 }
 """(page, a function of the worker) -> calls with the result that must come."""
 
 AFTERWARDS = {
-    ("triggers.md", "orders::changed"): ("state::get", {"scope": "stats", "key": "orders"}, {"seen": 1})
+    ("triggers.md", "orders::changed"): (
+        "state::get",
+        {"scope": "order-totals", "key": "ann"},
+        {"cents": 7},
+    )
 }
 """What a call must answer in the end."""
 
