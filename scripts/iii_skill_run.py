@@ -16,6 +16,7 @@ It says on stderr what it runs. The first way that is possible is taken:
 Exit codes: 2 for a wrong call, 69 when no way is possible, else that of iii-skill.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 SKILL = Path(__file__).resolve().parent.parent
 UNAVAILABLE = 69
@@ -70,21 +76,46 @@ def choose():
 
 
 def prepare(way):
-    """Make the virtual environment of a way that needs one; a half-made one is never left behind."""
+    """Make the virtual environment of a way that needs one; of many callers at the same time one does it."""
     environment = Path(way["environment"])
-    if environment.is_dir():
+    complete = environment / "complete"
+    if complete.is_file():
         return
     if sys.version_info < (3, 11):
         stop("Python 3.11 or newer is needed, or uv (https://docs.astral.sh/uv/): install one of them.")
+    try:
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(environment.parent):
+            if not complete.is_file():
+                install(way, environment)
+                complete.touch()
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = error if isinstance(error, OSError) else "the lines above say why"
+        stop("could not install {} ({}): {}.".format(way["install"], reason, way["otherwise"]))
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """Hold the lock on a folder; the others wait. Windows has no such lock."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def install(way, environment):
+    """Replace what a killed installation left; a failed one leaves nothing."""
+    shutil.rmtree(environment, ignore_errors=True)
     say("installing {install} into {environment}".format(**way))
     try:
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, stdout=sys.stderr)
         pip = [str(Path(way["command"][0]).parent / "python"), "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, way["install"]], check=True, stdout=sys.stderr)
-    except (OSError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(environment, ignore_errors=True)
-        reason = error if isinstance(error, OSError) else "the lines above say why"
-        stop("could not install {} ({}): {}.".format(way["install"], reason, way["otherwise"]))
     except BaseException:
         shutil.rmtree(environment, ignore_errors=True)
         raise

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_without_uv_it_installs_the_package_beside_it_once(whole: Path, tmp_path
     again = launch(whole, ["adapters", "--json"], environment, tmp_path)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert "installing" not in again.stderr
+
+
+def test_two_at_once_install_once_over_what_a_killed_one_left(whole: Path, tmp_path: Path) -> None:
+    environment = clean_environment(tmp_path / "home") | {"PATH": str(bare_path(tmp_path))}
+    way = json.loads(launch(whole, ["--how"], environment, tmp_path).stdout)
+    left = Path(way["environment"]) / "bin" / "left"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(launch, whole, ["adapters", "--json"], environment, tmp_path) for _ in range(2)]
+        done = [future.result() for future in both]
+    assert [one.returncode for one in done] == [0, 0], done
+    assert sum("installing" in one.stderr for one in done) == 1
+    assert not left.exists()
 
 
 def test_mirror_inside_the_repository_finds_the_package(tmp_path: Path) -> None:
