@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from iii_skill.errors import AdapterError, AdapterUnavailable
 
 FATE_UNKNOWN = (
@@ -30,6 +32,7 @@ _LASTING = {
     "NOAUTH": "it asks for a password; set one in redis_url",
     "CROSSSLOT": "it is a Redis Cluster; set layout=cluster",
 }
+_command = re.compile("'(.+?)' command").search
 MOVED_ROLE = frozenset({"READONLY", "UNBLOCKED", "MASTERDOWN", "LOADING"})
 """After one of these the connection is of no use."""
 
@@ -62,6 +65,10 @@ def adapter_error(fault: ServerFault) -> AdapterError:
     code = fault.code
     if code in _PASSING:
         return AdapterUnavailable(f"Redis refused: {_PASSING[code]} ({code}).")
+    if code == "NOPERM" and (found := _command(str(fault))):
+        return AdapterError(
+            f"Redis refused: the user lacks the right to the command {found.group(1)} (NOPERM)."
+        )
     if code in _LASTING:
         kind = OutOfMemory if code == "OOM" else AdapterError
         return kind(f"Redis refused: {_LASTING[code]} ({code}).")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from iii_skill.errors import AdapterError
 from iii_skill.values import Change
 
 from .conftest import OpenAdapter
+
+CONFIGURATION = Path(__file__).parents[3] / "references" / "iii-config.yaml"
 
 READS = ("hget", "zrevrange", "zscore", "exists")
 WRITES = ("hset", "hdel", "sadd", "srem", "zadd", "zrem", "del", "xadd")
@@ -128,3 +132,29 @@ async def test_what_a_later_change_lacks_does_not_undo_an_earlier_one(
         assert (await adapter.update("s", "k", lambda old: old + b"0")).new == b"20"
         news = [fields[b"n"] for _, fields in server.client.xrange("iii:changes")]
         assert news == [b"0", b"1", b"2", b"20"]
+
+
+async def test_the_rights_that_the_annotated_configuration_names_are_enough(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    (named,) = re.findall(r"A user of its own needs: (.+)", CONFIGURATION.read_text())
+    server.cli("ACL", "SETUSER", "named", "reset", "on", ">pw", *named.split())
+    async with open_adapter(redis_url=f"redis://named:pw@127.0.0.1:{server.port}") as adapter:
+        changes = adapter.changes()
+        for present, operation in OPERATIONS.values():
+            for key in present:
+                await adapter.set("s", key, b"1")
+            change = await operation(adapter)
+            assert await adapter.get("s", "a") == change.new
+            assert [key for key, _ in await adapter.list("s")] == await adapter.keys("s")
+            assert await adapter.scopes() == (["s"] if await adapter.keys("s") else [])
+            for key in ("a", "b"):
+                await adapter.delete("s", key)
+        assert (await anext(changes)).new == b"2"
+        await changes.aclose()
+
+
+async def test_a_missing_right_is_named(server: RedisServer, open_adapter: OpenAdapter) -> None:
+    async with open_adapter(**limited(server, "hgetall")) as adapter:
+        with pytest.raises(AdapterError, match=r"lacks the right to the command '?hgetall"):
+            await adapter.list("s")
