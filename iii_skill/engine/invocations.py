@@ -75,8 +75,6 @@ class Invocations:
             self._enqueue(worker, call, action.queue)
         else:
             self._engine.invoke(call)
-            if call.reply is not no_reply and call.function_id in self._engine.functions.builtins:
-                worker.host_owes = True
 
     def answered(self, worker: Worker, message: FromWorker) -> None:
         assert isinstance(message, InvocationResult)

@@ -60,8 +60,6 @@ class Worker:
         self.message_limit = MESSAGE_LIMIT
         self.attached = False
         """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
-        self.host_owes = False
-        """Set when a call of this worker waits for a function of the host; the driver clears it."""
         self._wake = wake
         self._buffered = buffered
 

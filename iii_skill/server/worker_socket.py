@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TEXT = WSMsgType.TEXT
-_COMPANY_S = 0.002
-"""How long answers that are there may wait for those of the same portion that still wait for the store."""
-
 _TELEMETRY = (b"OTLP", b"MTRC", b"LOGS")
 
 
@@ -39,8 +36,6 @@ class WorkerSocket(WSListener):
         self._binary = False
         self._processing = False
         self._scheduled = False
-        self._in_portion = False
-        self._company: asyncio.TimerHandle | None = None
         self._closing = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -74,9 +69,8 @@ class WorkerSocket(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The worker is gone."""
-        for timer in (self._grace, self._company):
-            if timer is not None:
-                timer.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         self._server.left(self)
         self._engine.disconnect(self.worker)
 
@@ -130,34 +124,9 @@ class WorkerSocket(WSListener):
                 logger.warning("%s: %s", self.worker.label, warning)
             connection.warnings.clear()
         if last_in_buffer:
-            self._end_portion()
-        elif connection.has_texts and not self._in_portion:
-            # What follows may be half a frame, which says nothing before its other half comes.
-            self._in_portion = True
-            self._loop.call_soon(self._end_tick)
-
-    def _end_tick(self) -> None:
-        if self._in_portion:
-            self._end_portion()
-
-    def _end_portion(self) -> None:
-        """Send what the messages of one read were answered with.
-
-        Where the store still owes some of the answers, the others leave with the first of those: one write
-        instead of two.
-        """
-        self._in_portion = False
-        if not self.worker.host_owes:
             self._flush()
-            return
-        self.worker.host_owes = False
-        if self._company is None and self.connection.has_texts:
-            self._company = self._loop.call_later(_COMPANY_S, self._go_alone)
-
-    def _go_alone(self) -> None:
-        # Never cancelled by a flush: one that was set for an earlier portion only sends a little sooner.
-        self._company = None
-        self._flush()
+        elif connection.has_texts:
+            self._wake()
 
     def _release(self) -> None:
         for message in self.connection.release():

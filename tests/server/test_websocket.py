@@ -127,42 +127,6 @@ def calls(*function_ids: str) -> bytes:
     return masked_text_frames(texts)
 
 
-@pytest.mark.parametrize("order", [("state::get", "test::late"), ("test::late", "state::get")])
-async def test_answers_of_one_read_leave_with_the_first_late_one(
-    host: Host, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
-) -> None:
-    monkeypatch.setattr("iii_skill.server.worker_socket._COMPANY_S", 60)
-
-    async def late(_payload: Any) -> None:
-        await asyncio.sleep(0.02)
-
-    host.register_function("test::late", late)
-    async with raw_stream(host) as (reader, writer):
-        writer.write(calls(*order))
-        together = await asyncio.wait_for(reader.read(65_536), 5)
-    assert b"state::get" in together
-    assert b"test::late" in together
-
-
-async def test_an_answer_does_not_wait_long_for_a_late_one(host: Host) -> None:
-    called = asyncio.Event()
-    release = asyncio.Event()
-
-    async def late(_payload: Any) -> None:
-        called.set()
-        await release.wait()
-
-    host.register_function("test::late", late)
-    async with raw_stream(host) as (reader, writer):
-        writer.write(calls("state::get", "test::late"))
-        first = await asyncio.wait_for(reader.read(65_536), 5)
-        assert b"state::get" in first
-        assert b"test::late" not in first
-        assert called.is_set()
-        release.set()
-        assert b"test::late" in await asyncio.wait_for(reader.read(65_536), 5)
-
-
 async def test_half_a_frame_behind_a_call_does_not_hold_its_answer_up(host: Host) -> None:
     async with raw_stream(host) as (reader, writer):
         whole = calls("state::get", "state::get")
