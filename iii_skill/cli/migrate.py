@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -59,6 +60,8 @@ def migrate(
     Stop the engine or host that writes to the source first: what is written during the move may stay behind.
     The source is only read.
     """
+    # What an adapter logs for the watchers of a host, this command says itself.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         source, target = plan(
             load_plugins(),

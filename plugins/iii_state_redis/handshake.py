@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 from typing import Any, NamedTuple
 
 from iii_skill.errors import StoreRefused
@@ -90,7 +91,7 @@ async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
     except (exceptions.RedisError, OSError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise StoreRefused(f"The certificate of {target.label} is not trusted: {error}") from None
-        raise NotReady(str(error) or type(error).__name__) from None
+        raise NotReady(_reason(error)) from None
     except TimeoutError:
         raise NotReady(f"it did not answer within {seconds:g} s") from None
     else:
@@ -100,6 +101,17 @@ async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
         return mode
     finally:
         await connection.disconnect(nowait=True)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, where redis-py wraps it in a sentence of its own; without a full stop."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None:
+            # Of a list of addresses, and of a TLS failure, strerror is a list or a sentence of its own.
+            return os.strerror(inner.errno) if inner.errno > 0 else str(inner.strerror)
+        inner = inner.__cause__ or inner.__context__
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _connection(target: Address, seconds: float) -> Any:
