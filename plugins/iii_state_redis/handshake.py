@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import socket
+import ssl
 from typing import Any, NamedTuple
 
 from iii_skill.errors import StoreRefused
@@ -107,9 +109,11 @@ def _reason(error: BaseException) -> str:
     """What the system said, where redis-py wraps it in a sentence of its own; without a full stop."""
     inner: BaseException | None = error
     while inner is not None:
+        # The numbers of these two are not the system's.
+        if isinstance(inner, ssl.SSLError | socket.gaierror):
+            return str(inner.strerror or inner).rstrip(".")
         if isinstance(inner, OSError) and inner.errno is not None:
-            # Of a list of addresses, and of a TLS failure, strerror is a list or a sentence of its own.
-            return os.strerror(inner.errno) if inner.errno > 0 else str(inner.strerror)
+            return os.strerror(inner.errno)
         inner = inner.__cause__ or inner.__context__
     return str(error).rstrip(".") or type(error).__name__
 
