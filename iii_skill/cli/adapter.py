@@ -16,7 +16,7 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.config.adapter_settings import adapter_settings
 from iii_skill.errors import ConfigurationError
 from iii_skill.plugins import AdapterEntry, load_plugins
-from iii_skill.testing import Check, Verdict, checks_for, run_checks
+from iii_skill.testing import Check, Verdict, checks_for, run_checks, unusable
 from iii_skill.values import Durability
 
 
@@ -49,6 +49,9 @@ def test(name: str, settings: Sequence[str], only: str | None, *, as_json: bool)
         checks = [check for check in checks_for(adapter_type) if _wanted(check, only)]
         if not checks:
             raise ConfigurationError(f"No check's group or name contains '{only}'.")
+        reason = unusable(adapter_type, fresh)
+        if reason is not None:
+            raise ConfigurationError(f"The adapter '{name}' cannot be tested with these settings: {reason}")
     except ConfigurationError as error:
         raise click.ClickException(error.message) from None
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from iii_skill.testing.checks import Check
 from iii_skill.testing.contract import AdapterContract
-from iii_skill.testing.runner import Verdict, checks_for, run_check, run_checks
+from iii_skill.testing.runner import Verdict, checks_for, run_check, run_checks, unusable
 from iii_skill.testing.subject import ContractBroken, Subject
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "checks_for",
     "run_check",
     "run_checks",
+    "unusable",
 ]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.testing.checks import Check
+from iii_skill.errors import AdapterUnavailable, StoreRefused
+from iii_skill.testing.checks import Check, always
 from iii_skill.testing.kit import CHECKS
 from iii_skill.testing.subject import ContractBroken, Subject
 
@@ -55,6 +56,25 @@ def run_check(check: Check, subject: Subject, *, seconds: float | None = None) -
         runner.run(body())
     if unhandled:
         raise ContractBroken(f"An error reached nobody but the event loop: {unhandled[0]}")
+
+
+def unusable(
+    adapter_type: type[StateAdapter], settings: Callable[[Path], Mapping[str, Any]], *, seconds: float = 20
+) -> str | None:
+    """Why no check could tell anything: the store is away or refuses the settings; None when it answers."""
+
+    async def read(subject: Subject) -> None:
+        await (await subject.open()).get("probe", "probe")
+
+    probe = Check("store-answers", "probe", "The store answers.", read, always, seconds)
+    with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
+        try:
+            run_check(probe, Subject(adapter_type, settings(Path(place)), Path(place)))
+        except (AdapterUnavailable, StoreRefused) as error:
+            return error.message
+        except Exception:
+            return None  # The checks will tell which promise this breaks.
+    return None
 
 
 def run_checks(

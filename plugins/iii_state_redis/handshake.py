@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import os
 import socket
 import ssl
@@ -15,6 +16,8 @@ from .pipe import Pipe
 from .scripts import SCRIPTS
 
 OLDEST = (6, 2)
+
+_HANGS_UP = (os.strerror(errno.ECONNRESET), "Connection closed by server")
 
 
 class NotReady(Exception):
@@ -90,12 +93,15 @@ async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
         raise StoreRefused(f"What answers at {target.label} is no Redis: {error}") from None
     except exceptions.ResponseError as error:
         raise StoreRefused(f"Redis at {target.label} refuses the connection: {error}") from None
+    except (TimeoutError, exceptions.TimeoutError):
+        hint = "; rediss:// needs a port that speaks TLS" if _secure(target) else ""
+        raise NotReady(f"it did not answer within {seconds:g} s{hint}") from None
     except (exceptions.RedisError, OSError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise StoreRefused(f"The certificate of {target.label} is not trusted: {error}") from None
-        raise NotReady(_reason(error)) from None
-    except TimeoutError:
-        raise NotReady(f"it did not answer within {seconds:g} s") from None
+        reason = _reason(error)
+        hangs_up = reason in _HANGS_UP and not _secure(target)
+        raise NotReady(reason + ("; a port that speaks TLS takes rediss://" if hangs_up else "")) from None
     else:
         writer = connection._writer
         connection._reader = connection._writer = None
@@ -116,6 +122,11 @@ def _reason(error: BaseException) -> str:
             return os.strerror(inner.errno)
         inner = inner.__cause__ or inner.__context__
     return str(error).rstrip(".") or type(error).__name__
+
+
+def _secure(target: Address) -> bool:
+    """True when it is to be reached with TLS."""
+    return "SSL" in target.connection_class.__name__
 
 
 def _connection(target: Address, seconds: float) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.redis import free_port
 
 from iii_skill.cli.main import cli
 from iii_skill.plugins import Plugins, load_plugins
@@ -45,6 +47,25 @@ def test_settings_are_text_and_placeholders_are_filled() -> None:
         "file", "--only", "basics", "--config", "data_dir={tmp}/{unique}", "--config", "cache_bytes=1"
     )
     assert result.exit_code == 0, result.output
+
+
+def test_a_store_that_is_away_is_told_once_and_no_check_runs() -> None:
+    port = free_port()
+    url = f"redis_url=redis://127.0.0.1:{port}"
+    result = run("redis", "--config", url, "--config", "key_prefix={unique}")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: The adapter 'redis' cannot be tested with these settings: "
+        f"Redis at 127.0.0.1:{port} cannot be used now: Connection refused.\n"
+    )
+
+
+def test_a_store_that_refuses_its_settings_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "here").write_text("a file")
+    result = run("file", "--config", f"data_dir={tmp_path}/here/{{unique}}")
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert "cannot be tested with these settings" in result.output
 
 
 def test_json_has_one_verdict_for_each_check() -> None:

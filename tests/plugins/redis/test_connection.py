@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +76,42 @@ async def test_a_certificate_that_is_not_trusted_is_refused(secure: tuple[RedisS
     with pytest.raises(StoreRefused, match="not trusted"):
         await adapter.open(RedisConfig(redis_url=f"rediss://127.0.0.1:{secure[1]}"))
     await adapter.close()
+
+
+async def refusal(url: str, caplog: pytest.LogCaptureFixture, timeout: float = 5.0) -> str:
+    """What is logged of a server that cannot be used yet."""
+    adapter = RedisAdapter()
+    try:
+        await adapter.open(RedisConfig(redis_url=url, timeout=timeout, connect_timeout=timeout))
+    finally:
+        await adapter.close()
+    return caplog.text
+
+
+async def test_a_server_without_tls_that_is_asked_for_it_is_told_as_such(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = await refusal(f"rediss://127.0.0.1:{server.port}", caplog, timeout=0.5)
+    assert "cannot be used yet: it did not answer within 0.5 s; rediss:// needs a port that" in told
+
+
+async def test_a_tls_port_that_is_asked_without_tls_is_told_as_such(
+    secure: tuple[RedisServer, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    told = await refusal(f"redis://127.0.0.1:{secure[1]}", caplog)
+    assert re.search(r"yet: Connection [a-z ]+; a port that speaks TLS takes rediss://", told)
+
+
+async def test_what_fails_in_tls_is_said_in_its_own_words(caplog: pytest.LogCaptureFixture) -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 this port greets first, without TLS\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        told = await refusal(f"rediss://127.0.0.1:{port}", caplog)
+    assert "cannot be used yet: [SSL: " in told
 
 
 async def test_a_unix_socket_works(tmp_path_factory: pytest.TempPathFactory) -> None:
