@@ -21,12 +21,11 @@ from iii_skill.errors import (
     PluginError,
     StorageFailed,
     StoreRefused,
-    ValueRefused,
 )
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.configuration import Configurations
-from iii_skill.state.door import check_value
+from iii_skill.state.door import readable
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
 from iii_skill.wiring import add_configuration, add_state
@@ -45,7 +44,7 @@ class Host:
     def __init__(self, config: Config, *, plugins: Plugins | None = None) -> None:
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
-        self.engine = Engine(readable=_readable)
+        self.engine = Engine(readable=readable)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
         self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
@@ -204,14 +203,6 @@ class Host:
     def _add_plugin_functions(self) -> None:
         for added in self.plugins.functions(self):
             self.register_function(added.function_id, added.function)
-
-
-def _readable(payload: bytes) -> bool:
-    try:
-        check_value(payload)
-    except ValueRefused:
-        return False
-    return True
 
 
 @asynccontextmanager

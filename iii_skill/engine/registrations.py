@@ -22,12 +22,12 @@ from iii_skill.protocol.messages import (
     RegisterFunction,
     RegisterTrigger,
     RegisterTriggerType,
-    RegistrationRejected,
     TriggerRegistrationResult,
     UnregisterFunction,
     UnregisterTrigger,
     UnregisterTriggerType,
 )
+from iii_skill.protocol.outgoing import RegistrationRejected
 
 if TYPE_CHECKING:
     from iii_skill.engine.engine import Engine

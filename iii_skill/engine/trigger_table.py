@@ -18,7 +18,7 @@ from iii_skill.engine.triggers import Trigger, TriggerProvider
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
-from iii_skill.protocol.messages import DeliverTrigger, WithdrawTrigger
+from iii_skill.protocol.outgoing import DeliverTrigger, WithdrawTrigger
 
 logger = logging.getLogger(__name__)
 

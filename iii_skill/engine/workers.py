@@ -11,7 +11,8 @@ from msgspec import UNSET, Raw
 from iii_skill.engine.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.protocol.codec import encode
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, Connection
-from iii_skill.protocol.messages import Answer, ErrorBody, Invoke, ToWorker
+from iii_skill.protocol.messages import ErrorBody
+from iii_skill.protocol.outgoing import Answer, Invoke, ToWorker
 
 MESSAGE_LIMIT = 64 * 1024 * 1024
 """The largest message in bytes that any SDK takes, and that the host takes."""

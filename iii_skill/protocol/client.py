@@ -8,14 +8,13 @@ import msgspec
 from msgspec import Raw
 
 from iii_skill.protocol.connection import IDENTIFY
-from iii_skill.protocol.messages import (
+from iii_skill.protocol.messages import Incoming, TriggerRegistrationResult
+from iii_skill.protocol.outgoing import (
     Answer,
     HostError,
-    Incoming,
     Outgoing,
     Pinged,
     RegistrationRejected,
-    TriggerRegistrationResult,
     WithdrawTrigger,
     WorkerRegistered,
 )

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from iii_skill.protocol.messages import FromWorker, ToWorker
+from iii_skill.protocol.messages import FromWorker
+from iii_skill.protocol.outgoing import ToWorker
 
 _decode: Callable[[bytes], FromWorker] = msgspec.json.Decoder(FromWorker).decode
 _loose = msgspec.json.Decoder()

@@ -16,24 +16,20 @@ import msgspec
 
 from iii_skill.protocol.codec import Malformed, decode, encode, normal_id
 from iii_skill.protocol.messages import (
-    Answer,
     ErrorBody,
     FromWorker,
     InvokeFunction,
     Observe,
-    ObserveResult,
     Ping,
-    Pinged,
     Pong,
     RegisterFunction,
     RegisterTrigger,
     RegisterTriggerType,
-    ToWorker,
     UnregisterFunction,
     UnregisterTrigger,
     UnregisterTriggerType,
-    WorkerRegistered,
 )
+from iii_skill.protocol.outgoing import Answer, ObserveResult, Pinged, ToWorker, WorkerRegistered
 
 MALFORMED = "invalid_message"
 """The code of the answer to a call that could not be read."""

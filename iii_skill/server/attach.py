@@ -24,12 +24,8 @@ from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
-from iii_skill.protocol.messages import (
-    Answer,
-    ErrorBody,
-    TriggerRegistrationResult,
-    WithdrawTrigger,
-)
+from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
+from iii_skill.protocol.outgoing import Answer, WithdrawTrigger
 from iii_skill.server.link import Link, Refused, connect
 from iii_skill.server.owners import refuse_second_owner, second_owner
 from iii_skill.state.settings import LiveSettings, StateSettings

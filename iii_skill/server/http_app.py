@@ -17,6 +17,7 @@ from iii_skill.http.request import RequestParts
 from iii_skill.http.response import Response
 from iii_skill.http.routes import Route
 from iii_skill.server.guard import Guard
+from iii_skill.server.http_complaints import Complaints
 from iii_skill.server.http_exchange import Exchange
 from iii_skill.server.http_io import ClientGone, Receive, Send, read_body, send_response, send_stream
 from iii_skill.server.http_protocol import CLIENT_GONE
@@ -33,8 +34,6 @@ NOT_MET = Response(
     b'{"error":{"code":"CONDITION_NOT_MET","message":"Request condition not met"},"skipped":true}',
 )
 STOPPED = Failure("invocation_stopped", "Invocation stopped")
-SILENT_S = 1.0
-"""After this long a request whose function answered null without opening `response` is worth a warning."""
 
 
 class _TimedOut(Exception):
@@ -62,7 +61,7 @@ class HttpApp:
         self._middleware = tuple(
             entry.function_id for entry in sorted(settings.middleware, key=lambda entry: entry.priority)
         )
-        self._complained: set[str] = set()
+        self._complaints = Complaints(self._timeout_s)
         self.running = Waiters()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,9 +134,9 @@ class HttpApp:
             self._engine.invoke(call)
             if not exchange.settled:
                 if exchange.null:
-                    self._warn_if_silent(route, exchange, loop)
+                    self._complaints.if_silent(route, exchange)
                 else:
-                    exchange.on_null = lambda: self._warn_if_silent(route, exchange, loop)
+                    exchange.on_null = lambda: self._complaints.if_silent(route, exchange)
                 await self._settle(exchange, call, scope, deadline, loop)
             outcome = exchange.outcome
             if exchange.streaming:
@@ -164,7 +163,7 @@ class HttpApp:
         assert outcome.value is not None
         answered = response.answer(outcome.value)
         if answered.complaint is not None:
-            self._complain(route, answered.complaint)
+            self._complaints.add(route, answered.complaint)
         return answered.response
 
     async def _before(
@@ -226,26 +225,6 @@ class HttpApp:
             f"The JSON body is larger than {self._max_body_bytes} bytes. Send it with another content type "
             "and read it from the `request_body` channel, which has no limit.",
         )
-
-    def _warn_if_silent(self, route: Route, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
-        """A null answer is fine when the function opens `response`, and else a request that hangs."""
-
-        def warn() -> None:
-            if not exchange.settled and exchange.response is None:
-                self._complain(
-                    route,
-                    "it answered null and has not opened the `response` channel: the request waits for it "
-                    f"until default_timeout and then ends in 504, as on the engine; {response.EXAMPLE}",
-                )
-
-        loop.call_later(min(SILENT_S, self._timeout_s / 2), warn)
-
-    def _complain(self, route: Route, complaint: str) -> None:
-        """One warning for each function."""
-        function_id = route.trigger.function_id
-        if function_id not in self._complained:
-            self._complained.add(function_id)
-            logger.warning("%s: function %s: %s", route.label, function_id, complaint)
 
 
 def _judged(outcome: Outcome) -> Response | None:

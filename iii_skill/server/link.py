@@ -15,7 +15,7 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError
 from iii_skill.protocol import client
-from iii_skill.protocol.messages import (
+from iii_skill.protocol.outgoing import (
     Answer,
     HostError,
     RegistrationRejected,

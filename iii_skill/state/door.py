@@ -21,6 +21,15 @@ def check_value(encoded: bytes) -> None:
     check_nesting(encoded)
 
 
+def readable(payload: bytes) -> bool:
+    """True when every SDK can read the encoded payload back."""
+    try:
+        check_value(payload)
+    except ValueRefused:
+        return False
+    return True
+
+
 def check_readable(encoded: bytes) -> None:
     """The same without a look at the nesting: valid UTF-8, no lone surrogates, numbers that are doubles."""
     try:

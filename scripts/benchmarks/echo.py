@@ -14,7 +14,8 @@ from msgspec import UNSET
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from iii_skill.protocol.codec import decode, encode
-from iii_skill.protocol.messages import Answer, InvokeFunction
+from iii_skill.protocol.messages import InvokeFunction
+from iii_skill.protocol.outgoing import Answer
 from iii_skill.server.frames import text_frames
 
 

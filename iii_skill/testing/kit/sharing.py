@@ -9,7 +9,8 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.testing.checks import Group, is_shared, keeps_data
 from iii_skill.testing.child import Child
 from iii_skill.testing.kit.concurrency import expect_chain, increment
-from iii_skill.testing.subject import ContractBroken, Store, Subject, expect, gather
+from iii_skill.testing.kit.watcher import drain, watch
+from iii_skill.testing.subject import Store, Subject, expect, gather
 from iii_skill.testing.workload import MADE, SCOPE
 from iii_skill.values import KEEP, Change
 
@@ -24,79 +25,6 @@ def shares_a_server(adapter: type[StateAdapter]) -> bool:
 def counts_from_call(adapter: type[StateAdapter]) -> bool:
     """Shared adapters that are followed on demand."""
     return adapter.shared and adapter.changes_from_call
-
-
-class Watcher:
-    """Reads `changes()` of one store; made with `watch`, which waits until it really listens."""
-
-    def __init__(self, store: Store) -> None:
-        self.seen: list[Change] = []
-        self._probes: set[bytes | None] = set()
-        self._news = asyncio.Event()
-        self._task = asyncio.create_task(self._read(store))
-
-    async def _read(self, store: Store) -> None:
-        async for change in store.adapter.changes():
-            if change.scope == "probe":
-                self._probes.add(change.new)
-            else:
-                self.seen.append(change)
-            self._news.set()
-
-    async def heard(self, probe: bytes) -> bool:
-        """True as soon as the probe came by, False when 50 ms passed without any news."""
-        while probe not in self._probes:
-            self._news.clear()
-            if self._task.done():
-                raise ContractBroken(f"`changes()` ended by itself: {_end(self._task)}.")
-            try:
-                await asyncio.wait_for(self._news.wait(), 0.05)
-            except TimeoutError:
-                return False
-        return True
-
-    async def collect(self, count: int) -> None:
-        """Wait until `count` changes were seen or none came for 3 s."""
-        while len(self.seen) < count:
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), 3)
-            except TimeoutError:
-                return
-
-    async def hears(self, change: Change) -> None:
-        """Wait until this change was seen."""
-        while change not in self.seen:
-            self._news.clear()
-            await self._news.wait()
-
-    async def stop(self) -> None:
-        """Cancel the reader."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-async def watch(store: Store, writer: Store) -> Watcher:
-    """A watcher that has seen a probe, so that everything written from now on has to come."""
-    watcher = Watcher(store)
-    number = 0
-    while True:
-        number += 1
-        probe = b'"start %d"' % number
-        await writer.set("probe", "key", probe)
-        if await watcher.heard(probe):
-            return watcher
-
-
-async def drain(watcher: Watcher, writer: Store, count: int) -> list[Change]:
-    """What the watcher sees until `count` changes came, and up to a later probe for what is too much."""
-    await watcher.collect(count)
-    for probe in (b'"end"', b'"after"'):
-        await writer.set("probe", "key", probe)
-        while not await watcher.heard(probe):
-            pass
-    await watcher.stop()
-    return watcher.seen
 
 
 @group.check()
@@ -248,9 +176,3 @@ def _note(told: set[tuple[str, str, int]], line: list[Any]) -> None:
         told.add((SCOPE, words[0], words[2]))
     elif kind in ("made", "deleted"):
         told.add((MADE, f"{words[0]:012}", words[1]))
-
-
-def _end(task: asyncio.Task[None]) -> str:
-    if task.cancelled():
-        return "cancelled"
-    return repr(task.exception()) if task.exception() else "no more changes"

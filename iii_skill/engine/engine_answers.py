@@ -1,0 +1,181 @@
+"""What the `engine::*` functions answer: what there is, and who a worker is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from iii_skill.engine import describe
+from iii_skill.engine.calls import Call
+from iii_skill.engine.engine import Engine
+from iii_skill.engine.engine_requests import (
+    FunctionInfoRequest,
+    IdentifyRequest,
+    IdRequest,
+    ListRequest,
+    NamedRequest,
+    TriggerRequest,
+)
+from iii_skill.engine.functions import Function
+from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.triggers import Trigger
+from iii_skill.engine.workers import Worker
+from iii_skill.errors import CallerError, InputError, TriggerRefused
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+
+logger = logging.getLogger("iii_skill.workers")
+
+
+class NotThere(CallerError):
+    """What was asked for does not exist."""
+
+    code = "NOT_FOUND"
+
+
+def bad_input(function_id: str, detail: str) -> str:
+    return f"Failed to deserialize input for {function_id}: {detail}"
+
+
+class EngineAnswers:
+    """The answers; each takes the call and its decoded request."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def identify(self, call: Call, request: IdentifyRequest) -> Any:
+        worker = self._engine.workers.get(call.caller_id or "")
+        if worker is None:
+            return {"success": True}
+        namesake = self._namesake(worker, request.name)
+        worker.identify(runtime=request.runtime, version=request.version)
+        worker.name = request.name
+        worker.description, worker.os, worker.pid = request.description, request.os, request.pid
+        worker.isolation = request.isolation
+        if namesake is not None:
+            # The real engine closes the second one, and old SDKs never recover from that: keep both.
+            logger.warning(
+                "two live workers are named '%s' in namespace '%s'; the iii engine refuses the second",
+                request.name,
+                worker.namespace,
+            )
+        self._engine.changed("worker_metadata_updated", worker)
+        return {"success": True}
+
+    def list_functions(self, _call: Call, request: ListRequest) -> Any:
+        chosen = [f for f in self._engine.functions if request.include_internal or not f.internal]
+        rows = [describe.function_row(function) for function in chosen]
+        return {"functions": sorted(_filtered(rows, request, "function_id"), key=lambda r: r["function_id"])}
+
+    def function_info(self, _call: Call, request: FunctionInfoRequest) -> Any:
+        if request.function_ids is not None:
+            if len(request.function_ids) > 32:
+                raise InputError(
+                    bad_input("engine::functions::info", "at most 32 function_ids can be asked for at once")
+                )
+            return {"functions": [self._info_or_error(i, request.namespace) for i in request.function_ids]}
+        if request.function_id is None:
+            raise InputError(bad_input("engine::functions::info", "missing field `function_id`"))
+        function = self._function(request.function_id, request.namespace)
+        if function is None:
+            raise NotThere(f"Function '{request.function_id}' is not registered.")
+        return describe.function_info(function, self._engine.triggers.placed())
+
+    def list_workers(self, _call: Call, request: ListRequest) -> Any:
+        rows = [
+            *describe.builtin_workers(self._engine),
+            *map(self._worker_row, self._engine.workers.values()),
+        ]
+        rows = [
+            row
+            for row in rows
+            if (request.runtime is None or row["runtime"] == request.runtime)
+            and (request.status is None or row["status"] == request.status)
+            and (request.search is None or request.search.lower() in (row["name"] or "").lower())
+        ]
+        return {"workers": rows}
+
+    def worker_info(self, _call: Call, request: NamedRequest) -> Any:
+        found = describe.worker_info(self._engine, request.name, request.namespace)
+        if found is None:
+            raise NotThere(f"Worker '{request.name}' is not connected.")
+        return found
+
+    def list_types(self, _call: Call, request: ListRequest) -> Any:
+        rows = describe.type_rows(self._engine.triggers)
+        return {"triggers": sorted(_filtered(rows, request, "id"), key=lambda r: r["id"])}
+
+    def type_info(self, _call: Call, request: IdRequest) -> Any:
+        found = describe.type_info(self._engine.triggers, request.id, request.namespace)
+        if found is None:
+            namespace = request.namespace or DEFAULT_NAMESPACE
+            raise NotThere(f"Trigger type '{request.id}' is not registered in namespace '{namespace}'.")
+        return found
+
+    def list_triggers(self, _call: Call, request: ListRequest) -> Any:
+        rows = [
+            describe.trigger_row(trigger, self._engine)
+            for trigger in self._engine.triggers.placed()
+            if request.trigger_type in (None, trigger.trigger_type)
+            and request.function_id in (None, trigger.function_id)
+        ]
+        return {"registered_triggers": _filtered(rows, request, "function_id")}
+
+    def trigger_info(self, _call: Call, request: IdRequest) -> Any:
+        trigger = self._engine.triggers.triggers.get(request.id)
+        if trigger is None:
+            raise NotThere(f"Trigger '{request.id}' is not registered.")
+        return describe.trigger_info(trigger, self._engine)
+
+    def register_trigger(self, call: Call, request: TriggerRequest) -> Any:
+        trigger = Trigger(
+            fresh_id(),
+            request.trigger_type,
+            request.function_id,
+            msgspec.json.encode(request.config),
+            None if request.metadata is None else msgspec.json.encode(request.metadata),
+            request.namespace,
+            request.trigger_namespace,
+        )
+        try:
+            self._engine.add_trigger(trigger)
+        except TriggerRefused:
+            self._engine.remove_trigger(trigger.id)
+            raise
+        return {"id": trigger.id}
+
+    def unregister_trigger(self, _call: Call, request: IdRequest) -> Any:
+        return {"removed": self._engine.remove_trigger(request.id)}
+
+    def _namesake(self, worker: Worker, name: str | None) -> Worker | None:
+        if name is None:
+            return None
+        for other in self._engine.workers.values():
+            if other is not worker and other.name == name and other.namespace == worker.namespace:
+                return other
+        return None
+
+    def _function(self, function_id: str, namespace: str | None) -> Function | None:
+        return self._engine.functions.lookup(function_id, namespace)
+
+    def _info_or_error(self, function_id: str, namespace: str | None) -> Any:
+        function = self._function(function_id, namespace)
+        if function is None:
+            return {"function_id": function_id, "error": "not_found"}
+        return describe.function_info(function, self._engine.triggers.placed())
+
+    def _worker_row(self, worker: Worker) -> dict[str, Any]:
+        return describe.worker_row(worker, len(self._engine.functions.owned_by(worker)))
+
+
+def _filtered(rows: Iterable[dict[str, Any]], request: ListRequest, key: str) -> list[dict[str, Any]]:
+    wanted = set(request.workers or ()) | ({request.worker} if request.worker is not None else set())
+    return [
+        row
+        for row in rows
+        if (request.prefix is None or row[key].startswith(request.prefix))
+        and (request.search is None or request.search.lower() in row[key].lower())
+        and (not wanted or row["worker_name"] in wanted)
+    ]

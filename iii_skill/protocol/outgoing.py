@@ -1,0 +1,104 @@
+"""The messages that the host sends to a worker, one struct per message; what is absent is left out."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaults=True):
+    """Base of the messages that the host sends; what is absent is left out."""
+
+
+class WorkerRegistered(Outgoing, frozen=True, gc=False, tag="workerregistered"):
+    """The first message: the id of the connection and the token to take it over after a reconnect."""
+
+    worker_id: str
+    reattach_token: str
+
+
+class Invoke(Outgoing, frozen=True, gc=False, tag="invokefunction"):
+    """The host calls a function of the worker."""
+
+    invocation_id: str
+    function_id: str
+    data: Raw
+    traceparent: str | None = None
+    baggage: str | None = None
+    metadata: Raw | None = None
+
+
+class Answer(Outgoing, frozen=True, gc=False, tag="invocationresult"):
+    """The host answers a call of the worker; without `result` and `error` there was nothing."""
+
+    invocation_id: str
+    function_id: str
+    result: Raw | UnsetType = UNSET
+    error: ErrorBody | None = None
+    traceparent: str | None = None
+    baggage: str | None = None
+
+
+class DeliverTrigger(Outgoing, frozen=True, gc=False, tag="registertrigger"):
+    """The host hands a trigger to the worker that provides its type."""
+
+    id: str
+    trigger_type: str
+    function_id: str
+    config: Raw
+    metadata: Raw | None = None
+    namespace: str | None = None
+    trigger_namespace: str | None = None
+
+
+class WithdrawTrigger(Outgoing, frozen=True, gc=False, tag="unregistertrigger"):
+    """The host takes a trigger back from its provider."""
+
+    id: str
+    trigger_type: str
+
+
+class RegistrationRejected(Outgoing, frozen=True, gc=False, tag="registrationrejected"):
+    """A name is held by somebody else."""
+
+    code: str
+    namespace: str
+    owner_worker_id: str
+    worker_name: str | None = None
+    function_id: str | None = None
+
+
+class HostError(Outgoing, frozen=True, gc=False, tag="error"):
+    """The host refuses the connection."""
+
+    error: ErrorBody
+
+
+class Pinged(Outgoing, frozen=True, gc=False, tag="pong"):
+    """The answer to a ping."""
+
+
+class ObserveResult(Outgoing, frozen=True, gc=False, tag="observeresult"):
+    """The state of an observation."""
+
+    id: str
+    state: str
+    error: ErrorBody | None = None
+
+
+ToWorker: TypeAlias = (
+    WorkerRegistered
+    | Invoke
+    | Answer
+    | DeliverTrigger
+    | WithdrawTrigger
+    | TriggerRegistrationResult
+    | RegistrationRejected
+    | HostError
+    | Pinged
+    | ObserveResult
+)
