@@ -25,6 +25,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest JSON body that is held in memory; other bodies are streamed and have no limit."""
 
 KEEP_ALIVE_S = 75
+SILENCE_S = 60.0
+"""How long a client may leave a request half sent."""
+
 STOPPED = Failure("invocation_stopped", "Invocation stopped")
 
 
@@ -39,6 +42,7 @@ class HttpServer:
         *,
         guard: Guard | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self.port = settings.port
         self._settings = settings
@@ -47,6 +51,8 @@ class HttpServer:
             guard = Guard((settings.host,), origins or ())
         self.app = HttpApp(engine, triggers, settings, guard=guard, max_body_bytes=max_body_bytes)
         self._state = ServerState()
+        self._silence_s = silence_s
+        self._watch: asyncio.TimerHandle | None = None
         self._second = 0
         self._server: asyncio.Server | None = None
 
@@ -75,6 +81,7 @@ class HttpServer:
         except OSError as error:
             raise listen_error(error, host, port, "--http-port") from None
         self.port = self._server.sockets[0].getsockname()[1]
+        self._end_the_silent(loop)
 
     def stop_accepting(self) -> None:
         """Take no new connection, close the idle ones, let running requests finish."""
@@ -86,6 +93,8 @@ class HttpServer:
     async def stop(self, grace: float = 2.0) -> None:
         """Stop: requests get `grace` seconds to finish, then 500 `invocation_stopped`; streams are cut."""
         self.stop_accepting()
+        if self._watch is not None:
+            self._watch.cancel()
         await self._finished(grace)
         for waiter in self.app.running:
             waiter.reply(STOPPED)
@@ -96,6 +105,14 @@ class HttpServer:
         for task in list(self._state.tasks):
             task.cancel()
         self.app.running.close()
+
+    def _end_the_silent(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look at all connections now and then: a timer for each request would cost each request."""
+        since = loop.time() - self._silence_s
+        for connection in list(self._state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.expire(since)
+        self._watch = loop.call_later(self._silence_s / 4, self._end_the_silent, loop)
 
     async def _finished(self, timeout: float) -> None:
         if self._state.tasks:

@@ -1,7 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request, and word when a client leaves."""
+"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request and on a client's silence."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -37,11 +38,18 @@ class HttpProtocol(HttpToolsProtocol):
     _head_fed = 0
     _serving: RequestResponseCycle | None = None
     """The request that the application has now; `cycle` may be a pipelined one behind it."""
+    _heard = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._heard = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Parse; a malformed request is answered 400, a head beyond its bounds 414 or 431, all empty."""
         if self._refused:
             return
+        self._heard = self.loop.time()
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -80,6 +88,24 @@ class HttpProtocol(HttpToolsProtocol):
         """The head is complete: the application starts."""
         self._in_head = False
         super().on_headers_complete()
+
+    def expire(self, since: float) -> None:
+        """End a client that has sent nothing after `since` and owes the rest of a head or of a JSON body.
+
+        A body that a function reads from its channel has the time of the function.
+        """
+        if self._refused or self._heard > since:
+            return
+        cycle, serving = self.cycle, self._serving
+        if serving is None or serving.response_complete:
+            if self._in_head:
+                self._status = 408
+                self._refuse()
+            elif serving is None:
+                self.transport.close()
+        elif cycle is serving and cycle.more_body and CLIENT_GONE not in cycle.scope:
+            self._status = 408
+            self._refuse()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the application that nobody takes its answer any more."""

@@ -479,6 +479,46 @@ async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> 
         assert len(site.calls) == 1
 
 
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"GET /x HTTP/1.1\r\nhost: a",
+        b"GET /x HTTP/1.1\r\n\r\nGET /x",
+        b"POST /x HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[1,",
+    ],
+)
+async def test_a_client_that_falls_silent_within_a_request_is_refused(half: bytes) -> None:
+    async with open_site(silence_s=0.1) as site:
+        site.answer("/x", OK)
+        site.answer("/x", OK, "POST")
+        reader, writer = await site.connect()
+        writer.write(half)
+        replies = [await read_reply(reader) for _ in range(half.count(b"GET /x") or 1)]
+        assert (replies[-1].status, replies[-1].body, replies[-1].header("connection")) == (408, b"", "close")
+        assert await reader.read() == b""
+        assert [reply.status for reply in replies[:-1]] == [200] * len(site.calls)
+
+
+async def test_a_client_that_says_nothing_at_all_is_hung_up_on() -> None:
+    async with open_site(silence_s=0.1) as site:
+        reader, _ = await site.connect()
+        assert await reader.read() == b""
+
+
+async def test_a_client_may_fall_silent_while_it_waits_and_while_a_function_reads_its_body() -> None:
+    async with open_site(silence_s=0.1) as site:
+        site.route("/x", never)
+        site.route("/x", never, "POST")
+        waiting, uploading, silent = [await site.connect() for _ in range(3)]
+        waiting[1].write(b"GET /x HTTP/1.1\r\n\r\n")
+        uploading[1].write(b"POST /x HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf")
+        await until(lambda: len(site.calls) == 2)
+        assert await silent[0].read() == b""
+        for call in site.calls:
+            call.succeed(b'{"body":1}')
+        assert [(await read_reply(reader)).json() for reader, _ in (waiting, uploading)] == [1, 1]
+
+
 async def test_the_limits_of_a_head_are_served_themselves() -> None:
     async with open_site() as site:
         site.answer("/x", OK)

@@ -16,7 +16,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.triggers import Trigger
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
-from iii_skill.server.http import HttpServer
+from iii_skill.server.http import SILENCE_S, HttpServer
 from iii_skill.server.websocket import Listening, WorkerServer
 
 
@@ -40,14 +40,12 @@ class Reply(msgspec.Struct):
 class Site:
     """Routes, functions, and a client."""
 
-    def __init__(self, settings: HttpSettings, guard: Guard | None, max_body_bytes: int) -> None:
+    def __init__(self, settings: HttpSettings, guard: Guard | None, **limits: Any) -> None:
         self.engine = Engine()
         self.triggers = HttpTriggers()
         self.engine.add_provider(self.triggers)
         self.calls: list[Call] = []
-        self.http = HttpServer(
-            self.engine, self.triggers, settings, guard=guard, max_body_bytes=max_body_bytes
-        )
+        self.http = HttpServer(self.engine, self.triggers, settings, guard=guard, **limits)
         self.workers = WorkerServer(self.engine, Listening(host="127.0.0.1", port=0), Guard())
         self._writers: list[asyncio.StreamWriter] = []
         self._count = 0
@@ -162,10 +160,15 @@ async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def open_site(
-    *, guard: Guard | None = None, max_body_bytes: int = 1 << 20, **settings: Any
+    *,
+    guard: Guard | None = None,
+    max_body_bytes: int = 1 << 20,
+    silence_s: float = SILENCE_S,
+    **settings: Any,
 ) -> AsyncIterator[Site]:
     """A site on free ports."""
-    site = Site(HttpSettings(port=0, **settings), guard, max_body_bytes)
+    limits = {"max_body_bytes": max_body_bytes, "silence_s": silence_s}
+    site = Site(HttpSettings(port=0, **settings), guard, **limits)
     await site.workers.start()
     await site.http.start()
     try:
