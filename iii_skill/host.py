@@ -13,7 +13,7 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.config import Config, StateConfig, adapter_settings
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
-from iii_skill.engine.python_functions import decoded, encoded, python_handler
+from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import (
     ConfigurationError,
@@ -52,6 +52,7 @@ class Host:
         self.adapter: StateAdapter | None = None
         self.state: StateWorker | None = None
         self.http_triggers = HttpTriggers()
+        self._python = PythonFunctions()
         self._servers: Servers | None = None
         self._closed = False
 
@@ -105,7 +106,7 @@ class Host:
     ) -> None:
         """Offer a Python callable, plain or `async`, that takes the payload and returns the result."""
         self.engine.add_function(
-            function_id, python_handler(function), description=description, metadata=metadata
+            function_id, self._python.handler(function), description=description, metadata=metadata
         )
 
     def unregister_function(self, function_id: str) -> None:
@@ -156,8 +157,10 @@ class Host:
         if self._closed:
             return
         self._closed = True
+        deadline = asyncio.get_running_loop().time() + grace_s
         if self._servers is not None:
             await self._servers.drain(grace_s)
+        await self._finish(deadline)
         if self.state is not None:
             await self.state.close()
         if self.adapter is not None:
@@ -165,6 +168,16 @@ class Host:
         if self._servers is not None:
             await self._servers.stop()
         self.engine.close()
+
+    async def _finish(self, deadline: float) -> None:
+        """Let calls be answered and events of acknowledged writes be handled, until the loop's time is up."""
+        loop, engine = asyncio.get_running_loop(), self.engine
+
+        def busy() -> bool:
+            return bool(engine.in_flight or engine.fanout.busy or self._python.running)
+
+        while busy() and loop.time() < deadline:  # noqa: ASYNC110 - bounded
+            await asyncio.sleep(0.005)
 
     async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:
         adapter = self._adapter_type(config)()

@@ -100,6 +100,66 @@ async def test_events_of_one_key_are_in_order_and_a_slow_handler_holds_back_no_o
     assert order == {"slow": list(range(50)), "fast": list(range(50))}
 
 
+async def test_events_of_acknowledged_writes_are_handled_before_the_host_is_closed() -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def on_change(event: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        seen.append((event["key"], event["new_value"]))
+
+    async with open_host() as host:
+        host.register_function("t::on-change", on_change)
+        host.register_trigger("state", "t::on-change", {"scope": "s"})
+        for number in range(100):
+            key = f"k{number % 3}"
+            await host.trigger("state::set", {"scope": "s", "key": key, "value": number})
+    assert len(seen) == 100
+    for key in ("k0", "k1", "k2"):
+        values = [value for name, value in seen if name == key]
+        assert values == sorted(values)
+
+
+async def test_a_function_that_runs_is_answered_before_the_host_is_closed() -> None:
+    go = asyncio.Event()
+
+    async def slow(_payload: Any) -> str:
+        await go.wait()
+        return "done"
+
+    async with open_host() as host:
+        host.register_function("t::slow", slow)
+        waiting = asyncio.create_task(host.trigger("t::slow"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.02, go.set)
+    assert await waiting == "done"
+
+
+async def test_a_handler_that_never_ends_holds_the_close_up_no_longer_than_the_grace() -> None:
+    async with open_host() as host:
+        host.register_function("t::stuck", lambda _event: asyncio.Event().wait())
+        host.register_trigger("state", "t::stuck", {"scope": "s"})
+        await host.trigger("state::set", {"scope": "s", "key": "k", "value": 1})
+        async with asyncio.timeout(5):
+            await host.close(grace_s=0.05)
+
+
+async def test_whoever_calls_in_a_loop_gives_others_their_turn() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with open_host() as host:
+        counting = asyncio.create_task(count())
+        for _ in range(50):
+            await host.trigger("state::get", {"scope": "s", "key": "k"})
+        counting.cancel()
+    assert turns >= 50
+
+
 async def test_no_socket_is_opened_before_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_args: Any, **_options: Any) -> None:
         raise AssertionError("a socket was opened")

@@ -148,7 +148,12 @@ class Engine:
         call = Call(function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id())
         self.invoke(call)
         try:
-            outcome = await asyncio.wait_for(future, timeout)
+            if future.done():
+                # Give up the turn all the same: calls in a loop must not hold back the handlers of events.
+                await asyncio.sleep(0)
+                outcome = future.result()
+            else:
+                outcome = await asyncio.wait_for(future, timeout)
         except TimeoutError:
             self.abandon(call)
             message = f"Invocation of '{function_id}' timed out after {timeout} s; its outcome is unknown."

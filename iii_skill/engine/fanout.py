@@ -73,6 +73,11 @@ class Fanout:
         """How many handlers or conditions are out."""
         return len(self._running)
 
+    @property
+    def busy(self) -> bool:
+        """True while events are out or wait in a lane."""
+        return bool(self._lanes)
+
     def fire(self, trigger: Trigger, lane: Hashable, payload: bytes, condition: str | None = None) -> None:
         """Call the trigger's function with `payload`, after every earlier event of the same lane."""
         event = Event(trigger, payload, condition)

@@ -32,32 +32,42 @@ def decoded(data: bytes) -> Any:
     return msgspec.json.decode(data)
 
 
-def python_handler(function: Callable[[Any], Any]) -> Handler:
-    """A handler that runs the callable on the event loop, never inside the caller's stack."""
-    running: set[asyncio.Task[None]] = set()
+class PythonFunctions:
+    """The Python callables of one host; `running` counts the calls of them that are not answered yet."""
 
-    async def wait(call: Call, result: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self) -> None:
+        self.running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handler(self, function: Callable[[Any], Any]) -> Handler:
+        """A handler that runs the callable on the event loop, never inside the caller's stack."""
+
+        def run(call: Call) -> None:
+            try:
+                result = function(decoded(call.data))
+                if inspect.iscoroutine(result):
+                    task = asyncio.get_running_loop().create_task(self._wait(call, result))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                    return
+                _succeed(call, result)
+            except Exception as error:
+                _fail(call, error)
+            self.running -= 1
+
+        def handler(call: Call) -> None:
+            self.running += 1
+            asyncio.get_running_loop().call_soon(run, call)
+
+        return handler
+
+    async def _wait(self, call: Call, result: Coroutine[Any, Any, Any]) -> None:
         try:
             _succeed(call, await result)
         except Exception as error:
             _fail(call, error)
-
-    def run(call: Call) -> None:
-        try:
-            result = function(decoded(call.data))
-            if inspect.iscoroutine(result):
-                task = asyncio.get_running_loop().create_task(wait(call, result))
-                running.add(task)
-                task.add_done_callback(running.discard)
-                return
-            _succeed(call, result)
-        except Exception as error:
-            _fail(call, error)
-
-    def handler(call: Call) -> None:
-        asyncio.get_running_loop().call_soon(run, call)
-
-    return handler
+        finally:
+            self.running -= 1
 
 
 def _succeed(call: Call, result: Any) -> None:

@@ -82,14 +82,10 @@ class Servers:
         return None if self._http is None else f"http://{_shown(self._http_address)}:{self._http.port}"
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing new, and give what is in flight up to `grace_s` seconds."""
+        """Accept nothing new, and give HTTP requests in flight up to `grace_s` seconds."""
         self._workers.stop_accepting()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
         if self._http is not None:
             await self._http.stop(grace_s)
-        while self._host.engine.in_flight and loop.time() < deadline:  # noqa: ASYNC110 - bounded
-            await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
         """Close every worker's connection with the code that makes SDKs reconnect."""

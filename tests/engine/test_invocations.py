@@ -12,7 +12,7 @@ from support.peers import Peer, turns
 from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
-from iii_skill.engine.python_functions import python_handler
+from iii_skill.engine.python_functions import PythonFunctions
 from iii_skill.errors import InvocationError
 
 
@@ -412,9 +412,10 @@ class TestInProcess:
         def failing(payload: Any) -> Any:
             raise KeyError("name")
 
-        engine.add_function("py::slow", python_handler(slow))
-        engine.add_function("py::failing", python_handler(failing))
-        engine.add_function("py::nan", python_handler(lambda _payload: float("nan")))
+        functions = PythonFunctions()
+        engine.add_function("py::slow", functions.handler(slow))
+        engine.add_function("py::failing", functions.handler(failing))
+        engine.add_function("py::nan", functions.handler(lambda _payload: float("nan")))
         big = 2**80
         for function_id, data in (("py::slow", {"n": big}), ("py::failing", {}), ("py::nan", {})):
             caller.call(function_id, data)
@@ -425,6 +426,7 @@ class TestInProcess:
         assert failing_answer["error"]["message"] == "'name'"
         assert "KeyError" in failing_answer["error"]["stacktrace"]
         assert nan_answer["error"]["code"] == "deserialization_error"
+        assert functions.running == 0
 
 
 async def test_a_function_of_the_host_that_raises_leaves_no_caller_waiting(
