@@ -6,27 +6,29 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
+
 T = TypeVar("T")
 _Listener: TypeAlias = "tuple[Any, Callable[[Any, Any], object], Callable[[Any, BaseException], object]]"
 
 
-class Deferred(Generic[T]):
+def _nobody(_subject: Any, _error: BaseException) -> None:
+    """Who hears of a failure before anyone listens."""
+
+
+class Deferred(msgspec.Struct, Generic[T], eq=False):
     """What a plain `def` of an adapter may return instead of a Future; it costs a third of one.
 
     It is settled once, on the event loop, by `set_result` or `set_exception`. The host listens and is called
     before that returns; everyone else awaits it, as often as they like. It cannot be cancelled.
     """
 
-    __slots__ = ("_done", "_error", "_failed", "_settled", "_subject", "_value")
-
-    _value: T
-    _subject: Any
-    _failed: Callable[[Any, BaseException], object]
-
-    def __init__(self) -> None:
-        self._settled = False
-        self._done: Callable[[Any, T], object] | None = None
-        self._error: BaseException | None = None
+    _settled: bool = False
+    _value: Any = None
+    _error: BaseException | None = None
+    _subject: Any = None
+    _done: Callable[[Any, Any], object] | None = None
+    _failed: Callable[[Any, BaseException], object] = _nobody
 
     def done(self) -> bool:
         """True when it is settled."""

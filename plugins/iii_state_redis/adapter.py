@@ -68,11 +68,11 @@ class RedisAdapter(StateAdapter):
 
     def get(self, scope: str, key: str) -> Deferred[bytes | None]:
         """The bytes that Redis holds now."""
-        store = self._store
+        store = self._opened or self._store
         known = (scope, key)
         turn = store.turns.get(known)
         if turn is None:
-            return store.read(store.layout.place(scope), known)
+            return store.read(store.layout.places[scope], known)
         answer: Deferred[bytes | None] = Deferred()
         turn.add(answer, None)
         return answer
@@ -86,33 +86,33 @@ class RedisAdapter(StateAdapter):
         return self._write(scope, key, None)
 
     def _write(self, scope: str, key: str, new: bytes | None) -> Deferred[Change]:
-        store = self._store
+        store = self._opened or self._store
         known = (scope, key)
         turn = store.turns.get(known)
         if turn is None:
-            return store.write(store.layout.place(scope), known, new)
+            return store.write(store.layout.places[scope], known, new)
         answer: Deferred[Change] = Deferred()
         turn.add(answer, lambda _old: new, blind=True)
         return answer
 
     def update(self, scope: str, key: str, change: ChangeFunction) -> Deferred[Change]:
         """Compute the change here and swap it in; after a lost race, again on the newer bytes."""
-        store = self._store
+        store = self._opened or self._store
         known = (scope, key)
         answer: Deferred[Change] = Deferred()
         turn = store.turns.get(known)
         if turn is None:
-            turn = store.turns[known] = Turn(store, store.layout.place(scope), known)
-            turn.add(answer, change)
-            turn.start()
+            place = store.layout.places[scope]
+            turn = store.turns[known] = Turn(store, place.bucket, place=place, key=known)
+            turn.begin(answer, change)
         else:
             turn.add(answer, change)
         return answer
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""
-        store = self._store
-        place = store.layout.place(scope)
+        store = self._opened or self._store
+        place = store.layout.places[scope]
         flat, order = await store.with_order(b"HGETALL", place)
         values = dict(zip(flat[::2], flat[1::2], strict=True))
         pairs: list[tuple[str, bytes]] = []
@@ -126,8 +126,8 @@ class RedisAdapter(StateAdapter):
 
     async def keys(self, scope: str) -> Sequence[str]:
         """All keys at one moment, also of values that are no JSON."""
-        store = self._store
-        place = store.layout.place(scope)
+        store = self._opened or self._store
+        place = store.layout.places[scope]
         names, order = await store.with_order(b"HKEYS", place)
         return [key for key, _ in _in_order(scope, dict.fromkeys(names), order)]
 

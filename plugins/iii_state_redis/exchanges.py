@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from iii_skill.adapter import Deferred
@@ -15,7 +16,6 @@ from iii_skill.values import Change
 
 from .faults import FATE_UNKNOWN, ServerFault, adapter_error
 from .layout import Bucket
-from .pipe import Exchange
 
 if TYPE_CHECKING:
     from .cache import Key
@@ -38,22 +38,31 @@ def is_json(value: bytes) -> bool:
 def revision(stream_id: bytes) -> int:
     """A stream id as one integer that sorts like it: 41 bits of milliseconds, 22 of sequence."""
     milliseconds, _, sequence = stream_id.partition(b"-")
-    return (int(milliseconds) << 22) + int(sequence)
+    return _beginning(milliseconds) + int(sequence)
 
 
-class Routed(Exchange):
+@functools.lru_cache(maxsize=4)
+def _beginning(milliseconds: bytes) -> int:
+    """The first revision of a millisecond; most ids share theirs with the one before."""
+    return int(milliseconds) << 22
+
+
+def _new_future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+class Routed(msgspec.Struct, eq=False):
     """An exchange that may be sent again to where the server says, when it has not been carried out."""
 
-    __slots__ = ("bucket", "redirects", "store")
+    store: Store
+    bucket: Bucket
+    command: bytes = b""
+    redirects: int = 0
+    deadline: float = 0.0
+    replies = 1
     writes = False
     shows = False
     """It tells what is written, so it must not overtake a write that was sent before it."""
-
-    def __init__(self, store: Store, bucket: Bucket, command: bytes) -> None:
-        self.store = store
-        self.bucket = bucket
-        self.command = command
-        self.redirects = 0
 
     def reply(self, value: Any) -> None:
         """Answer, or follow a redirection."""
@@ -83,23 +92,19 @@ class Routed(Exchange):
         fate = f"; {FATE_UNKNOWN}" if self.writes else ""
         self.failed(AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}."))
 
-    @abc.abstractmethod
     def answered(self, value: Any) -> None:
         """The reply, which is no error."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def failed(self, error: AdapterError) -> None:
         """There will be no reply; may be called more than once."""
+        raise NotImplementedError
 
 
 class Ask(Routed):
     """Any command; the future gets the raw reply."""
 
-    __slots__ = ("future",)
-
-    def __init__(self, store: Store, bucket: Bucket, command: bytes) -> None:
-        super().__init__(store, bucket, command)
-        self.future: asyncio.Future[Any] = store.loop.create_future()
+    future: asyncio.Future[Any] = msgspec.field(default_factory=_new_future)
 
     def answered(self, value: Any) -> None:
         """Hand it on."""
@@ -115,19 +120,19 @@ class Ask(Routed):
 class Look(Ask):
     """Any command that tells what is written."""
 
-    __slots__ = ()
     shows = True
 
 
 class Moment(Look):
     """Read commands inside MULTI and EXEC; the future gets the list of their replies."""
 
-    __slots__ = ("collected", "replies")
+    replies: int = 3
+    collected: list[Any] = []
 
-    def __init__(self, store: Store, bucket: Bucket, commands: Sequence[bytes]) -> None:
-        super().__init__(store, bucket, b"".join([MULTI, *commands, EXEC]))
-        self.replies = len(commands) + 2
-        self.collected: list[Any] = []
+    @classmethod
+    def of(cls, store: Store, bucket: Bucket, commands: Sequence[bytes]) -> Moment:
+        """The transaction of these commands."""
+        return cls(store, bucket, b"".join([MULTI, *commands, EXEC]), replies=len(commands) + 2)
 
     def reply(self, value: Any) -> None:
         """The last reply has all values; an earlier one may have the reason why it has none."""
@@ -143,8 +148,6 @@ class Moment(Look):
 class Ignored(Routed):
     """A command whose reply does not matter."""
 
-    __slots__ = ()
-
     def answered(self, value: Any) -> None:
         """Drop it."""
 
@@ -155,16 +158,9 @@ class Ignored(Routed):
 class Read(Routed):
     """HGET: the bytes of one key, checked unless they are the ones known."""
 
-    __slots__ = ("answer", "key")
     shows = True
-
-    def __init__(self, store: Store, bucket: Bucket, command: bytes, key: Key) -> None:
-        self.store = store
-        self.bucket = bucket
-        self.command = command
-        self.redirects = 0
-        self.key = key
-        self.answer: Deferred[bytes | None] = Deferred()
+    key: Key = ("", "")
+    answer: Deferred[bytes | None] = msgspec.field(default_factory=Deferred)
 
     def answered(self, value: bytes | None) -> None:
         """The value, or the error that it is no JSON."""
@@ -184,26 +180,12 @@ class Read(Routed):
 class Write(Routed):
     """Set or delete, whatever is there."""
 
-    __slots__ = ("answer", "expected", "key", "new")
     writes = True
-
-    def __init__(
-        self,
-        store: Store,
-        bucket: Bucket,
-        command: bytes,
-        key: Key,
-        new: bytes | None,
-        expected: bytes | None,
-    ) -> None:
-        self.store = store
-        self.bucket = bucket
-        self.command = command
-        self.redirects = 0
-        self.key = key
-        self.new = new
-        self.expected = expected
-        self.answer: Deferred[Change] = Deferred()
+    key: Key = ("", "")
+    new: bytes | None = None
+    expected: bytes | None = None
+    """What the key held before, as far as known: bytes that need no check."""
+    answer: Deferred[Change] = msgspec.field(default_factory=Deferred)
 
     def answered(self, value: list[bytes | None]) -> None:
         """The Change; an old value that is no JSON counts as null, so that a broken key can be repaired."""

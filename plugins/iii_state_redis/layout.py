@@ -9,10 +9,14 @@ hash tag for each of 16 buckets, so that all keys of a scope, its index and its 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .scripts import BLIND, SWAP
+
 BUCKETS = 16
+MOST_PLACES = 4096
 
 
 def encode(text: str) -> bytes:
@@ -49,24 +53,44 @@ def bulk(raw: bytes) -> bytes:
 class Place:
     """The keys of one scope, and the parts of packed commands that are the same for all its keys."""
 
-    __slots__ = ("bucket", "declared", "hget", "order", "scope", "values")
+    __slots__ = ("bucket", "hget", "order", "swap", "swap_one", "tail", "values", "write")
 
-    def __init__(self, bucket: Bucket, scope: bytes) -> None:
+    def __init__(self, bucket: Bucket, scope: bytes, length: bytes) -> None:
         self.bucket = bucket
         self.values = bucket.values + scope
         self.order = bucket.order + scope
         self.hget = b"*3\r\n$4\r\nHGET\r\n" + bulk(self.values)
-        self.declared = b"$1\r\n4\r\n" + b"".join(
-            map(bulk, (self.values, self.order, bucket.index, bucket.stream))
-        )
-        """The keys that a script declares."""
-        self.scope = bulk(scope)
+        keys = (self.values, self.order, bucket.index, bucket.stream)
+        declared = b"$1\r\n4\r\n" + b"".join(map(bulk, keys))
+        self.write = b"*11\r\n" + BLIND.call + declared
+        self.swap = SWAP.call + declared
+        """Without the count, which depends on how many values follow."""
+        self.swap_one = b"*12\r\n" + self.swap
+        self.tail = bulk(scope) + bulk(length)
+        """What follows the key in both."""
+
+
+class Places(dict[str, Place]):
+    """The place of each scope that is looked up; the last few thousand are remembered."""
+
+    def __init__(self, buckets: Sequence[Bucket], length: bytes) -> None:
+        super().__init__()
+        self._buckets = buckets
+        self._length = length
+
+    def __missing__(self, scope: str) -> Place:
+        raw = encode(scope)
+        place = Place(self._buckets[zlib.crc32(raw) % len(self._buckets)], raw, self._length)
+        if len(self) >= MOST_PLACES:
+            del self[next(iter(self))]
+        self[scope] = place
+        return place
 
 
 class Layout:
     """From a scope to its keys."""
 
-    def __init__(self, name: Literal["engine", "cluster"], prefix: str) -> None:
+    def __init__(self, name: Literal["engine", "cluster"], prefix: str, *, stream_length: int) -> None:
         self.name = name
         start = encode(prefix)
         if name == "engine":
@@ -81,19 +105,7 @@ class Layout:
             ]
         else:
             self.buckets = [_cluster_bucket(number, start) for number in range(BUCKETS)]
-        self._places: dict[str, Place] = {}
-
-    def place(self, scope: str) -> Place:
-        """The keys of `scope`; the last few thousand are remembered."""
-        place = self._places.get(scope)
-        if place is None:
-            raw = encode(scope)
-            bucket = self.buckets[zlib.crc32(raw) % len(self.buckets)]
-            place = Place(bucket, raw)
-            if len(self._places) >= 4096:
-                del self._places[next(iter(self._places))]
-            self._places[scope] = place
-        return place
+        self.places = Places(self.buckets, b"%d" % stream_length)
 
 
 def _cluster_bucket(number: int, start: bytes) -> Bucket:

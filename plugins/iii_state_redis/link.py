@@ -46,6 +46,8 @@ class Link:
         self._connect_timeout = min(connect_timeout, timeout)
         self._pipe: Pipe | None = None
         self._reason = "not connected yet"
+        self.send: Callable[[Exchange], None] = self._refuse
+        """Sends an exchange, or refuses it at once when the server is away."""
         self._keeper: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self.on_pipe: Callable[[], None] | None = None
@@ -84,6 +86,7 @@ class Link:
         if self._keeper is not None:
             await cancelled(self._keeper)
         pipe, self._pipe = self._pipe, None
+        self.send = self._refuse
         self._reason = "the adapter is closed"
         if pipe is not None:
             pipe.retire(self._reason)
@@ -96,14 +99,10 @@ class Link:
             pipe.abort("the adapter is closed")
         await self.close()
 
-    def send(self, exchange: Exchange) -> None:
-        """Send it, or refuse it at once when the server is away."""
-        if self._pipe is None:
-            exchange.refused(
-                AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {self._reason}.")
-            )
-        else:
-            self._pipe.send(exchange)
+    def _refuse(self, exchange: Exchange) -> None:
+        exchange.refused(
+            AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {self._reason}.")
+        )
 
     async def connected(self, *, seconds: float) -> bool:
         """Wait so long for a connection; False when there is none yet."""
@@ -121,11 +120,13 @@ class Link:
     def _take(self, pipe: Pipe) -> None:
         if self._pipe is not pipe:
             self._pipe = pipe
+            self.send = pipe.send
             if self.on_pipe is not None:
                 self.on_pipe()
 
     def _down(self, reason: str) -> None:
         self._pipe = None
+        self.send = self._refuse
         self._reason = reason
         self._connected.clear()
 

@@ -7,12 +7,11 @@ its late reply has been dropped. No byte for `timeout` seconds while something w
 
 from __future__ import annotations
 
-import abc
 import asyncio
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 from iii_skill.errors import AdapterUnavailable
 
@@ -22,28 +21,26 @@ MAX_WAITING = 20_000
 MAX_UNSENT = 64 * 1024 * 1024
 
 
-class Exchange(abc.ABC):
+class Exchange(Protocol):
     """A command and what becomes of its reply."""
 
-    __slots__ = ("command", "deadline")
     command: bytes
     deadline: float
-    replies = 1
-    """How many replies the command gets; `reply` is called for each."""
+    """When it is overdue, on the clock of the loop; set when it is sent."""
 
-    @abc.abstractmethod
+    @property
+    def replies(self) -> int:
+        """How many replies the command gets; `reply` is called for each."""
+
     def reply(self, value: Any) -> None:
         """The server's answer, a ServerFault included."""
 
-    @abc.abstractmethod
     def refused(self, error: AdapterUnavailable) -> None:
         """It never left."""
 
-    @abc.abstractmethod
     def lost(self, reason: str) -> None:
         """It left, and the connection broke before its reply."""
 
-    @abc.abstractmethod
     def overdue(self, seconds: float) -> None:
         """It left, and no reply has come in time; may be called more than once."""
 
@@ -61,6 +58,8 @@ class Pipe(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._out: list[bytes] = []
         self._scheduled = False
+        self._deadline = 0.0
+        """The one of all exchanges that leave together."""
         self._transport: asyncio.Transport | None = None
         self._keep: Any = None
         self._heard = 0.0
@@ -95,7 +94,8 @@ class Pipe(asyncio.Protocol):
                 return
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        exchange.deadline = self._loop.time() + self._timeout
+            self._deadline = self._loop.time() + self._timeout
+        exchange.deadline = self._deadline
         self._waiting.append(exchange)
         if exchange.replies != 1:
             self._waiting.extend([exchange] * (exchange.replies - 1))

@@ -39,7 +39,7 @@ class Scopes:
         filled: list[str] = []
         for start in range(0, len(scopes), CHUNK):
             part = scopes[start : start + CHUNK]
-            places: Iterable[Place] = [self._store.layout.place(scope) for scope in part]
+            places: Iterable[Place] = [self._store.layout.places[scope] for scope in part]
             types = await asyncio.gather(*(self._store.ask(p.bucket, b"TYPE", p.values) for p in places))
             filled += [scope for scope, kind in zip(part, types, strict=True) if kind == b"hash"]
         return filled

@@ -18,7 +18,7 @@ from .handshake import Address, Mode, address
 from .late import Late
 from .layout import Bucket, Layout, Place, bulk, encode
 from .link import Link
-from .scripts import BLIND, CUT, SCRIPTS, SWAP, WITH_ORDER, Script
+from .scripts import CUT, SCRIPTS, WITH_ORDER
 from .turns import Turn
 
 MOST_REDIRECTS = 5
@@ -36,7 +36,7 @@ class Store:
         self.pack: Pack = cast(Pack, pack_command)
         self.loop = asyncio.get_running_loop()
         self.timeout = config.timeout
-        self.layout = Layout(config.layout, config.key_prefix)
+        self.layout = Layout(config.layout, config.key_prefix, stream_length=config.stream_length)
         self.known = KnownValues()
         self.turns: dict[Key, Turn] = {}
         self.late: dict[int, Late] = {}
@@ -45,7 +45,6 @@ class Store:
         """Called with every new connection for calls: what they send is ahead of every call."""
         self.link = self.new_link(self.layout.buckets[0])
         self.link.on_pipe = self.welcome
-        self._length = bulk(b"%d" % config.stream_length)
         self._small = config.stream_bytes // (2 * config.stream_length)
         self._grown = [0] * len(self.layout.buckets)
         """Bytes of large values that went into each stream since it was last cut."""
@@ -123,7 +122,7 @@ class Store:
     async def with_order(self, command: bytes, place: Place) -> list[Any]:
         """The replies of a command that reads the hash and of the one that reads its order, at one moment."""
         commands = [self.pack((command, place.values)), self.pack((b"ZRANGE", place.order, 0, -1))]
-        exchange = Moment(self, place.bucket, commands)
+        exchange = Moment.of(self, place.bucket, commands)
         self.send(exchange)
         try:
             replies: list[Any] = await exchange.future
@@ -134,7 +133,7 @@ class Store:
 
     def read(self, place: Place, key: Key) -> Deferred[bytes | None]:
         """HGET."""
-        exchange = Read(self, place.bucket, self.hget(place, key[1]), key)
+        exchange = Read(self, place.bucket, self.hget(place, key[1]), key=key)
         self.send(exchange)
         return exchange.answer
 
@@ -147,8 +146,10 @@ class Store:
             self.known.put(key, new)
         if new is not None and len(new) > self._small:
             self.grow(place.bucket, len(new))
-        command = self._script(BLIND, place, key[1], (new or b"",))
-        exchange = Write(self, place.bucket, command, key, new, expected)
+        raw, value = encode(key[1]), new or b""
+        head = (place.write, len(raw), raw, place.tail, len(value), value)
+        command = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % head
+        exchange = Write(self, place.bucket, command, key=key, new=new, expected=expected)
         self.send(exchange)
         return exchange.answer
 
@@ -164,11 +165,22 @@ class Store:
 
     def swap(self, place: Place, key: str, base: bytes, values: Sequence[bytes]) -> bytes:
         """The packed command that compares `base` and writes `values` in turn (empty: delete)."""
-        arguments = (base, *values)
-        if max(map(len, arguments)) > self._small:
+        raw = encode(key)
+        sizes = [len(base), *map(len, values)]
+        if max(sizes) > self._small:
             # Each value is in the stream twice: as the new one, then as the old one.
-            self.grow(place.bucket, 2 * sum(map(len, arguments)))
-        return self._script(SWAP, place, key, arguments)
+            self.grow(place.bucket, 2 * sum(sizes))
+        rest = b"".join(map(bulk, (base, *values)))
+        head = (11 + len(values), place.swap, len(raw), raw, place.tail, rest)
+        return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % head
+
+    def swap_one(self, place: Place, key: str, base: bytes, new: bytes) -> bytes:
+        """The same for one value, which is what most of them are: packed in one go."""
+        if len(base) + len(new) > self._small:
+            return self.swap(place, key, base, (new,))
+        raw = encode(key)
+        head = (place.swap_one, len(raw), raw, place.tail, len(base), base, len(new), new)
+        return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % head
 
     def grow(self, bucket: Bucket, size: int) -> None:
         """Large values go into the stream of the bucket: have it cut when that may be too much."""
@@ -179,10 +191,3 @@ class Store:
             fewest = max(1, most // (2 * size))
             self.send(Ignored(self, bucket, self.pack((b"EVAL", CUT, 1, bucket.stream, most, fewest))))
         self._grown[bucket.number] = grown
-
-    def _script(self, script: Script, place: Place, key: str, values: Sequence[bytes]) -> bytes:
-        raw = encode(key)
-        head = (10 + len(values), script.call, place.declared, len(raw), raw, place.scope, self._length)
-        if len(values) == 1:
-            return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b$%d\r\n%b\r\n" % (*head, len(values[0]), values[0])
-        return b"*%d\r\n%b%b$%d\r\n%b\r\n%b%b%b" % (*head, b"".join(map(bulk, values)))

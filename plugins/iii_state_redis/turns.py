@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from iii_skill.adapter import Deferred
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import KEEP, Change, ChangeFunction, Keep
@@ -21,28 +23,23 @@ from .layout import Place
 
 if TYPE_CHECKING:
     from .cache import Key
-    from .store import Store
 
 MAX_TOGETHER = 64
 MAX_TOGETHER_BYTES = 1024 * 1024
 
 
-class Step:
+class Step(msgspec.Struct, eq=False):
     """One call for the key: a change, or a get (no change)."""
 
-    __slots__ = ("answer", "blind", "change", "deadline", "error", "new", "old")
-
-    def __init__(
-        self, answer: Deferred[Any], change: ChangeFunction | None, *, blind: bool, deadline: float
-    ) -> None:
-        self.answer = answer
-        self.change = change
-        self.blind = blind
-        """It does not look at the old value, so it also works on a broken one."""
-        self.deadline = deadline
-        self.old: bytes | None = None
-        self.new: bytes | Literal[Keep.KEEP] | None = KEEP
-        self.error: Exception | None = None
+    answer: Deferred[Any]
+    change: ChangeFunction | None
+    blind: bool = False
+    """It does not look at the old value, so it also works on a broken one."""
+    deadline: float = 0.0
+    """When it is given up if races go on being lost; 0 for one that left at once."""
+    old: bytes | None = None
+    new: bytes | Literal[Keep.KEEP] | None = KEEP
+    error: Exception | None = None
 
     def run(self, key: Key, old: bytes | None, *, sound: bool) -> None:
         """Compute it on `old`."""
@@ -71,33 +68,46 @@ class Step:
             self.answer.set_result(Change(key[0], key[1], self.old, new, number))
 
 
-class Turn(Routed):
+class Turn(Routed, eq=False, kw_only=True):
     """The exchanges of one key, one after the other; it is in `store.turns` until nothing is left to do.
 
     It starts as a look at the current bytes (`values` is None) or as a swap (`values` are the new ones). An
     exchange that times out or is lost ends the turn, so a reply that comes late finds it ended.
     """
 
-    __slots__ = ("_steps", "_waiting", "ended", "key", "last", "place", "values", "writes")
     shows = True
-
-    def __init__(self, store: Store, place: Place, key: Key) -> None:
-        self.store = store
-        self.bucket = place.bucket
-        self.redirects = 0
-        self.place = place
-        self.key = key
-        self.writes = False
-        self.ended = False
-        self.values: list[bytes] | None = None
-        self.last: bytes | None = None
-        self._steps: list[Step] = []
-        self._waiting: list[Step] = []
+    place: Place
+    key: Key
+    writes: bool = False
+    ended: bool = False
+    values: list[bytes] | None = None
+    last: bytes | None = None
+    _steps: list[Step] = msgspec.field(default_factory=list)
+    _waiting: list[Step] = msgspec.field(default_factory=list)
 
     def add(self, answer: Deferred[Any], change: ChangeFunction | None, *, blind: bool = False) -> None:
         """Queue a call for the key."""
         store = self.store
-        self._waiting.append(Step(answer, change, blind=blind, deadline=store.loop.time() + store.timeout))
+        deadline = store.loop.time() + store.timeout if self.command else 0.0
+        self._waiting.append(Step(answer, change, blind, deadline))
+
+    def begin(self, answer: Deferred[Any], change: ChangeFunction) -> None:
+        """The first call for the key: nearly always the only one of its swap, and on bytes that are known."""
+        base = self.store.known.get(self.key)
+        if base is not None:
+            try:
+                new = change(base)
+            except Exception:
+                new = KEEP
+            if new is not KEEP:
+                self._steps = [Step(answer, change, old=base, new=new)]
+                self.writes, self.last, value = True, new, new or b""
+                self.values = [value]
+                self.command = self.store.swap_one(self.place, self.key[1], base, value)
+                self.store.send(self)
+                return
+        self.add(answer, change)
+        self.start()
 
     def start(self) -> None:
         """Begin with the bytes known, or read them."""
@@ -147,6 +157,8 @@ class Turn(Routed):
         steps = [step for step in self._steps if not step.answer.done()]
         now = self.store.loop.time()
         for step in steps:
+            # The first one left at once, and has the time of its first exchange.
+            step.deadline = step.deadline or self.deadline
             if step.deadline < now:
                 step.answer.set_exception(
                     AdapterError(
