@@ -1,4 +1,4 @@
-"""Pipe: one connection that carries many exchanges, in order, one write per turn of the event loop.
+"""Pipe: one connection that carries many exchanges, in order, with one write for many of them.
 
 A pipe may be given exchanges before its connection is made: they leave when it is. Each exchange ends in
 exactly one of `reply`, `lost` (the connection broke) or `overdue`; an overdue exchange keeps its place until
@@ -8,6 +8,8 @@ its late reply has been dropped. No byte for `timeout` seconds while something w
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
@@ -19,6 +21,8 @@ from .faults import ServerFault
 
 MAX_WAITING = 20_000
 MAX_UNSENT = 64 * 1024 * 1024
+AT_ONCE = 48
+"""Commands that do not wait for the end of the turn: the server works on them while the host goes on."""
 
 
 class Exchange(Protocol):
@@ -62,6 +66,7 @@ class Pipe(asyncio.Protocol):
         """The one of all exchanges that leave together."""
         self._transport: asyncio.Transport | None = None
         self._keep: Any = None
+        self._socket: int | None = None
         self._heard = 0.0
         self._watch_handle: asyncio.TimerHandle | None = None
         self._ended = False
@@ -76,6 +81,9 @@ class Pipe(asyncio.Protocol):
         self._keep = keep
         transport.set_protocol(self)
         self._transport = transport
+        if transport.get_extra_info("sslcontext") is None:
+            # A descriptor of our own: nobody else can close it, and its number is no other connection's.
+            self._socket = os.dup(transport.get_extra_info("socket").fileno())
         self._heard = self._loop.time()
         self._watch_handle = self._loop.call_later(self._timeout / 20, self._watch)
         self._flush()
@@ -100,12 +108,24 @@ class Pipe(asyncio.Protocol):
         if exchange.replies != 1:
             self._waiting.extend([exchange] * (exchange.replies - 1))
         self._out.append(exchange.command)
+        if len(self._out) >= AT_ONCE and self._transport is not None:
+            self._write(self._transport)
 
     def _flush(self) -> None:
         self._scheduled = False
         if self._transport is not None and self._out:
-            self._transport.write(b"".join(self._out))
-            self._out.clear()
+            self._write(self._transport)
+
+    def _write(self, transport: asyncio.Transport) -> None:
+        """Hand over what is queued, now: a transport of uvloop would wait for the end of the turn."""
+        data = b"".join(self._out)
+        self._out.clear()
+        sent = 0
+        if self._socket is not None and not transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):  # The transport will meet it too, and knows what to do.
+                sent = os.write(self._socket, data)
+        if sent < len(data):
+            transport.write(data[sent:] if sent else data)
 
     def data_received(self, data: bytes) -> None:
         """Give each complete reply to the exchange whose turn it is."""
@@ -167,6 +187,9 @@ class Pipe(asyncio.Protocol):
 
     def _end(self, reason: str) -> None:
         self._ended = True
+        if self._socket is not None:
+            os.close(self._socket)
+            self._socket = None
         if self._watch_handle is not None:
             self._watch_handle.cancel()
         if not self.lost.done():

@@ -90,6 +90,8 @@ async def test_the_layout_of_the_engine_is_refused(cluster: Sequence[RedisServer
 async def test_scopes_are_spread_and_every_change_is_seen(cluster: Sequence[RedisServer]) -> None:
     async with opened(cluster[0]) as one, opened(cluster[1]) as two:
         readers = [one.changes(), two.changes()]
+        # A host's own calls come after its `changes()`; another one's may overtake it until one was answered.
+        await asyncio.gather(*(host.get(scope, "k") for scope in SCOPES for host in (one, two)))
         calls = [host.update(scope, "k", bump) for scope in SCOPES for host in (one, two)]
         made = await asyncio.gather(*calls)
         assert [await one.get(scope, "k") for scope in SCOPES] == [b"2"] * len(SCOPES)

@@ -170,6 +170,7 @@ async def test_a_large_value_does_not_push_out_what_others_have_not_read(
 ) -> None:
     async with open_adapter() as writer, open_adapter() as reader:
         changes = reader.changes()
+        await reader.get("s", "k")
         calls = [writer.set("s", f"k{number}", b"%d" % number) for number in range(2000)]
         calls.append(writer.set("s", "large", b'"%s"' % (b"x" * size)))
         made = await asyncio.gather(*calls)
