@@ -31,13 +31,13 @@ BUSY = "worker_not_reading"
 
 
 class Worker:
-    """A connected worker. `wake` tells the driver that there are texts to send, `close` ends the socket."""
+    """A connected worker. `wake` tells the driver how many texts are to be sent, `close` ends the socket."""
 
     def __init__(
         self,
         connection: Connection,
         *,
-        wake: Callable[[], None],
+        wake: Callable[[int], None],
         close: Callable[[int, str], None],
         buffered: Callable[[], int],
         address: str | None = None,
@@ -85,8 +85,7 @@ class Worker:
     def send(self, message: ToWorker) -> None:
         """Send a message of the protocol; nothing happens once the worker is gone."""
         if self.live:
-            self.connection.send(message)
-            self._wake()
+            self._wake(self.connection.queue(encode(message)))
 
     def answer(self, call: Call, outcome: Outcome) -> None:
         """Send the answer to a call that this worker made."""
@@ -105,8 +104,7 @@ class Worker:
         text = encode(message)
         if len(text) > self.message_limit:
             text = encode(_failed(call, Failure(TOO_LARGE, self._too_large("The answer", len(text)))))
-        self.connection.queue(text)
-        self._wake()
+        self._wake(self.connection.queue(text))
 
     def execute(self, invocation_id: str, call: Call, data: bytes, baggage: str | None) -> Failure | None:
         """Hand a call to this worker; a Failure says why it was not sent."""
@@ -125,8 +123,7 @@ class Worker:
         if self._buffered() > BUFFER_LIMIT:
             return Failure(BUSY, f"{self.label} does not read its messages; the call was not made.")
         self.executing[invocation_id] = call
-        self.connection.queue(text)
-        self._wake()
+        self._wake(self.connection.queue(text))
         return None
 
     def _too_large(self, what: str, size: int) -> str:

@@ -104,9 +104,10 @@ class Connection:
         self._out.append(text)
         return len(text)
 
-    def queue(self, text: bytes) -> None:
-        """Queue a text that is encoded already."""
+    def queue(self, text: bytes) -> int:
+        """Queue a text that is encoded already; how many wait now."""
         self._out.append(text)
+        return len(self._out)
 
     def texts_to_send(self) -> list[bytes]:
         """What is to go out, drained."""

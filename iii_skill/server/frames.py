@@ -9,6 +9,9 @@ from collections.abc import Iterable
 FRAGMENT = 8 * 1024 * 1024
 """Longer texts leave in fragments: the Rust SDK takes no frame over 16 MiB."""
 
+AT_ONCE = 32
+"""So many texts do not wait for the end of the turn: whoever gets them works on them meanwhile."""
+
 QUIET = logging.getLogger("picows.quiet")
 """Where picows logs: errors only, since every connection is a line otherwise."""
 QUIET.setLevel(logging.ERROR)

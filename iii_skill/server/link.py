@@ -22,7 +22,7 @@ from iii_skill.protocol.outgoing import (
     WithdrawTrigger,
     WorkerRegistered,
 )
-from iii_skill.server.frames import QUIET, masked_text_frames
+from iii_skill.server.frames import AT_ONCE, QUIET, masked_text_frames
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,11 @@ class Link(WSListener):
             call.reply(GONE)
 
     def send(self, text: bytes) -> None:
-        """Queue a text; all texts of a tick leave in one write."""
+        """Queue a text; the texts of a turn of the loop leave in one write, or many of them at once."""
         self._texts.append(text)
-        if not self._scheduled:
+        if len(self._texts) >= AT_ONCE:
+            self._flush()
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 

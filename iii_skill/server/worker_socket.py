@@ -10,7 +10,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_skill.engine.workers import MESSAGE_LIMIT, Worker
 from iii_skill.protocol.connection import Connection
-from iii_skill.server.frames import text_frames
+from iii_skill.server.frames import AT_ONCE, text_frames
 
 if TYPE_CHECKING:
     from iii_skill.server.websocket import WorkerServer
@@ -126,14 +126,18 @@ class WorkerSocket(WSListener):
         if last_in_buffer:
             self._flush()
         elif connection.has_texts:
-            self._wake()
+            self._wake(1)
 
     def _release(self) -> None:
         for message in self.connection.release():
             self._engine.handle(self.worker, message)
 
-    def _wake(self) -> None:
-        if not self._processing and not self._scheduled:
+    def _wake(self, waiting: int) -> None:
+        if self._processing:
+            return
+        if waiting >= AT_ONCE:
+            self._flush()
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_scheduled)
 

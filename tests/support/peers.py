@@ -22,7 +22,7 @@ class Peer:
         self.connection = Connection()
         self.worker = Worker(
             self.connection,
-            wake=lambda: None,
+            wake=lambda _waiting: None,
             close=self._close,
             buffered=lambda: self.buffered,
             address="127.0.0.1",
