@@ -89,7 +89,7 @@ class Pipe(asyncio.Protocol):
         self._flush()
 
     def send(self, exchange: Exchange) -> None:
-        """Queue the exchange; it leaves at the end of this turn of the loop."""
+        """Queue the exchange; it leaves when AT_ONCE are queued, or at the end of this turn of the loop."""
         if self._ended:
             exchange.refused(AdapterUnavailable(f"Redis cannot be used now: {self._reason}."))
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable
@@ -63,6 +64,26 @@ async def test_a_server_that_is_absent_at_start_is_waited_for(
         assert time.monotonic() - began < 2.0
         server.start()
         await until(lambda: works(adapter))
+
+
+async def test_no_descriptor_is_left_when_connections_break_and_when_they_are_closed(
+    server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter() as adapter:
+        await adapter.set("s", "k", b"1")  # What is opened once for the whole process is open now.
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    for _ in range(3):
+        async with open_adapter() as adapter:
+            await adapter.set("s", "k", b"1")
+            server.kill()
+            await until(lambda: not adapter._store.link.up)
+            server.start()
+            await until(lambda: works(adapter))
+    await until(lambda: descriptors() <= before)
 
 
 async def test_changes_made_as_soon_as_an_absent_server_is_there_are_all_seen(
