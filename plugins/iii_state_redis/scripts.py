@@ -14,9 +14,28 @@ import hashlib
 from dataclasses import dataclass
 
 # An empty argument means "no value": encoded JSON is never empty.
-_WRITE = """
+_BEGIN = """
 local values, order, index, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local key, scope, length = ARGV[1], ARGV[2], ARGV[3]
+local old = redis.call('HGET', values, key)
+"""
+
+_OVERWRITE = """
+  local added = redis.pcall('HSET', values, key, new)
+  if added ~= 0 then return added end
+  local id = redis.pcall('XADD', stream, 'MAXLEN', '~', length, '*',
+    's', scope, 'k', key, 'o', old, 'n', new)
+  if type(id) == 'table' then
+    if type(redis.pcall('HSET', values, key, old)) == 'table' then
+      return {err = 'UNTOLD the change was written and not announced'}
+    end
+    return id
+  end
+"""
+"""What `write` does to a key that is there and stays, which is what most calls do: in a line, because to make
+`write` takes a fifth of a call's time."""
+
+_WRITE = """
 local function write(old, new)
   local changed, rank, fault
   if old and new ~= '' then
@@ -63,16 +82,27 @@ local function write(old, new)
   if type(fault) ~= 'table' then fault = {err = 'ERR Error running script: ' .. fault} end
   return nil, fault
 end
-local old = redis.call('HGET', values, key)
 """
 
 _BLIND = """
-local id, fault = write(old, ARGV[4])
+local new = ARGV[4]
+if old and new ~= '' then
+%s
+  return {id, old}
+end
+%s
+local id, fault = write(old, new)
 return fault or {id, old}
 """
 
 _SWAP = """
 if (old or '') ~= ARGV[4] then return {false, old} end
+local new = ARGV[5]
+if old and #ARGV == 5 and new ~= '' then
+%s
+  return {id}
+end
+%s
 local ids = {}
 for i = 5, #ARGV do
   local id, fault = write(old, ARGV[i])
@@ -97,10 +127,10 @@ class Script:
         return b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % hashlib.sha1(self.source.encode()).hexdigest().encode()
 
 
-BLIND = Script(_WRITE + _BLIND)
+BLIND = Script(_BEGIN + _BLIND % (_OVERWRITE, _WRITE))
 """Arguments key, scope, length, new: writes whatever is there; gives [revision id, old]."""
 
-SWAP = Script(_WRITE + _SWAP)
+SWAP = Script(_BEGIN + _SWAP % (_OVERWRITE, _WRITE))
 """Arguments key, scope, length, expected, new...: writes all in turn when the current bytes are the expected
 ones, and gives their revision ids, the last of which may be the error that ended it; else gives [nil, current
 bytes] and changes nothing."""
