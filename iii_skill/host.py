@@ -105,9 +105,8 @@ class Host:
         metadata: Any = None,
     ) -> None:
         """Offer a Python callable, plain or `async`, that takes the payload and returns the result."""
-        self.engine.add_function(
-            function_id, self._python.handler(function), description=description, metadata=metadata
-        )
+        handler = self._python.handler(function)
+        self.engine.add_function(function_id, handler, description=description, metadata=metadata)
 
     def unregister_function(self, function_id: str) -> None:
         """Take a function back."""
@@ -171,12 +170,8 @@ class Host:
 
     async def _finish(self, deadline: float) -> None:
         """Let calls be answered and events of acknowledged writes be handled, until the loop's time is up."""
-        loop, engine = asyncio.get_running_loop(), self.engine
-
-        def busy() -> bool:
-            return bool(engine.in_flight or engine.fanout.busy or self._python.running)
-
-        while busy() and loop.time() < deadline:  # noqa: ASYNC110 - bounded
+        loop = asyncio.get_running_loop()
+        while (self.engine.busy or self._python.running) and loop.time() < deadline:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.005)
 
     async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:

@@ -215,6 +215,11 @@ class Engine:
         """Calls that workers are executing now."""
         return sum(len(worker.executing) for worker in self.workers.values())
 
+    @property
+    def busy(self) -> bool:
+        """True while workers execute calls, or events are out or wait."""
+        return bool(self.in_flight or self.fanout.busy)
+
     def changed(self, what: str, worker: Worker | None) -> None:
         """Tell who listens that something changed."""
         for listener in self.on_change:

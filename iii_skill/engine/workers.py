@@ -85,7 +85,7 @@ class Worker:
     def send(self, message: ToWorker) -> None:
         """Send a message of the protocol; nothing happens once the worker is gone."""
         if self.live:
-            self._wake(self.connection.queue(encode(message)))
+            self._wake(self.connection.send(message))
 
     def answer(self, call: Call, outcome: Outcome) -> None:
         """Send the answer to a call that this worker made."""

@@ -99,10 +99,8 @@ class Connection:
         return held
 
     def send(self, message: ToWorker) -> int:
-        """Queue a message; returns the length of its text in bytes."""
-        text = encode(message)
-        self._out.append(text)
-        return len(text)
+        """Queue a message; how many texts wait now."""
+        return self.queue(encode(message))
 
     def queue(self, text: bytes) -> int:
         """Queue a text that is encoded already; how many wait now."""

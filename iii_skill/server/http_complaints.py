@@ -9,7 +9,7 @@ from iii_skill.http import response
 from iii_skill.http.routes import Route
 from iii_skill.server.http_exchange import Exchange
 
-logger = logging.getLogger("iii_skill.server.http_app")
+logger = logging.getLogger(__name__)
 
 SILENT_S = 1.0
 """After this long a request whose function answered null without opening `response` is worth a warning."""
