@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.config import Config, StateConfig, adapter_settings
+from iii_skill.configuration.entries import Configurations
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
@@ -24,7 +25,6 @@ from iii_skill.errors import (
 )
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.plugins import Plugins, load_plugins
-from iii_skill.state.configuration import Configurations
 from iii_skill.state.door import readable
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker

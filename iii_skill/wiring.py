@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.configuration import functions as configuration_functions
+from iii_skill.configuration.entries import ConfigurationEvent, Configurations
+from iii_skill.configuration.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
+from iii_skill.configuration.triggers import ConfigurationTriggers
 from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.fanout import Fanout
 from iii_skill.engine.triggers import Trigger
-from iii_skill.state import configuration_functions
-from iii_skill.state.configuration import ConfigurationEvent, Configurations
-from iii_skill.state.configuration_triggers import ConfigurationTriggers
 from iii_skill.state.events import event_payload
 from iii_skill.state.functions import WORKER_NAME, FunctionInfo
 from iii_skill.state.settings import LiveSettings
-from iii_skill.state.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
 from iii_skill.values import Change

@@ -10,7 +10,7 @@ import orjson
 from iii_skill.errors import AdapterError
 from iii_skill.state import door, ops
 from iii_skill.state.equality import equal
-from iii_skill.state.opinput import Op
+from iii_skill.state.op_input import Op
 from iii_skill.values import KEEP, Keep
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.state.unexpected import I64_MIN, U64_MAX
+from iii_skill.serde.texts import I64_MIN, U64_MAX
 
 _MINUS = ord("-")
 

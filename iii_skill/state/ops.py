@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from iii_skill.state.limits import FORBIDDEN, SURELY_SHORT, OpFailure, check_merge_value, check_path
 from iii_skill.state.numbers import minus, plus
-from iii_skill.state.opinput import (
+from iii_skill.state.op_input import (
     AppendOp,
     DecrementOp,
     IncrementOp,

@@ -9,9 +9,9 @@ import msgspec
 import orjson
 
 from iii_skill.errors import InputError, ValueRefused
-from iii_skill.state import mismatch
-from iii_skill.state.mismatch import Mismatch, Shape
-from iii_skill.state.opinput import Op
+from iii_skill.serde import reader
+from iii_skill.serde.reader import Mismatch, Shape
+from iii_skill.state.op_input import Op, read_ops
 
 ABSENT: Final = msgspec.Raw()
 """Stands for a field of any type that was left out; compare it by identity."""
@@ -74,28 +74,28 @@ _update = msgspec.json.Decoder(UpdateRequest)
 _scope = msgspec.json.Decoder(ScopeRequest)
 _compare = msgspec.json.Decoder(CompareAndSetRequest)
 
-_SCOPE_AND_KEY = {"scope": mismatch.string, "key": mismatch.string}
-_SET = Shape("StateSetInput", {**_SCOPE_AND_KEY, "value": mismatch.anything}, aliases={"data": "value"})
+_SCOPE_AND_KEY = {"scope": reader.string, "key": reader.string}
+_SET = Shape("StateSetInput", {**_SCOPE_AND_KEY, "value": reader.anything}, aliases={"data": "value"})
 _GET = Shape("StateGetInput", _SCOPE_AND_KEY)
 _DELETE = Shape("StateDeleteInput", _SCOPE_AND_KEY)
-_UPDATE = Shape("StateUpdateInput", {**_SCOPE_AND_KEY, "ops": mismatch.ops})
-_LIST = Shape("StateGetGroupInput", {"scope": mismatch.string})
+_UPDATE = Shape("StateUpdateInput", {**_SCOPE_AND_KEY, "ops": read_ops})
+_LIST = Shape("StateGetGroupInput", {"scope": reader.string})
 _GROUPS = Shape("StateListGroupsInput", {})
-_KEYS = Shape("StateListKeysInput", {"scope": mismatch.string})
+_KEYS = Shape("StateListKeysInput", {"scope": reader.string})
 _COMPARE = Shape(
     "StateCompareAndSetInput",
-    {**_SCOPE_AND_KEY, "value": mismatch.anything, "expected": mismatch.anything},
+    {**_SCOPE_AND_KEY, "value": reader.anything, "expected": reader.anything},
     {"expected": ABSENT},
     positional=False,
 )
 _ENTRIES = Shape(
     "StateListEntriesInput",
     {
-        "scope": mismatch.string,
-        "cursor": mismatch.optional_string,
-        "limit": mismatch.optional_count,
-        "max_bytes": mismatch.optional_count,
-        "non_null_only": mismatch.optional_flag,
+        "scope": reader.string,
+        "cursor": reader.optional_string,
+        "limit": reader.optional_count,
+        "max_bytes": reader.optional_count,
+        "non_null_only": reader.optional_flag,
     },
     {"cursor": None, "limit": None, "max_bytes": None, "non_null_only": None},
     positional=False,
@@ -176,6 +176,6 @@ def _read(function_id: str, shape: Shape, payload: bytes) -> Mapping[str, Any]:
         kind = ValueRefused if shape in (_SET, _UPDATE, _COMPARE) else InputError
         raise kind(f"The payload of {function_id} is not JSON that every SDK can read: {error}.") from None
     try:
-        return mismatch.read(shape, payload)
+        return reader.read(shape, payload)
     except Mismatch as error:
         raise InputError(f"Failed to deserialize input for {function_id}: {error}") from None

@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from iii_skill.errors import TriggerRefused
-from iii_skill.state.mismatch import Mismatch, Shape, optional_string, read
+from iii_skill.serde.reader import Mismatch, Shape, optional_string, read
 from iii_skill.values import Change
 
 

@@ -13,7 +13,7 @@ from iii_skill.state.changes import Swap, UpdateRun
 from iii_skill.state.door import check_nesting, check_readable, check_value
 from iii_skill.state.failures import Trouble, refusal
 from iii_skill.state.lanes import Lanes
-from iii_skill.state.opinput import AppendOp, MergeOp, SetOp
+from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.scopes import EmptiedScopes, check_scope

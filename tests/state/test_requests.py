@@ -9,7 +9,7 @@ import pytest
 
 from iii_skill.errors import InputError, ValueRefused
 from iii_skill.state import requests
-from iii_skill.state.opinput import AppendOp, MergeOp, SetOp
+from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
 
 READERS: dict[str, Callable[[bytes], Any]] = {
     "state::set": requests.read_set,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from iii_skill.configuration.entries import ConfigurationEvent
+from iii_skill.configuration.triggers import ConfigurationTriggers
 from iii_skill.errors import TriggerRefused
-from iii_skill.state.configuration import ConfigurationEvent
-from iii_skill.state.configuration_triggers import ConfigurationTriggers
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.values import Change
 

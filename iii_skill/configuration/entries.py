@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from iii_skill.configuration.placeholders import expanded
+from iii_skill.configuration.schema import Schema
 from iii_skill.errors import CallerError, InputError
-from iii_skill.state import mismatch
+from iii_skill.serde import reader
+from iii_skill.serde.reader import Mismatch, Shape
 from iii_skill.state.calls import Handler, StateCall
-from iii_skill.state.expansion import expanded
-from iii_skill.state.mismatch import Mismatch, Shape
-from iii_skill.state.schema import Schema
 
 log = logging.getLogger("iii_skill.state")
 
@@ -201,7 +201,7 @@ def _value(raw: msgspec.Raw) -> Any:
 
 def _read(function_id: str, shape: Shape, payload: bytes) -> dict[str, Any]:
     try:
-        return mismatch.read(shape, payload)
+        return reader.read(shape, payload)
     except Mismatch as error:
         raise InputError(f"Failed to deserialize input for {function_id}: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -211,22 +211,22 @@ def _read(function_id: str, shape: Shape, payload: bytes) -> dict[str, Any]:
 _REGISTER = Shape(
     "RegisterConfigurationInput",
     {
-        "id": mismatch.string,
-        "name": mismatch.string,
-        "description": mismatch.string,
-        "schema": mismatch.anything,
-        "initial_value": mismatch.anything,
-        "metadata": mismatch.anything,
+        "id": reader.string,
+        "name": reader.string,
+        "description": reader.string,
+        "schema": reader.anything,
+        "initial_value": reader.anything,
+        "metadata": reader.anything,
     },
     {"initial_value": _ABSENT, "metadata": _ABSENT},
     positional=False,
 )
-_SET = Shape("SetConfigurationInput", {"id": mismatch.string, "value": mismatch.anything}, positional=False)
+_SET = Shape("SetConfigurationInput", {"id": reader.string, "value": reader.anything}, positional=False)
 _GET = Shape(
     "GetConfigurationInput",
-    {"id": mismatch.string, "raw": mismatch.optional_flag},
+    {"id": reader.string, "raw": reader.optional_flag},
     {"raw": None},
     positional=False,
 )
-_SCHEMA = Shape("GetConfigurationSchemaInput", {"id": mismatch.string}, positional=False)
+_SCHEMA = Shape("GetConfigurationSchemaInput", {"id": reader.string}, positional=False)
 _LIST = Shape("ListConfigurationsInput", {}, positional=False)

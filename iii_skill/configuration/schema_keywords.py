@@ -13,7 +13,7 @@ import msgspec
 from iii_skill.state.equality import same
 
 if TYPE_CHECKING:
-    from iii_skill.state.schema import Schema
+    from iii_skill.configuration.schema import Schema
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from iii_skill.state.schema import Schema
-from iii_skill.state.schema_document import BadSchema
+from iii_skill.configuration.schema import Schema
+from iii_skill.configuration.schema_document import BadSchema
 
 OF_THE = "of the schemas listed in the"
 FALSE = "False schema does not allow 2"

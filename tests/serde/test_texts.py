@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from iii_skill.state.unexpected import describe
+from iii_skill.serde.texts import describe
 
 
 @pytest.mark.parametrize(

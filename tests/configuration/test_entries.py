@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from support.calls import OneCall
 
+from iii_skill.configuration.entries import ConfigurationEvent, Configurations
+from iii_skill.configuration.state_entry import state_entry
 from iii_skill.errors import InvocationError
-from iii_skill.state.configuration import ConfigurationEvent, Configurations
 from iii_skill.state.settings import LiveSettings, StateSettings
-from iii_skill.state.state_entry import state_entry
 
 PORT = {"type": "object", "properties": {"port": {"type": "integer"}}}
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from iii_skill.configuration.schema_keywords import CHECKS, TYPES, text
 from iii_skill.errors import CallerError
-from iii_skill.state.schema_keywords import CHECKS, TYPES, text
 
 _ANNOTATIONS = frozenset({"$comment", "$defs", "$id", "$schema", "default", "definitions", "deprecated"})
 _ANNOTATIONS |= {"description", "examples", "format", "readOnly", "title", "writeOnly"}

@@ -7,9 +7,9 @@ from typing import Any, Generic
 
 import msgspec
 
+from iii_skill.configuration.entries import ConfigurationEvent
 from iii_skill.errors import TriggerRefused
-from iii_skill.state.configuration import ConfigurationEvent
-from iii_skill.state.mismatch import Mismatch, Shape, optional_string, read, strings
+from iii_skill.serde.reader import Mismatch, Shape, optional_string, read, strings
 from iii_skill.state.triggers import Match, Registration, T
 
 _SHAPE = Shape(

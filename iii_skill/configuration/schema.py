@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from iii_skill.state.schema_document import check_schema, resolve
-from iii_skill.state.schema_keywords import CHECKS, text
+from iii_skill.configuration.schema_document import check_schema, resolve
+from iii_skill.configuration.schema_keywords import CHECKS, text
 
 
 class Schema:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from iii_skill.configuration.entries import Entry
+from iii_skill.configuration.schema import Schema
 from iii_skill.state.calls import StateCall
-from iii_skill.state.configuration import Entry
 from iii_skill.state.functions import WORKER_NAME, FunctionInfo
-from iii_skill.state.schema import Schema
 from iii_skill.state.settings import LiveSettings, StateSettings
 
 log = logging.getLogger("iii_skill.state")

@@ -1,0 +1,1 @@
+"""What the engine's deserializer would say about a payload that does not fit."""
