@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     import click
 
     from iii_skill.adapter import StateAdapter
-    from iii_skill.host import Host
 
 GROUP = "iii_skill"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+class PluginHost(Protocol):
+    """What a plugin's functions may do with the host they are added to."""
+
+    async def trigger(self, function_id: str, payload: Any = None) -> Any:
+        """The result of a function."""
+
+    def register_trigger(self, trigger_type: str, function_id: str, config: Any = None) -> str:
+        """Call the function when `trigger_type` fires."""
 
 
 @hookspec
@@ -36,7 +45,7 @@ def iii_templates() -> Iterable[Path]:  # type: ignore[empty-body]
 
 
 @hookspec
-def iii_functions(host: Host) -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
+def iii_functions(host: PluginHost) -> Mapping[str, Callable[..., Any]]:  # type: ignore[empty-body]
     """Extra functions to register in process: function id to Python callable (payload -> result)."""
 
 

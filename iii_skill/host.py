@@ -13,9 +13,7 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.config import Config, StateConfig, adapter_settings
 from iii_skill.configuration.entries import Configurations
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
-from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import (
     ConfigurationError,
     IiiSkillError,
@@ -24,14 +22,15 @@ from iii_skill.errors import (
     StoreRefused,
 )
 from iii_skill.http.provider import HttpTriggers
+from iii_skill.introspection.functions import add_engine_functions
 from iii_skill.plugins import Plugins, load_plugins
-from iii_skill.state.door import readable
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
+from iii_skill.triggers import Trigger
 from iii_skill.wiring import add_configuration, add_state
 
 if TYPE_CHECKING:
-    from iii_skill.server.run import Servers
+    from iii_skill.server.ports import Servers
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Host:
     def __init__(self, config: Config, *, plugins: Plugins | None = None) -> None:
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
-        self.engine = Engine(readable=readable)
+        self.engine = Engine()
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
         self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
@@ -140,12 +139,19 @@ class Host:
         no_auth: bool = False,
     ) -> Servers:
         """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them."""
-        # The one import against the direction of the rooms: a host without sockets needs no server.
-        from iii_skill.server.run import Servers
+        # Late: a host without sockets needs no server libraries.
+        from iii_skill.server.ports import Servers
 
         if self._servers is None:
             servers = Servers(
-                self, port=port, http_port=http_port, address=address, token=token, no_auth=no_auth
+                self.config,
+                self.engine,
+                self.http_triggers,
+                port=port,
+                http_port=http_port,
+                address=address,
+                token=token,
+                no_auth=no_auth,
             )
             await servers.start()
             self._servers = servers

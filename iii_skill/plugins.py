@@ -16,13 +16,11 @@ import pluggy
 from iii_skill import hookspecs
 from iii_skill.adapter import StateAdapter
 from iii_skill.errors import PluginError
-from iii_skill.hookspecs import GROUP
+from iii_skill.hookspecs import GROUP, PluginHost
 from iii_skill.values import Durability
 
 if TYPE_CHECKING:
     import click
-
-    from iii_skill.host import Host
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
@@ -92,7 +90,7 @@ class Plugins:
             found += [(path, source) for path in paths]
         return found
 
-    def functions(self, host: Host) -> list[PluginFunction]:
+    def functions(self, host: PluginHost) -> list[PluginFunction]:
         """Functions that plugins add to `host`; a failing hook and an id of two plugins are reported."""
         found: dict[str, list[PluginFunction]] = {}
         for source, functions in self._answers("iii_functions", lambda hook: dict(hook(host) or {})):

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.calls import Call, FunctionInfo
 from iii_skill.configuration import functions as configuration_functions
 from iii_skill.configuration.entries import ConfigurationEvent, Configurations
 from iii_skill.configuration.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.configuration.triggers import ConfigurationTriggers
-from iii_skill.engine.calls import Call
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.fanout import Fanout
-from iii_skill.engine.triggers import Trigger
 from iii_skill.state.events import event_payload
-from iii_skill.state.functions import WORKER_NAME, FunctionInfo
+from iii_skill.state.functions import WORKER_NAME
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
@@ -26,7 +25,7 @@ Handlers: TypeAlias = Mapping[str, Callable[[Call], None]]
 
 def add_configuration(engine: Engine) -> Configurations:
     """`configuration::*` and the trigger type `configuration`."""
-    triggers: ConfigurationTriggers[Trigger] = ConfigurationTriggers()
+    triggers: ConfigurationTriggers = ConfigurationTriggers()
 
     def publish(event: ConfigurationEvent) -> None:
         for match in triggers.matching(event):
@@ -47,7 +46,7 @@ def add_state(
     engine: Engine, adapter: StateAdapter, settings: LiveSettings, configurations: Configurations
 ) -> StateWorker:
     """`state::*` out of the adapter, the trigger type `state`, and the entry `iii-state`."""
-    triggers: StateTriggers[Trigger] = StateTriggers()
+    triggers: StateTriggers = StateTriggers()
 
     def publish(change: Change) -> None:
         fire_state_event(engine.fanout, triggers, change)
@@ -62,7 +61,7 @@ def add_state(
     return worker
 
 
-def fire_state_event(fanout: Fanout, triggers: StateTriggers[Trigger], change: Change) -> None:
+def fire_state_event(fanout: Fanout, triggers: StateTriggers, change: Change) -> None:
     """Fire every trigger that wants the event of the change, in one lane per trigger and key."""
     matches = triggers.matching(change)
     if not matches:

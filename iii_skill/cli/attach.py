@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import click
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.attach.state_worker import Attached
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.loop import log_to_stderr, run_loop, settle_collector
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed
 from iii_skill.plugins import load_plugins
-from iii_skill.server.attach import Attached
 
 logger = logging.getLogger("iii_skill")
 

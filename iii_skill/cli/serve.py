@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,12 @@ from iii_skill.cli.loop import log_to_stderr, raise_file_limit, run_loop, settle
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
-from iii_skill.server.run import Servers, run
+from iii_skill.server.ports import Servers
 
 logger = logging.getLogger("iii_skill")
+
+GRACE_S = 2.0
+"""Seconds that calls in flight get at the end."""
 
 
 @click.command()
@@ -122,7 +128,28 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
         _announce(host, servers, ready_json)
         settle_collector()
 
-    return await run(host, servers, ready)
+    return await _run(host, ready)
+
+
+async def _run(host: Host, ready: Callable[[], None]) -> int:
+    """Serve until SIGTERM, SIGINT or a failed store; the exit code. `ready` is called once."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    ready()
+    await asyncio.wait((stopped, host.failed), return_when=asyncio.FIRST_COMPLETED)
+    if host.failed.done():
+        logger.error("the store failed, stopping: %s", host.failed.result().message)
+        await host.close(grace_s=0.0)
+        return 1
+    await host.close(grace_s=GRACE_S)
+    return 0
 
 
 def _announce(host: Host, servers: Servers, ready_json: bool) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from iii_skill.calls import Call, Handler
 from iii_skill.configuration.placeholders import expanded
 from iii_skill.configuration.schema import Schema
 from iii_skill.errors import CallerError, InputError
 from iii_skill.serde import reader
 from iii_skill.serde.reader import Mismatch, Shape
-from iii_skill.state.calls import Handler, StateCall
 
 log = logging.getLogger("iii_skill.state")
 
@@ -165,7 +165,7 @@ class Configurations:
 
 
 def _answering(function: Callable[[bytes], Any]) -> Handler:
-    def handler(call: StateCall) -> None:
+    def handler(call: Call) -> None:
         try:
             answer = _encode(function(call.data))
         except CallerError as error:

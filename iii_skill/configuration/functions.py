@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iii_skill.state.functions import FunctionInfo
+from iii_skill.calls import FunctionInfo
 
 WORKER_NAME = "configuration"
 

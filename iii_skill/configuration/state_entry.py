@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from iii_skill.calls import Call, FunctionInfo
 from iii_skill.configuration.entries import Entry
 from iii_skill.configuration.schema import Schema
-from iii_skill.state.calls import StateCall
-from iii_skill.state.functions import WORKER_NAME, FunctionInfo
+from iii_skill.state.functions import WORKER_NAME
 from iii_skill.state.settings import LiveSettings, StateSettings
 
 log = logging.getLogger("iii_skill.state")
@@ -106,6 +106,6 @@ def state_entry(settings: LiveSettings) -> Entry:
     )
 
 
-def on_config_change(call: StateCall) -> None:
+def on_config_change(call: Call) -> None:
     """Settings are applied when they are set, so there is nothing left to read again."""
     call.succeed(b'{"ok":true}')

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic
+from typing import Any
 
 import msgspec
 
 from iii_skill.configuration.entries import ConfigurationEvent
 from iii_skill.errors import TriggerRefused
 from iii_skill.serde.reader import Mismatch, Shape, optional_string, read, strings
-from iii_skill.state.triggers import Match, Registration, T
+from iii_skill.triggers import Match, Trigger, TriggerProvider
 
 _SHAPE = Shape(
     "ConfigurationTriggerConfig",
@@ -20,8 +20,8 @@ _SHAPE = Shape(
 )
 
 
-class ConfigurationTriggers(Generic[T]):
-    """All `configuration` triggers; a TriggerProvider of the engine by structure."""
+class ConfigurationTriggers(TriggerProvider):
+    """All `configuration` triggers."""
 
     trigger_type = "configuration"
     worker_name = "configuration"
@@ -36,9 +36,9 @@ class ConfigurationTriggers(Generic[T]):
     }
 
     def __init__(self) -> None:
-        self._triggers: dict[str, tuple[dict[str, Any], Match[T]]] = {}
+        self._triggers: dict[str, tuple[dict[str, Any], Match]] = {}
 
-    def register(self, trigger: T) -> None:
+    def register(self, trigger: Trigger) -> None:
         """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
         try:
             config = read(_SHAPE, trigger.config)
@@ -46,11 +46,11 @@ class ConfigurationTriggers(Generic[T]):
             raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
         self._triggers[trigger.id] = (config, Match(trigger, config["condition_function_id"]))
 
-    def unregister(self, trigger: Registration) -> None:
+    def unregister(self, trigger: Trigger) -> None:
         """Stop it; unknown ids are fine."""
         self._triggers.pop(trigger.id, None)
 
-    def matching(self, event: ConfigurationEvent) -> Sequence[Match[T]]:
+    def matching(self, event: ConfigurationEvent) -> Sequence[Match]:
         """The triggers whose filters accept the event."""
         return [
             match

@@ -9,7 +9,7 @@ from math import inf
 
 import msgspec
 
-from iii_skill.engine.calls import Call
+from iii_skill.calls import Call
 from iii_skill.engine.channel import Channel, Direction
 from iii_skill.engine.ids import token
 from iii_skill.errors import InputError

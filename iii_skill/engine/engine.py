@@ -1,4 +1,4 @@
-"""Engine: takes the messages of workers, routes calls to functions and answers back to callers."""
+"""Engine: who is there, and where a call goes; it knows no message of the wire."""
 
 from __future__ import annotations
 
@@ -6,31 +6,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
-from iii_skill.engine.functions import Function, Functions, Handler
+from iii_skill.engine.functions import Function, Functions
 from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.invocations import Invocations
-from iii_skill.engine.registrations import Registrations
 from iii_skill.engine.trigger_table import TriggerTable
-from iii_skill.engine.triggers import Trigger, TriggerProvider
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
-from iii_skill.protocol.messages import (
-    FromWorker,
-    InvocationResult,
-    InvokeFunction,
-    Reattach,
-    RegisterFunction,
-    RegisterTrigger,
-    RegisterTriggerType,
-    TriggerRegistrationResult,
-    UnregisterFunction,
-    UnregisterTrigger,
-    UnregisterTriggerType,
-)
+from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
 
@@ -40,34 +25,14 @@ STOPPED = Failure("invocation_stopped", "Invocation stopped")
 class Engine:
     """The router. All methods are called on the event loop; none of them blocks."""
 
-    def __init__(
-        self,
-        *,
-        handler_timeout_s: float = DEFAULT_TIMEOUT_S,
-        readable: Callable[[bytes], bool] = lambda _payload: True,
-    ) -> None:
-        """`readable` tells whether every SDK can read a payload: what one cannot would hang its caller."""
+    def __init__(self, *, handler_timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.functions = Functions()
-        self.triggers = TriggerTable(readable)
+        self.triggers = TriggerTable()
         self.workers: dict[str, Worker] = {}
         self.fanout = Fanout(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
         self.channels = Channels()
         self.on_change: list[Callable[[str, Worker | None], None]] = []
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
-        self._invocations = Invocations(self, readable)
-        registrations = Registrations(self, readable)
-        self._routes: dict[type, Callable[[Worker, FromWorker], None]] = {
-            InvokeFunction: self._invocations.invoked,
-            InvocationResult: self._invocations.answered,
-            RegisterFunction: registrations.register_function,
-            UnregisterFunction: registrations.unregister_function,
-            RegisterTrigger: registrations.register_trigger,
-            UnregisterTrigger: registrations.unregister_trigger,
-            RegisterTriggerType: registrations.register_type,
-            UnregisterTriggerType: registrations.unregister_type,
-            TriggerRegistrationResult: registrations.judged,
-            Reattach: registrations.reattach,
-        }
 
     # What drivers call.
 
@@ -92,12 +57,6 @@ class Engine:
             self.changed("functions", worker)
         self.changed("worker_disconnected", worker)
 
-    def handle(self, worker: Worker, message: FromWorker) -> None:
-        """Route one message of a worker; what nobody needs (service names, observer reports) is dropped."""
-        route = self._routes.get(type(message))
-        if route is not None and worker.live:
-            route(worker, message)
-
     # What everyone inside the host calls.
 
     def invoke(self, call: Call) -> None:
@@ -111,7 +70,7 @@ class Engine:
             function = found
         if function.handler is None:
             if function.owner is not None:
-                self._invocations.send(function.owner, call)
+                function.owner.execute(call)
             return
         try:
             function.handler(call)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
-from iii_skill.engine.calls import Call, Outcome, Result
+from iii_skill.calls import Call, Outcome, Result
 from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.triggers import Trigger
+from iii_skill.triggers import Trigger
 
 logger = logging.getLogger(__name__)
 

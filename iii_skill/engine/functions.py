@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from iii_skill.engine.calls import Call, Failure
+from iii_skill.calls import Failure, Handler
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
-
-Handler: TypeAlias = Callable[[Call], None]
 
 NOT_FOUND = "function_not_found"
 

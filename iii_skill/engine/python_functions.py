@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.engine.calls import Call, Failure
-from iii_skill.engine.functions import Handler
+from iii_skill.calls import Call, Failure, Handler
 from iii_skill.errors import IiiSkillError, InputError
 
 logger = logging.getLogger(__name__)

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from iii_skill.engine.readable import WHY_UNREADABLE, Readable, listable
-from iii_skill.engine.triggers import Trigger, TriggerProvider
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.protocol.outgoing import DeliverTrigger, WithdrawTrigger
+from iii_skill.readable import WHY_UNREADABLE, listable
+from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class TriggerType(msgspec.Struct, frozen=True):
     description: str
     configuration_schema: Any = None
     request_schema: Any = None
+    response_schema: Any = None
 
 
 Provider: TypeAlias = TriggerProvider | TriggerType
@@ -53,8 +54,7 @@ Provider: TypeAlias = TriggerProvider | TriggerType
 class TriggerTable:
     """All triggers and trigger types of the host."""
 
-    def __init__(self, readable: Readable = lambda _payload: True) -> None:
-        self._readable = readable
+    def __init__(self) -> None:
         self.builtin_types: dict[str, TriggerProvider] = {}
         self.types: dict[tuple[str, str], TriggerType] = {}
         self.triggers: dict[str, Trigger] = {}
@@ -74,7 +74,7 @@ class TriggerTable:
                 )
         for label, encoded in (("config", trigger.config), ("metadata", trigger.metadata)):
             # Who lists triggers or handles an event must be able to read it.
-            if encoded is not None and not listable(self._readable, encoded):
+            if encoded is not None and not listable(encoded):
                 raise TriggerRefused(f"The {label} of the trigger cannot be taken: {WHY_UNREADABLE}")
         held = self.triggers.get(trigger.id)
         if held is not None and held.owner_id != trigger.owner_id and not _same_target(held, trigger):

@@ -8,11 +8,14 @@ from collections.abc import Callable
 
 from msgspec import UNSET, Raw
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result, no_reply
+from iii_skill.calls import Call, Failure, Outcome, Result, no_reply
+from iii_skill.engine.caller_stamp import stamp_caller, with_function
+from iii_skill.engine.ids import fresh_id
 from iii_skill.protocol.codec import encode
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, Connection
 from iii_skill.protocol.messages import ErrorBody
 from iii_skill.protocol.outgoing import Answer, Invoke, ToWorker
+from iii_skill.readable import WHY_UNREADABLE, readable
 
 MESSAGE_LIMIT = 64 * 1024 * 1024
 """The largest message in bytes that any SDK takes, and that the host takes."""
@@ -28,6 +31,7 @@ ATTACHED_RUNTIME = "iii-skill"
 
 TOO_LARGE = "payload_too_large"
 BUSY = "worker_not_reading"
+UNREADABLE = "payload_unreadable"
 
 
 class Worker:
@@ -106,15 +110,35 @@ class Worker:
             text = encode(_failed(call, Failure(TOO_LARGE, self._too_large("The answer", len(text)))))
         self._wake(self.connection.queue(text))
 
-    def execute(self, invocation_id: str, call: Call, data: bytes, baggage: str | None) -> Failure | None:
-        """Hand a call to this worker; a Failure says why it was not sent."""
+    def execute(self, call: Call) -> None:
+        """Hand a call to this worker, or answer it with the reason why it was not sent."""
+        failure = self._unreadable(call) or self._send(call)
+        if failure is not None:
+            call.reply(failure)
+
+    def _unreadable(self, call: Call) -> Failure | None:
+        # Events and HTTP payloads (no caller) are made or checked inside the host; an attached state worker
+        # refuses what cannot be read by itself, as the one in the host does.
+        if call.caller_id is None:
+            return None
+        if not self.attached and not readable(call.data):
+            return Failure(UNREADABLE, f"The call of {call.function_id} was not made: {WHY_UNREADABLE}")
+        if call.metadata is not None and not readable(call.metadata):
+            text = f"The call of {call.function_id} was not made, because of its metadata: {WHY_UNREADABLE}"
+            return Failure(UNREADABLE, text)
+        return None
+
+    def _send(self, call: Call) -> Failure | None:
+        invocation_id = call.invocation_id
+        if invocation_id is None or invocation_id in self.executing:
+            invocation_id = fresh_id()
         text = encode(
             Invoke(
                 invocation_id,
                 call.function_id,
-                Raw(data),
+                Raw(call.data if call.caller_id is None else stamp_caller(call.data, call.caller_id)),
                 call.traceparent,
-                baggage,
+                None if call.baggage is None else with_function(call.baggage, call.function_id),
                 None if call.metadata is None else Raw(call.metadata),
             )
         )

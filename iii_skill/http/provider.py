@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import TriggerRefused
 from iii_skill.http.routes import METHODS, Parameters, Place, Route, RouteTable
+from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
 
 
-class HttpTriggers:
+class HttpTriggers(TriggerProvider):
     """The routes of all workers. One refused route leaves everything as it was."""
 
     trigger_type = "http"

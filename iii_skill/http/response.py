@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from iii_skill.engine.calls import Failure
+from iii_skill.calls import Failure
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 

@@ -6,9 +6,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import TriggerRefused
 from iii_skill.http.patterns import Kind, Segment, normal, segments
+from iii_skill.triggers import Trigger
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 

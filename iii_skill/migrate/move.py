@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from iii_skill.adapter import Deferred, StateAdapter
 from iii_skill.errors import StoreRefused, ValueRefused
-from iii_skill.state.door import check_value
+from iii_skill.readable import check_value
 from iii_skill.values import Change
 
 from .archive import Damaged

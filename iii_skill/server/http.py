@@ -11,15 +11,15 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from iii_skill.calls import Failure
 from iii_skill.config import HttpSettings
-from iii_skill.engine.calls import Failure
 from iii_skill.engine.engine import Engine
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
 from iii_skill.server.http_app import HttpApp
 from iii_skill.server.http_io import Receive, Send
 from iii_skill.server.http_protocol import HttpProtocol
-from iii_skill.server.websocket import listen_error
+from iii_skill.server.worker_port import listen_error
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """The largest JSON body that is held in memory; other bodies are streamed and have no limit."""

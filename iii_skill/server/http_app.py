@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import Any, TypeAlias
 
+from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.config import HttpSettings
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.ids import fresh_id
 from iii_skill.http import request, response

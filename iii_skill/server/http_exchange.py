@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from iii_skill.engine.calls import Outcome, Result
+from iii_skill.calls import Outcome, Result
 from iii_skill.engine.channel import Channel
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.ids import token

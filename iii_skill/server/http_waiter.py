@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from iii_skill.engine.calls import Outcome
+from iii_skill.calls import Outcome
 
 
 class Waiter:

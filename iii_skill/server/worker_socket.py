@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from iii_skill.engine.dispatch import Dispatcher
+from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import MESSAGE_LIMIT, Worker
 from iii_skill.protocol.connection import Connection
 from iii_skill.server.frames import AT_ONCE, text_frames
-
-if TYPE_CHECKING:
-    from iii_skill.server.websocket import WorkerServer
 
 logger = logging.getLogger(__name__)
 
@@ -21,14 +20,45 @@ _TEXT = WSMsgType.TEXT
 _TELEMETRY = (b"OTLP", b"MTRC", b"LOGS")
 
 
+class Sockets:
+    """The open sockets of one port; `empty` is set while there is none."""
+
+    def __init__(self) -> None:
+        self._open: set[WorkerSocket] = set()
+        self.empty = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[WorkerSocket]:
+        return iter(self._open)
+
+    def add(self, socket: WorkerSocket) -> None:
+        """A socket opened."""
+        self._open.add(socket)
+        self.empty.clear()
+
+    def discard(self, socket: WorkerSocket) -> None:
+        """A socket closed."""
+        self._open.discard(socket)
+        if not self._open:
+            self.empty.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """Close them all."""
+        for socket in list(self._open):
+            socket.close(code, reason)
+
+
 class WorkerSocket(WSListener):
     """One worker's socket: pumps between picows, the protocol core and the engine."""
 
-    def __init__(self, server: WorkerServer) -> None:
+    def __init__(self, engine: Engine, dispatcher: Dispatcher, sockets: Sockets, *, grace_s: float) -> None:
         super().__init__()
-        self._server = server
-        self._engine = server.engine
-        self._handle = server.engine.handle
+        self._engine = engine
+        self._handle = dispatcher.handle
+        self._sockets = sockets
+        self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._grace: asyncio.TimerHandle | None = None
         self._parts: list[bytes] = []
@@ -51,9 +81,9 @@ class WorkerSocket(WSListener):
             buffered=self._underlying.get_write_buffer_size,
             address=str(peer[0]) if isinstance(peer, tuple) else None,
         )
-        self._server.entered(self)
+        self._sockets.add(self)
         self._engine.connect(self.worker)
-        self._grace = self._loop.call_later(self._server.listening.grace_s, self._release)
+        self._grace = self._loop.call_later(self._grace_s, self._release)
         self._flush()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -71,7 +101,7 @@ class WorkerSocket(WSListener):
         """The worker is gone."""
         if self._grace is not None:
             self._grace.cancel()
-        self._server.left(self)
+        self._sockets.discard(self)
         self._engine.disconnect(self.worker)
 
     def pause_writing(self) -> None:
@@ -130,7 +160,7 @@ class WorkerSocket(WSListener):
 
     def _release(self) -> None:
         for message in self.connection.release():
-            self._engine.handle(self.worker, message)
+            self._handle(self.worker, message)
 
     def _wake(self, waiting: int) -> None:
         if self._processing:

@@ -8,7 +8,8 @@ from typing import Literal
 import orjson
 
 from iii_skill.errors import AdapterError
-from iii_skill.state import door, ops
+from iii_skill.readable import check_nesting
+from iii_skill.state import ops
 from iii_skill.state.equality import equal
 from iii_skill.state.op_input import Op
 from iii_skill.values import KEEP, Keep
@@ -28,7 +29,7 @@ class UpdateRun:
         if self._check_old and old is not None and not is_json(old):
             raise unreadable()
         applied = ops.apply(self._ops, old)
-        door.check_nesting(applied.new)
+        check_nesting(applied.new)
         self.errors = applied.errors
         return applied.new
 

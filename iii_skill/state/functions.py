@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from iii_skill.calls import FunctionInfo
 
 WORKER_NAME = "iii-state"
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": ["integer", "null"], "minimum": 0}
-
-
-class FunctionInfo(msgspec.Struct, frozen=True):
-    """What introspection says about a function."""
-
-    id: str
-    description: str
-    request_schema: dict[str, Any]
-    response_schema: dict[str, Any] | None = None
 
 
 def _request(required: str, /, **properties: Any) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from iii_skill.state.limits import FORBIDDEN, SURELY_SHORT, OpFailure, check_merge_value, check_path
 from iii_skill.state.numbers import minus, plus
 from iii_skill.state.op_input import (
     AppendOp,
@@ -28,6 +27,7 @@ from iii_skill.state.op_input import (
     RemoveOp,
     SetOp,
 )
+from iii_skill.state.op_limits import FORBIDDEN, SURELY_SHORT, OpFailure, check_merge_value, check_path
 
 DOC_URL = "https://iii.dev/docs/workers/iii-state#error-codes"
 

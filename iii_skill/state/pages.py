@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from iii_skill.errors import CallerError
-from iii_skill.state.door import MAX_NESTING, fits
+from iii_skill.readable import MAX_NESTING, fits
 from iii_skill.state.requests import EntriesRequest
 
 LIFETIME = 120.0

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from iii_skill.calls import Call
 from iii_skill.errors import CallerError
 from iii_skill.state import requests
-from iii_skill.state.calls import StateCall
+from iii_skill.state.adapter_answers import Lanes
 from iii_skill.state.changes import is_json, unreadable
-from iii_skill.state.failures import Trouble, refusal
-from iii_skill.state.lanes import Lanes
+from iii_skill.state.errors import Trouble, refusal
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
 
@@ -41,7 +41,7 @@ class Reads:
         self._pages = pages
         self._emptied = emptied
 
-    def get(self, call: StateCall) -> None:
+    def get(self, call: Call) -> None:
         """`state::get`: the value."""
         try:
             request = requests.read_get(call.data)
@@ -57,7 +57,7 @@ class Reads:
         else:
             self._lanes.wait(answer, (scope, key), call, self._got, _GET.fail)
 
-    def _got(self, call: StateCall, value: bytes | None) -> None:
+    def _got(self, call: Call, value: bytes | None) -> None:
         if value is not None and type(value) is not bytes:
             raise TypeError(f"the adapter answered with {type(value).__name__} where bytes or None belong")
         if self._unsure and value is not None and not is_json(value):
@@ -65,7 +65,7 @@ class Reads:
         else:
             call.succeed(value)
 
-    def list(self, call: StateCall) -> None:
+    def list(self, call: Call) -> None:
         """`state::list`: all values of a scope."""
         try:
             scope = requests.read_list(call.data).scope
@@ -75,12 +75,12 @@ class Reads:
             call.fail(refusal(error, _LIST))
             return
 
-        def done(call: StateCall, rows: Sequence[tuple[str, bytes]]) -> None:
+        def done(call: Call, rows: Sequence[tuple[str, bytes]]) -> None:
             call.succeed(b"[" + b",".join([value for _, value in self._readable_rows(scope, rows)]) + b"]")
 
         self._now_or_later(call, answer, done, _LIST)
 
-    def list_groups(self, call: StateCall) -> None:
+    def list_groups(self, call: Call) -> None:
         """`state::list_groups`: all scopes."""
         try:
             requests.read_list_groups(call.data)
@@ -89,13 +89,13 @@ class Reads:
             call.fail(refusal(error, _GROUPS))
             return
 
-        def done(call: StateCall, scopes: Sequence[str]) -> None:
+        def done(call: Call, scopes: Sequence[str]) -> None:
             shown = {*scopes, *self._emptied} - RESERVED_SCOPES
             call.succeed(b'{"groups":%b}' % _encode(sorted(shown)))
 
         self._now_or_later(call, answer, done, _GROUPS)
 
-    def list_keys(self, call: StateCall) -> None:
+    def list_keys(self, call: Call) -> None:
         """`state::list_keys`: all keys of a scope."""
         try:
             scope = requests.read_list_keys(call.data).scope
@@ -105,12 +105,12 @@ class Reads:
             call.fail(refusal(error, _KEYS))
             return
 
-        def done(call: StateCall, keys: Sequence[str]) -> None:
+        def done(call: Call, keys: Sequence[str]) -> None:
             call.succeed(b'{"keys":%b}' % _encode(list(keys)))
 
         self._now_or_later(call, answer, done, _KEYS)
 
-    def list_entries(self, call: StateCall) -> None:
+    def list_entries(self, call: Call) -> None:
         """`state::list_entries`: a page of keys and values."""
         try:
             request = requests.read_list_entries(call.data)
@@ -125,7 +125,7 @@ class Reads:
             call.fail(refusal(error, _ENTRIES))
             return
 
-        def done(call: StateCall, rows: Sequence[tuple[str, bytes]]) -> None:
+        def done(call: Call, rows: Sequence[tuple[str, bytes]]) -> None:
             try:
                 page = self._pages.first(reader, self._readable_rows(request.scope, rows))
             except CallerError as error:
@@ -136,7 +136,7 @@ class Reads:
         self._now_or_later(call, answer, done, _ENTRIES)
 
     def _now_or_later(
-        self, call: StateCall, answer: Any, done: Callable[[StateCall, Any], None], trouble: Trouble
+        self, call: Call, answer: Any, done: Callable[[Call, Any], None], trouble: Trouble
     ) -> None:
         if isinstance(answer, Sequence):
             done(call, answer)

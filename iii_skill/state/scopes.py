@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from iii_skill.state.failures import ReservedScope
+from iii_skill.state.errors import ReservedScope
 
 RESERVED_SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
 """Bookkeeping of the separate `state` worker, which a shared store may hold."""

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from iii_skill.errors import TriggerRefused
 from iii_skill.serde.reader import Mismatch, Shape, optional_string, read
+from iii_skill.triggers import Match, Trigger, TriggerProvider
 from iii_skill.values import Change
-
-
-class Registration(Protocol):
-    """What is needed of a trigger; `config` is encoded JSON."""
-
-    @property
-    def id(self) -> str:
-        """Its name; a second registration of one id replaces the first."""
-
-    @property
-    def config(self) -> bytes:
-        """The encoded configuration."""
-
-
-T = TypeVar("T", bound=Registration)
 
 
 class TriggerConfig(msgspec.Struct, frozen=True):
@@ -32,13 +17,6 @@ class TriggerConfig(msgspec.Struct, frozen=True):
 
     scope: str | None
     key: str | None
-    condition_function_id: str | None
-
-
-class Match(msgspec.Struct, Generic[T], frozen=True):
-    """A trigger that wants an event, and its condition: None is none, "" is one that nobody serves."""
-
-    trigger: T
     condition_function_id: str | None
 
 
@@ -86,8 +64,8 @@ EVENT_SCHEMA = {
 }
 
 
-class StateTriggers(Generic[T]):
-    """All `state` triggers, found by scope and key; a TriggerProvider of the engine by structure."""
+class StateTriggers(TriggerProvider):
+    """All `state` triggers, found by scope and key."""
 
     trigger_type = "state"
     description = (
@@ -101,12 +79,12 @@ class StateTriggers(Generic[T]):
         """Trigger id to the scope and key that it asks for."""
         self.on_register: Callable[[], None] | None = None
         """Called after every registration."""
-        self._matches: dict[tuple[str | None, str | None], dict[str, Match[T]]] = {}
+        self._matches: dict[tuple[str | None, str | None], dict[str, Match]] = {}
 
     def __len__(self) -> int:
         return len(self.filters)
 
-    def register(self, trigger: T) -> None:
+    def register(self, trigger: Trigger) -> None:
         """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
         config = read_config(trigger.config)
         self.unregister(trigger)
@@ -121,7 +99,7 @@ class StateTriggers(Generic[T]):
         self.filters.clear()
         self._matches.clear()
 
-    def unregister(self, trigger: Registration) -> None:
+    def unregister(self, trigger: Trigger) -> None:
         """Stop it; unknown ids are fine."""
         where = self.filters.pop(trigger.id, None)
         if where is None:
@@ -131,12 +109,12 @@ class StateTriggers(Generic[T]):
         if not matches:
             del self._matches[where]
 
-    def matching(self, change: Change) -> Sequence[Match[T]]:
+    def matching(self, change: Change) -> Sequence[Match]:
         """The triggers whose filters accept the change; costs nothing while there are none."""
         if not self._matches:
             return ()
         scope, key = change.scope, change.key
-        found: list[Match[T]] = []
+        found: list[Match] = []
         for where in ((scope, key), (scope, None), (None, key), (None, None)):
             matches = self._matches.get(where)
             if matches:

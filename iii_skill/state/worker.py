@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.state.calls import Handler
-from iii_skill.state.changefeed import ChangeFeed
-from iii_skill.state.functions import FUNCTIONS, FunctionInfo
-from iii_skill.state.lanes import Lanes
+from iii_skill.calls import FunctionInfo, Handler
+from iii_skill.state.adapter_answers import Lanes
+from iii_skill.state.change_feed import ChangeFeed
+from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.pages import Pages
 from iii_skill.state.publisher import Publish, Publisher
 from iii_skill.state.reads import Reads

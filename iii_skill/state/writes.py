@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from iii_skill.calls import Call
 from iii_skill.errors import ValueTooLarge
+from iii_skill.readable import check_nesting, check_readable, check_value
 from iii_skill.state import requests
-from iii_skill.state.calls import StateCall
+from iii_skill.state.adapter_answers import Lanes
 from iii_skill.state.changes import Swap, UpdateRun
-from iii_skill.state.door import check_nesting, check_readable, check_value
-from iii_skill.state.failures import Trouble, refusal
-from iii_skill.state.lanes import Lanes
+from iii_skill.state.errors import Trouble, refusal
 from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
@@ -53,7 +53,7 @@ class Writes:
         self._settings = settings
         self._emptied = emptied
 
-    def set(self, call: StateCall) -> None:
+    def set(self, call: Call) -> None:
         """`state::set`: replace the value."""
         try:
             request = requests.read_set(call.data)
@@ -71,7 +71,7 @@ class Writes:
         else:
             self._lanes.wait(answer, (scope, key), call, self._was_set, _SET.fail)
 
-    def delete(self, call: StateCall) -> None:
+    def delete(self, call: Call) -> None:
         """`state::delete`: remove the key in one atomic step."""
         try:
             request = requests.read_delete(call.data)
@@ -87,7 +87,7 @@ class Writes:
         else:
             self._lanes.wait(answer, (scope, key), call, self._was_deleted, _DELETE.fail)
 
-    def update(self, call: StateCall) -> None:
+    def update(self, call: Call) -> None:
         """`state::update`: apply ops in one atomic step."""
         try:
             request = requests.read_update(call.data)
@@ -107,7 +107,7 @@ class Writes:
         else:
             self._lanes.wait(answer, (scope, key), (run, call), self._was_updated, self._failed_update)
 
-    def compare_and_set(self, call: StateCall) -> None:
+    def compare_and_set(self, call: Call) -> None:
         """`state::compare-and-set`: replace the value if it is the expected one."""
         try:
             request = requests.read_compare_and_set(call.data)
@@ -128,18 +128,18 @@ class Writes:
         else:
             self._lanes.wait(answer, (scope, key), call, self._was_compared, _COMPARE.fail)
 
-    def _was_set(self, call: StateCall, change: Change) -> None:
+    def _was_set(self, call: Call, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
         call.succeed(b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old))
         self._publisher.written(change)
 
-    def _was_deleted(self, call: StateCall, change: Change) -> None:
+    def _was_deleted(self, call: Call, change: Change) -> None:
         if change.old is not None:
             self._emptied.add(change.scope)
         call.succeed(self._publisher.readable(change.old))
         self._publisher.written(change)
 
-    def _was_updated(self, subject: tuple[UpdateRun, StateCall], change: Change) -> None:
+    def _was_updated(self, subject: tuple[UpdateRun, Call], change: Change) -> None:
         run, call = subject
         old, new = change.old or b"null", change.new or b"null"
         if run.errors:
@@ -149,14 +149,14 @@ class Writes:
         call.succeed(reply)
         self._publisher.written(change)
 
-    def _was_compared(self, call: StateCall, change: Change) -> None:
+    def _was_compared(self, call: Call, change: Change) -> None:
         if change.kept:
             call.succeed(b'{"swapped":false,"current":%b}' % (change.old or b"null"))
         else:
             call.succeed(b'{"swapped":true}')
             self._publisher.written(change)
 
-    def _failed_update(self, subject: tuple[UpdateRun, StateCall], error: BaseException) -> None:
+    def _failed_update(self, subject: tuple[UpdateRun, Call], error: BaseException) -> None:
         _UPDATE.fail(subject[1], error)
 
     def _check_size(self, value: bytes) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from conformance.recorded import Answer, Case, expand, map_text, project, shrink
 from iii_state_memory import MemoryAdapter
 
+from iii_skill.calls import Handler
 from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.errors import IiiSkillError
-from iii_skill.state.calls import Handler
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.worker import StateWorker
 

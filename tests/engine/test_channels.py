@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.channel import MAX_BUFFERED_BYTES, Channel, Message
 from iii_skill.engine.channels import Channels
 

@@ -8,7 +8,7 @@ import pytest
 from support.peers import Peer
 
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.introspection import add_engine_functions
+from iii_skill.introspection.functions import add_engine_functions
 
 
 @pytest.fixture

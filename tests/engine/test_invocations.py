@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from support.peers import Peer, turns
 
-from iii_skill.engine.calls import Call
+from iii_skill.calls import Call
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.introspection import add_engine_functions
 from iii_skill.engine.python_functions import PythonFunctions
 from iii_skill.errors import InvocationError
+from iii_skill.introspection.functions import add_engine_functions
+
+DEEP = json.loads("[" * 130 + "]" * 130)
+"""JSON that not every SDK can read."""
 
 
 @pytest.fixture
 async def engine() -> Engine:
-    engine = Engine(readable=lambda payload: b"unreadable" not in payload)
+    engine = Engine()
     add_engine_functions(engine)
     return engine
 
@@ -180,15 +183,15 @@ async def test_unregistering_during_a_call_still_answers_it(caller: Peer, provid
 
 
 async def test_payloads_that_an_sdk_cannot_read_come_back_as_errors(caller: Peer, provider: Peer) -> None:
-    assert caller.ask("t::echo", "unreadable")["error"]["code"] == "payload_unreadable"
+    assert caller.ask("t::echo", DEEP)["error"]["code"] == "payload_unreadable"
     assert provider.received() == []
     caller.call("t::echo", {})
-    provider.answer(only(provider.received()), result="unreadable")
+    provider.answer(only(provider.received()), result=DEEP)
     assert only(caller.received())["error"]["code"] == "payload_unreadable"
 
 
 async def test_metadata_that_an_sdk_cannot_read_is_not_sent(caller: Peer, provider: Peer) -> None:
-    answer = caller.ask("t::echo", {}, metadata="unreadable")
+    answer = caller.ask("t::echo", {}, metadata=DEEP)
     assert answer["error"]["code"] == "payload_unreadable"
     assert provider.received() == []
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from iii_skill.engine.triggers import Trigger
 from iii_skill.http.request import (
     RequestParts,
     condition_payload,
@@ -17,6 +16,7 @@ from iii_skill.http.request import (
     payload,
 )
 from iii_skill.http.routes import Route
+from iii_skill.triggers import Trigger
 
 ROUTE = Route.of(Trigger("a", "http", "t::a"), method="GET", path="u/:id")
 REF = b'{"channel_id":"c","access_key":"k","direction":"read"}'

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import TriggerRefused
 from iii_skill.http.provider import HttpTriggers
+from iii_skill.triggers import Trigger
 
 
 def trigger(trigger_id: str, config: Any, function_id: str | None = None) -> Trigger:

@@ -21,7 +21,7 @@ from support.host import HostProcess, running_host
 from support.redis import redis_server
 
 from iii_skill.adapter import NoConfig
-from iii_skill.server.attach import Attached
+from iii_skill.attach.state_worker import Attached
 
 
 class AttachProcess:

@@ -11,7 +11,7 @@ from support.site import Site, open_site, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from iii_skill.engine.calls import Call
+from iii_skill.calls import Call
 
 
 def created(site: Site, **options: Any) -> tuple[dict[str, str], dict[str, str]]:

@@ -10,8 +10,8 @@ import pytest
 from support.peers import Peer
 from support.site import failing, never, open_site, read_reply, until
 
+from iii_skill.calls import Call, Failure
 from iii_skill.config import Cors, Middleware
-from iii_skill.engine.calls import Call, Failure
 from iii_skill.errors import PortTaken
 from iii_skill.server.guard import Guard
 

@@ -14,7 +14,7 @@ from support.site import Reply, Site, chunks, never, open_site, read_reply, unti
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from iii_skill.engine.calls import Failure
+from iii_skill.calls import Failure
 
 JSON = {"content-type": "application/json"}
 

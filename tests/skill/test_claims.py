@@ -10,9 +10,9 @@ from conformance.recorded import cases
 from support.markdown import prose
 from support.tree import ROOT
 
-from iii_skill import open_host
+from iii_skill import open_host, readable
 from iii_skill.config import Config
-from iii_skill.state import door, limits
+from iii_skill.state import op_limits
 
 ERRORS = ROOT / "references" / "errors.md"
 CODE = re.compile(
@@ -114,11 +114,11 @@ def test_every_code_is_documented(codes: object) -> None:
 
 
 FIGURES = {
-    "path segments": limits.MAX_SEGMENTS,
-    "bytes of a path segment": limits.MAX_SEGMENT_BYTES,
-    "keys of a merge value": limits.MAX_MERGE_KEYS,
-    "nesting of a merge value": limits.MAX_MERGE_DEPTH,
-    "nesting of a stored value": door.MAX_NESTING,
+    "path segments": op_limits.MAX_SEGMENTS,
+    "bytes of a path segment": op_limits.MAX_SEGMENT_BYTES,
+    "keys of a merge value": op_limits.MAX_MERGE_KEYS,
+    "nesting of a merge value": op_limits.MAX_MERGE_DEPTH,
+    "nesting of a stored value": readable.MAX_NESTING,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.site import until
 
-from iii_skill.state.changefeed import ChangeFeed
+from iii_skill.state.change_feed import ChangeFeed
 from iii_skill.values import Change
 
 
@@ -91,7 +91,7 @@ async def test_nothing_is_followed_when_nobody_wants_it_any_more(feed: Feed) -> 
 async def test_a_stream_that_ends_is_followed_again(
     feed: Feed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("iii_skill.state.changefeed.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("iii_skill.state.change_feed.FIRST_PAUSE", 0.001)
     feed.feed.start()
     feed.stream.add(None)
     await until(lambda: "following again" in caplog.text and len(feed.stream.readers) == 1)
@@ -102,7 +102,7 @@ async def test_a_stream_that_ends_is_followed_again(
 async def test_changes_that_cannot_be_had_at_first_are_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("iii_skill.state.changefeed.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("iii_skill.state.change_feed.FIRST_PAUSE", 0.001)
     stream, fired = Stream(), []
 
     def changes() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iii_skill.errors import ValueRefused
-from iii_skill.state.door import MAX_NESTING, check_value, fits
+from iii_skill.readable import MAX_NESTING, check_value, fits
 
 GOOD = [
     b"null",

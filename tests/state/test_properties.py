@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from support import op_model
 from support.json_values import documents, ops, spelled, values
 
-from iii_skill.state.door import check_value
+from iii_skill.readable import check_value
 from iii_skill.state.equality import equal
-from iii_skill.state.limits import nesting
+from iii_skill.state.op_limits import nesting
 from iii_skill.state.ops import apply
 from iii_skill.state.requests import read_set, read_update
 

@@ -7,6 +7,7 @@ import json
 import uuid
 from typing import Any
 
+from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.connection import Connection
@@ -17,6 +18,7 @@ class Peer:
 
     def __init__(self, engine: Engine, **identity: Any) -> None:
         self.engine = engine
+        self._dispatcher = Dispatcher(engine)
         self.closed: tuple[int, str] | None = None
         self.buffered = 0
         self.connection = Connection()
@@ -40,12 +42,12 @@ class Peer:
         text = json.dumps(message) if isinstance(message, dict) else message
         raw = text.encode() if isinstance(text, str) else text
         for routed in self.connection.receive_text(raw):
-            self.engine.handle(self.worker, routed)
+            self._dispatcher.handle(self.worker, routed)
 
     def release(self) -> None:
         """The grace is over."""
         for routed in self.connection.release():
-            self.engine.handle(self.worker, routed)
+            self._dispatcher.handle(self.worker, routed)
 
     def received(self) -> list[dict[str, Any]]:
         """What the host sent since the last look."""

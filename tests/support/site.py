@@ -10,14 +10,14 @@ from typing import Any
 
 import msgspec
 
+from iii_skill.calls import Call, Failure
 from iii_skill.config import HttpSettings
-from iii_skill.engine.calls import Call, Failure
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.triggers import Trigger
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
 from iii_skill.server.http import SILENCE_S, HttpServer
-from iii_skill.server.websocket import Listening, WorkerServer
+from iii_skill.server.worker_port import Listening, WorkerServer
+from iii_skill.triggers import Trigger
 
 
 class Reply(msgspec.Struct):

@@ -8,10 +8,14 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.engine import describe
-from iii_skill.engine.calls import Call
+from iii_skill.calls import Call
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.engine_requests import (
+from iii_skill.engine.functions import Function
+from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.workers import Worker
+from iii_skill.errors import CallerError, InputError, TriggerRefused
+from iii_skill.introspection import rows
+from iii_skill.introspection.requests import (
     FunctionInfoRequest,
     IdentifyRequest,
     IdRequest,
@@ -19,12 +23,8 @@ from iii_skill.engine.engine_requests import (
     NamedRequest,
     TriggerRequest,
 )
-from iii_skill.engine.functions import Function
-from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.triggers import Trigger
-from iii_skill.engine.workers import Worker
-from iii_skill.errors import CallerError, InputError, TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+from iii_skill.triggers import Trigger
 
 logger = logging.getLogger("iii_skill.workers")
 
@@ -66,8 +66,10 @@ class EngineAnswers:
 
     def list_functions(self, _call: Call, request: ListRequest) -> Any:
         chosen = [f for f in self._engine.functions if request.include_internal or not f.internal]
-        rows = [describe.function_row(function) for function in chosen]
-        return {"functions": sorted(_filtered(rows, request, "function_id"), key=lambda r: r["function_id"])}
+        listed = [rows.function_row(function) for function in chosen]
+        return {
+            "functions": sorted(_filtered(listed, request, "function_id"), key=lambda r: r["function_id"])
+        }
 
     def function_info(self, _call: Call, request: FunctionInfoRequest) -> Any:
         if request.function_ids is not None:
@@ -81,53 +83,53 @@ class EngineAnswers:
         function = self._function(request.function_id, request.namespace)
         if function is None:
             raise NotThere(f"Function '{request.function_id}' is not registered.")
-        return describe.function_info(function, self._engine.triggers.placed())
+        return rows.function_info(function, self._engine.triggers.placed())
 
     def list_workers(self, _call: Call, request: ListRequest) -> Any:
-        rows = [
-            *describe.builtin_workers(self._engine),
+        listed = [
+            *rows.builtin_workers(self._engine),
             *map(self._worker_row, self._engine.workers.values()),
         ]
-        rows = [
+        listed = [
             row
-            for row in rows
+            for row in listed
             if (request.runtime is None or row["runtime"] == request.runtime)
             and (request.status is None or row["status"] == request.status)
             and (request.search is None or request.search.lower() in (row["name"] or "").lower())
         ]
-        return {"workers": rows}
+        return {"workers": listed}
 
     def worker_info(self, _call: Call, request: NamedRequest) -> Any:
-        found = describe.worker_info(self._engine, request.name, request.namespace)
+        found = rows.worker_info(self._engine, request.name, request.namespace)
         if found is None:
             raise NotThere(f"Worker '{request.name}' is not connected.")
         return found
 
     def list_types(self, _call: Call, request: ListRequest) -> Any:
-        rows = describe.type_rows(self._engine.triggers)
-        return {"triggers": sorted(_filtered(rows, request, "id"), key=lambda r: r["id"])}
+        listed = rows.type_rows(self._engine.triggers)
+        return {"triggers": sorted(_filtered(listed, request, "id"), key=lambda r: r["id"])}
 
     def type_info(self, _call: Call, request: IdRequest) -> Any:
-        found = describe.type_info(self._engine.triggers, request.id, request.namespace)
+        found = rows.type_info(self._engine.triggers, request.id, request.namespace)
         if found is None:
             namespace = request.namespace or DEFAULT_NAMESPACE
             raise NotThere(f"Trigger type '{request.id}' is not registered in namespace '{namespace}'.")
         return found
 
     def list_triggers(self, _call: Call, request: ListRequest) -> Any:
-        rows = [
-            describe.trigger_row(trigger, self._engine)
+        listed = [
+            rows.trigger_row(trigger, self._engine)
             for trigger in self._engine.triggers.placed()
             if request.trigger_type in (None, trigger.trigger_type)
             and request.function_id in (None, trigger.function_id)
         ]
-        return {"registered_triggers": _filtered(rows, request, "function_id")}
+        return {"registered_triggers": _filtered(listed, request, "function_id")}
 
     def trigger_info(self, _call: Call, request: IdRequest) -> Any:
         trigger = self._engine.triggers.triggers.get(request.id)
         if trigger is None:
             raise NotThere(f"Trigger '{request.id}' is not registered.")
-        return describe.trigger_info(trigger, self._engine)
+        return rows.trigger_info(trigger, self._engine)
 
     def register_trigger(self, call: Call, request: TriggerRequest) -> Any:
         trigger = Trigger(
@@ -164,10 +166,10 @@ class EngineAnswers:
         function = self._function(function_id, namespace)
         if function is None:
             return {"function_id": function_id, "error": "not_found"}
-        return describe.function_info(function, self._engine.triggers.placed())
+        return rows.function_info(function, self._engine.triggers.placed())
 
     def _worker_row(self, worker: Worker) -> dict[str, Any]:
-        return describe.worker_row(worker, len(self._engine.functions.owned_by(worker)))
+        return rows.worker_row(worker, len(self._engine.functions.owned_by(worker)))
 
 
 def _filtered(rows: Iterable[dict[str, Any]], request: ListRequest, key: str) -> list[dict[str, Any]]:

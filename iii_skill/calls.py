@@ -1,9 +1,9 @@
-"""One invocation on its way: Call, and what comes back: Result or Failure."""
+"""One invocation on its way: Call, what takes it, and what comes back: Result or Failure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -59,3 +59,16 @@ class Call(msgspec.Struct):
         """Answer with the error's code and message."""
         stacktrace = error.stacktrace if isinstance(error, InvocationError) else None
         self.reply(Failure(error.code, error.message, stacktrace))
+
+
+Handler: TypeAlias = Callable[[Call], None]
+"""A function inside the host: it answers its call exactly once, at once or later."""
+
+
+class FunctionInfo(msgspec.Struct, frozen=True):
+    """What introspection says about a function."""
+
+    id: str
+    description: str
+    request_schema: dict[str, Any]
+    response_schema: dict[str, Any] | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -30,14 +31,28 @@ class Trigger(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.config)
 
 
-class TriggerProvider(Protocol):
-    """A trigger type that lives in the host (`state`, `http`)."""
+class Match(msgspec.Struct, frozen=True):
+    """A trigger that wants an event, and its condition: None is none, "" is one that nobody serves."""
+
+    trigger: Trigger
+    condition_function_id: str | None
+
+
+class TriggerProvider(ABC):
+    """A trigger type that lives in the host (`state`, `http`), and what introspection says of it."""
 
     trigger_type: str
     description: str
+    worker_name: ClassVar[str | None] = None
+    """None: `iii-` and the trigger type."""
+    configuration_schema: ClassVar[Any] = None
+    request_schema: ClassVar[Any] = None
+    response_schema: ClassVar[Any] = None
 
+    @abstractmethod
     def register(self, trigger: Trigger) -> None:
         """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
 
+    @abstractmethod
     def unregister(self, trigger: Trigger) -> None:
         """Stop it; unknown ids are fine."""

@@ -18,19 +18,19 @@ from picows import WSError
 
 from iii_skill import __version__
 from iii_skill.adapter import StateAdapter
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.attach.engine_link import Link, Refused, connect
+from iii_skill.attach.owners import refuse_second_owner, second_owner
+from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
-from iii_skill.engine.triggers import Trigger
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
 from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
 from iii_skill.protocol.outgoing import Answer, WithdrawTrigger
-from iii_skill.server.link import Link, Refused, connect
-from iii_skill.server.owners import refuse_second_owner, second_owner
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import StateTriggers
 from iii_skill.state.worker import StateWorker
+from iii_skill.triggers import Trigger
 from iii_skill.values import Change
 from iii_skill.wiring import fire_state_event
 
@@ -65,7 +65,7 @@ class Attached:
         self._token = token
         self._on_ready = on_ready
         self._link: Link | None = None
-        self._triggers: StateTriggers[Trigger] = StateTriggers()
+        self._triggers: StateTriggers = StateTriggers()
         self._fanout = Fanout(self._invoke, abandon=self._abandon, timeout_s=handler_timeout_s)
         self._former: tuple[str, str] | None = None
         self.worker = StateWorker(

@@ -1,4 +1,4 @@
-"""At the door: a value that one of the SDKs could not read back is refused when it is written."""
+"""What every SDK can read back: valid UTF-8, no lone surrogate, doubles, at most MAX_NESTING levels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from iii_skill.errors import ValueRefused
 
 MAX_NESTING = 125
 """Levels of arrays and objects in a value; the frames around it take two more of the 127 that SDKs read."""
+
+WHY_UNREADABLE = (
+    "it holds JSON that not every SDK can read (a lone surrogate, a number out of double range, "
+    "invalid UTF-8, or more than 125 levels)."
+)
 
 _SURELY_FLAT = 2 * MAX_NESTING
 """No level takes less than two bytes."""
@@ -28,6 +33,11 @@ def readable(payload: bytes) -> bool:
     except ValueRefused:
         return False
     return True
+
+
+def listable(encoded: bytes) -> bool:
+    """True for what may stand in a row of a listing, two levels deeper than a payload."""
+    return readable(b"[[%b]]" % encoded)
 
 
 def check_readable(encoded: bytes) -> None:

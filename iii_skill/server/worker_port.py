@@ -21,13 +21,14 @@ from picows import (
     ws_create_server,
 )
 
+from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError, PortTaken
-from iii_skill.server.channels import channel_listener
+from iii_skill.server.channel_sockets import channel_listener
 from iii_skill.server.frames import QUIET
 from iii_skill.server.guard import Guard
-from iii_skill.server.worker_socket import WorkerSocket
+from iii_skill.server.worker_socket import Sockets, WorkerSocket
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ class WorkerServer:
     def __init__(self, engine: Engine, listening: Listening, guard: Guard) -> None:
         self.engine = engine
         self.listening = listening
-        self.sockets: set[WorkerSocket] = set()
-        self._empty = asyncio.Event()
+        self.sockets = Sockets()
+        self._dispatcher = Dispatcher(engine)
         self.port = listening.port
         self._guard = guard
         self._server: asyncio.Server | None = None
@@ -91,24 +92,12 @@ class WorkerServer:
     async def stop(self, code: int, reason: str) -> None:
         """Close every connection with `code`, waiting up to a second for what is on its way."""
         self.stop_accepting()
-        for socket in list(self.sockets):
-            socket.close(code, reason)
+        self.sockets.close(code, reason)
         if self.sockets:
             try:
-                await asyncio.wait_for(self._empty.wait(), 1.0)
+                await asyncio.wait_for(self.sockets.empty.wait(), 1.0)
             except TimeoutError:
                 logger.warning("%d worker(s) did not take the end of the connection", len(self.sockets))
-
-    def entered(self, socket: WorkerSocket) -> None:
-        """A worker's socket opened."""
-        self.sockets.add(socket)
-        self._empty.clear()
-
-    def left(self, socket: WorkerSocket) -> None:
-        """A worker's socket closed."""
-        self.sockets.discard(socket)
-        if not self.sockets:
-            self._empty.set()
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
         try:
@@ -127,7 +116,9 @@ class WorkerServer:
         if not self._has_token(headers.get("authorization"), url.query):
             logger.warning("a connection without the right token was refused")
             return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
-        return _Drain() if url.path == "/otel" else WorkerSocket(self)
+        if url.path == "/otel":
+            return _Drain()
+        return WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=self.listening.grace_s)
 
     def _has_token(self, authorization: str | None, query: str) -> bool:
         wanted = self.listening.token

@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.engine.calls import Call
+from iii_skill.calls import Call
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.engine_answers import EngineAnswers, bad_input
-from iii_skill.engine.engine_requests import (
+from iii_skill.errors import CallerError, InputError
+from iii_skill.introspection.answers import EngineAnswers, bad_input
+from iii_skill.introspection.events import EventSource
+from iii_skill.introspection.requests import (
     EngineRequest,
     FunctionInfoRequest,
     IdentifyRequest,
@@ -21,8 +23,6 @@ from iii_skill.engine.engine_requests import (
     NamedRequest,
     TriggerRequest,
 )
-from iii_skill.engine.notices import EngineNotices
-from iii_skill.errors import CallerError, InputError
 
 logger = logging.getLogger("iii_skill.workers")
 
@@ -57,7 +57,7 @@ def add_engine_functions(engine: Engine) -> None:
         description="Create a channel: a reference for one writer and one for one reader",
         worker_name=WORKER,
     )
-    notices = EngineNotices(engine)
+    notices = EventSource(engine)
     for level in ("trace", "debug", "info", "warn", "error"):
         _add(engine, f"engine::log::{level}", _log_at(level, notices), LogRequest, f"Log at level {level}")
 
@@ -86,7 +86,7 @@ def _add(
     engine.add_function(function_id, handler, description=description, worker_name=WORKER)
 
 
-def _log_at(level: str, notices: EngineNotices) -> Callable[[Call, LogRequest], None]:
+def _log_at(level: str, notices: EventSource) -> Callable[[Call, LogRequest], None]:
     number = {"trace": logging.DEBUG, "warn": logging.WARNING}.get(level) or getattr(logging, level.upper())
 
     def log(_call: Call, request: LogRequest) -> None:

@@ -1,22 +1,14 @@
-"""Servers: the worker port and the HTTP port of one host; `run` serves until a signal."""
+"""Servers: the worker port and the HTTP port of one host."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import signal
-from collections.abc import Callable
-
+from iii_skill.config import Config
+from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError
-from iii_skill.host import Host
+from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard, is_loopback
 from iii_skill.server.http import HttpServer
-from iii_skill.server.websocket import Listening, WorkerServer
-
-logger = logging.getLogger(__name__)
-
-GRACE_S = 2.0
-"""Seconds that calls in flight get at the end."""
+from iii_skill.server.worker_port import Listening, WorkerServer
 
 RESTART = 1012
 """The close code after which every SDK reconnects."""
@@ -27,7 +19,9 @@ class Servers:
 
     def __init__(
         self,
-        host: Host,
+        config: Config,
+        engine: Engine,
+        http_triggers: HttpTriggers,
         *,
         port: int | None = None,
         http_port: int | None = None,
@@ -35,8 +29,7 @@ class Servers:
         token: str | None = None,
         no_auth: bool = False,
     ) -> None:
-        self._host = host
-        worker, http = host.config.worker, host.config.http
+        worker, http = config.worker, config.http
         self._address = address or worker.host
         self._http_address = address or (http.host if http is not None else "")
         for where in filter(None, (self._address, self._http_address)):
@@ -53,11 +46,11 @@ class Servers:
         )
         # CORS says which pages may call HTTP routes; `*` there lets no page become a worker.
         named = tuple(origin for origin in origins if origin != "*")
-        self._workers = WorkerServer(host.engine, listening, Guard(allowed, named))
+        self._workers = WorkerServer(engine, listening, Guard(allowed, named))
         self._http: HttpServer | None = None
         self._http_port = 0
         if http is not None:
-            self._http = HttpServer(host.engine, host.http_triggers, http, guard=Guard(allowed, origins))
+            self._http = HttpServer(engine, http_triggers, http, guard=Guard(allowed, origins))
             self._http_port = http.port if http_port is None else http_port
 
     async def start(self) -> None:
@@ -90,27 +83,6 @@ class Servers:
     async def stop(self) -> None:
         """Close every worker's connection with the code that makes SDKs reconnect."""
         await self._workers.stop(RESTART, "the host is restarting")
-
-
-async def run(host: Host, servers: Servers, ready: Callable[[], None]) -> int:
-    """Serve until SIGTERM, SIGINT or a failed store; the exit code. `ready` is called once."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[None] = loop.create_future()
-
-    def stop() -> None:
-        if not stopped.done():
-            stopped.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    ready()
-    await asyncio.wait((stopped, host.failed), return_when=asyncio.FIRST_COMPLETED)
-    if host.failed.done():
-        logger.error("the store failed, stopping: %s", host.failed.result().message)
-        await host.close(grace_s=0.0)
-        return 1
-    await host.close(grace_s=GRACE_S)
-    return 0
 
 
 def _check_exposure(address: str, *, token: str | None, no_auth: bool) -> None:

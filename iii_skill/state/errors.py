@@ -6,8 +6,8 @@ import logging
 
 import msgspec
 
+from iii_skill.calls import Call
 from iii_skill.errors import AdapterError, AdapterTimeout, CallerError, IiiSkillError
-from iii_skill.state.calls import StateCall
 
 log = logging.getLogger("iii_skill.state")
 
@@ -28,7 +28,7 @@ class Trouble(msgspec.Struct, frozen=True):
     lead: str
     writes: bool = False
 
-    def fail(self, call: StateCall, error: BaseException) -> None:
+    def fail(self, call: Call, error: BaseException) -> None:
         """Answer a call with the refusal of an error."""
         call.fail(refusal(error, self))
 

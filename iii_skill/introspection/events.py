@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.engine import describe
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.triggers import Trigger
 from iii_skill.engine.workers import Worker
+from iii_skill.introspection import rows
+from iii_skill.triggers import Trigger, TriggerProvider
 
 _SETTLE_S = 0.25
 """Seconds after the last change before `engine::functions-available` fires: one event per burst."""
@@ -19,7 +19,7 @@ _SETTLE_S = 0.25
 _SEVERITY = {"trace": 1, "debug": 5, "info": 9, "warn": 13, "error": 17}
 
 
-class Notices:
+class EngineEvent(TriggerProvider):
     """A trigger type without settings: every trigger hears every event."""
 
     worker_name = "iii-engine-functions"
@@ -50,14 +50,16 @@ class Notices:
             self._engine.fanout.fire(trigger, None, payload)
 
 
-class EngineNotices:
+class EventSource:
     """Feeds the three types from what changes in the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._workers = Notices(engine, "engine::workers-available", "A worker connects, changes or leaves")
-        self._functions = Notices(engine, "engine::functions-available", "Functions are added or removed")
-        self._log = Notices(engine, "log", "A worker logs a line")
+        self._workers = EngineEvent(
+            engine, "engine::workers-available", "A worker connects, changes or leaves"
+        )
+        self._functions = EngineEvent(engine, "engine::functions-available", "Functions are added or removed")
+        self._log = EngineEvent(engine, "log", "A worker logs a line")
         self._timer: asyncio.TimerHandle | None = None
         for notices in (self._workers, self._functions, self._log):
             engine.add_provider(notices)
@@ -94,8 +96,8 @@ class EngineNotices:
 
     def _functions_changed(self) -> None:
         self._timer = None
-        rows = sorted(
-            (describe.function_row(function) for function in self._engine.functions),
+        listed = sorted(
+            (rows.function_row(function) for function in self._engine.functions),
             key=lambda row: str(row["function_id"]),
         )
-        self._functions.fire({"event": "functions_changed", "functions": rows})
+        self._functions.fire({"event": "functions_changed", "functions": listed})

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
 from iii_skill.engine.trigger_table import TriggerTable, TriggerType
-from iii_skill.engine.triggers import Trigger
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
-
-if TYPE_CHECKING:
-    from iii_skill.engine.engine import Engine
+from iii_skill.triggers import Trigger, TriggerProvider
 
 Row = dict[str, Any]
 
@@ -151,9 +149,9 @@ def type_info(table: TriggerTable, type_id: str, namespace: str | None) -> Row |
     row = {name: value for name, value in row.items() if name != "description"} | _said(
         {
             "description": provider.description,
-            "configuration_schema": getattr(provider, "configuration_schema", None),
-            "request_schema": getattr(provider, "request_schema", None),
-            "response_schema": getattr(provider, "response_schema", None),
+            "configuration_schema": provider.configuration_schema,
+            "request_schema": provider.request_schema,
+            "response_schema": provider.response_schema,
         }
     )
     row["instance_count"] = sum(1 for trigger in table.placed() if trigger.trigger_type == type_id)
@@ -186,8 +184,8 @@ def trigger_info(trigger: Trigger, engine: Engine) -> Row:
     return trigger_row(trigger, engine) | _said(extra)
 
 
-def _provider_name(type_id: str, provider: object) -> str:
-    return str(getattr(provider, "worker_name", f"iii-{type_id}"))
+def _provider_name(type_id: str, provider: TriggerProvider) -> str:
+    return provider.worker_name or f"iii-{type_id}"
 
 
 def _said(row: Row) -> Row:

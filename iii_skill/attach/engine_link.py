@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Raw
 from picows import WSFrame, WSInvalidStatusError, WSListener, WSMsgType, WSTransport, ws_connect
 
-from iii_skill.engine.calls import Call, Failure, Outcome, Result
+from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError

@@ -1,0 +1,266 @@
+"""Dispatcher: what each message of a worker does to the engine; the messages of the wire end here."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from iii_skill.calls import Call, Failure, Handler, Outcome, Result, no_reply
+from iii_skill.engine.engine import Engine
+from iii_skill.engine.functions import Function
+from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.trigger_table import TriggerType
+from iii_skill.engine.workers import UNREADABLE, Worker
+from iii_skill.errors import TriggerRefused
+from iii_skill.protocol.messages import (
+    ErrorBody,
+    FromWorker,
+    InvocationResult,
+    InvokeFunction,
+    Reattach,
+    RegisterFunction,
+    RegisterTrigger,
+    RegisterTriggerType,
+    TriggerRegistrationResult,
+    UnregisterFunction,
+    UnregisterTrigger,
+    UnregisterTriggerType,
+)
+from iii_skill.protocol.outgoing import RegistrationRejected
+from iii_skill.readable import WHY_UNREADABLE, listable, readable
+from iii_skill.triggers import Trigger
+
+logger = logging.getLogger(__name__)
+
+ENQUEUE = "engine::queue::enqueue"
+CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Dispatcher:
+    """Hands the messages of all workers to one engine; what is held is not taken."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._actions: dict[type, Callable[[Worker, Any], None]] = {
+            InvokeFunction: self._invoke,
+            InvocationResult: self._result,
+            RegisterFunction: self._register_function,
+            UnregisterFunction: self._unregister_function,
+            RegisterTrigger: self._register_trigger,
+            UnregisterTrigger: self._unregister_trigger,
+            RegisterTriggerType: self._register_type,
+            UnregisterTriggerType: self._unregister_type,
+            TriggerRegistrationResult: self._trigger_result,
+            Reattach: self._reattach,
+        }
+
+    def handle(self, worker: Worker, message: FromWorker) -> None:
+        """Act on one message; what nobody needs (service names, observer reports) is dropped."""
+        action = self._actions.get(type(message))
+        if action is not None and worker.live:
+            action(worker, message)
+
+    def _invoke(self, worker: Worker, message: InvokeFunction) -> None:
+        action, metadata, traceparent = message.action, message.metadata, message.traceparent
+        if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+            traceparent = None
+        call = Call(
+            message.function_id,
+            bytes(message.data),  # type: ignore[arg-type]  # The connection lets no call without data pass.
+            no_reply,
+            message.namespace,
+            worker.id,
+            None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
+            traceparent,
+            message.baggage,
+        )
+        if message.invocation_id is not None and (action is None or action.type != "void"):
+            call.invocation_id = message.invocation_id
+            call.reply = lambda outcome: worker.answer(call, outcome)
+        if action is not None and action.type == "enqueue":
+            self._enqueue(worker, call, action.queue)
+        else:
+            self._engine.invoke(call)
+
+    def _result(self, worker: Worker, message: InvocationResult) -> None:
+        # Looked up among the calls of the sender alone: nobody answers for another worker.
+        call = worker.executing.pop(message.invocation_id, None)
+        if call is None:
+            return
+        if message.error is not None:
+            call.reply(Failure(message.error.code, message.error.message, message.error.stacktrace))
+            return
+        value = None if message.result is UNSET else bytes(message.result)
+        if value is None or (value == b"null" and not worker.attached):
+            call.reply(Result(None))
+        elif readable(value):
+            call.reply(Result(value))
+        else:
+            text = f"The answer of {call.function_id} was not passed on: {WHY_UNREADABLE}"
+            call.reply(Failure(UNREADABLE, text))
+
+    def _enqueue(self, worker: Worker, call: Call, queue: str | None) -> None:
+        """Hand an enqueue action to whoever provides the queue, or say who would."""
+        if self._engine.functions.lookup(ENQUEUE, None) is None:
+            text = (
+                f"No queue provider is installed: '{call.function_id}' was not enqueued"
+                f"{'' if queue is None else f' on {queue!r}'}. Queues are served by the worker `iii-queue` "
+                "of the iii engine (`iii worker add queue`), not by this host; call the function without an "
+                "action, or as void."
+            )
+            call.reply(Failure("enqueue_error", text))
+            return
+        receipt = fresh_id()
+        payload = {
+            "queue": queue,
+            "function_id": call.function_id,
+            "data": msgspec.Raw(call.data),
+            "messageReceiptId": receipt,
+            "traceparent": call.traceparent,
+            "baggage": call.baggage,
+        }
+        if call.namespace is not None:
+            payload["namespace"] = call.namespace
+
+        def accepted(outcome: Outcome) -> None:
+            if type(outcome) is Result:
+                call.succeed(msgspec.json.encode({"messageReceiptId": receipt}))
+            else:
+                call.reply(outcome)
+
+        self._engine.invoke(Call(ENQUEUE, msgspec.json.encode(payload), accepted, caller_id=worker.id))
+
+    def _register_function(self, worker: Worker, message: RegisterFunction) -> None:
+        if self._engine.functions.is_reserved(message.id):
+            self._reject(worker, message.id, "")
+            return
+        handler = _not_invokable(message.id) if message.invocation is not None else None
+        function = Function(
+            message.id,
+            worker.namespace,
+            worker,
+            handler,
+            message.description,
+            *self._listable(
+                worker, message.id, (message.request_format, message.response_format, message.metadata)
+            ),
+        )
+        held = self._engine.functions.add(function)
+        if held is not None:
+            self._reject(worker, message.id, held.owner.id if held.owner else "")
+            return
+        self._engine.changed("functions", worker)
+
+    def _listable(self, worker: Worker, name: str, parts: Sequence[Any]) -> list[Any]:
+        """The parts, without those that would make the listings unreadable for every worker."""
+        kept: list[Any] = []
+        for part in parts:
+            if part is not None and not listable(msgspec.json.encode(part)):
+                logger.warning(
+                    "%s: a schema or metadata of '%s' is left out: %s", worker.label, name, WHY_UNREADABLE
+                )
+                part = None
+            kept.append(part)
+        return kept
+
+    def _reject(self, worker: Worker, function_id: str, owner_id: str) -> None:
+        by = f"worker {owner_id}" if owner_id else "this host"
+        logger.warning("%s may not register '%s': it belongs to %s", worker.label, function_id, by)
+        worker.send(
+            RegistrationRejected(
+                CONFLICT, worker.namespace, owner_worker_id=owner_id, function_id=function_id
+            )
+        )
+
+    def _unregister_function(self, worker: Worker, message: UnregisterFunction) -> None:
+        if self._engine.functions.remove(worker.namespace, message.id, worker):
+            self._engine.changed("functions", worker)
+
+    def _register_trigger(self, worker: Worker, message: RegisterTrigger) -> None:
+        metadata = bytes(message.metadata)
+        trigger = Trigger(
+            message.id,
+            message.trigger_type,
+            message.function_id,
+            bytes(message.config),
+            None if metadata == b"null" else metadata,
+            message.namespace,
+            message.trigger_namespace,
+            worker.id,
+            worker.namespace,
+        )
+        try:
+            self._engine.triggers.add(trigger, worker)
+        except TriggerRefused as error:
+            logger.warning("%s: trigger of type %s: %s", worker.label, trigger.trigger_type, error.message)
+            body = ErrorBody(error.code, error.message)
+            worker.send(
+                TriggerRegistrationResult(trigger.id, trigger.trigger_type, trigger.function_id, body)
+            )
+
+    def _unregister_trigger(self, worker: Worker, message: UnregisterTrigger) -> None:
+        if self._engine.triggers.remove(message.id, worker.id):
+            self._engine.fanout.forget(message.id)
+
+    def _register_type(self, worker: Worker, message: RegisterTriggerType) -> None:
+        if message.id in self._engine.triggers.builtin_types:
+            logger.warning(
+                "%s may not provide the trigger type '%s': it belongs to this host", worker.label, message.id
+            )
+            worker.send(
+                RegistrationRejected(
+                    "TRIGGER_TYPE_NAMESPACE_CONFLICT",
+                    worker.namespace,
+                    owner_worker_id="",
+                    function_id=message.id,
+                )
+            )
+            return
+        self._engine.triggers.add_type(
+            TriggerType(
+                message.id,
+                message.namespace or worker.namespace,
+                worker,
+                message.description,
+                *self._listable(
+                    worker, message.id, (message.trigger_request_format, message.call_request_format)
+                ),
+            )
+        )
+
+    def _unregister_type(self, worker: Worker, message: UnregisterTriggerType) -> None:
+        self._engine.triggers.remove_type(message.id, message.namespace or worker.namespace, worker)
+
+    def _trigger_result(self, worker: Worker, message: TriggerRegistrationResult) -> None:
+        if message.error is None:
+            return
+        trigger = self._engine.triggers.rejected(message.id, worker)
+        if trigger is None or trigger.owner_id is None:
+            return
+        owner = self._engine.workers.get(trigger.owner_id)
+        if owner is not None:
+            owner.send(message)
+
+    def _reattach(self, worker: Worker, message: Reattach) -> None:
+        old = self._engine.workers.get(message.previous_worker_id)
+        if old is None or old is worker or old.token != message.reattach_token:
+            return
+        self._engine.disconnect(old)
+        old.close(1012, "taken over by a newer connection")
+
+
+def _not_invokable(function_id: str) -> Handler:
+    """The function lives behind a URL, and this host calls none."""
+    failure = Failure(
+        "http_invocation_unsupported",
+        f"Function {function_id} is registered with an HTTP invocation. This host does not call URLs; "
+        "the worker `iii-http-functions` of the iii engine does.",
+    )
+    return lambda call: call.reply(failure)

@@ -1,0 +1,1 @@
+"""Introspection: what workers can ask the engine about itself, and hear of it."""
