@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,27 +10,25 @@ from iii_skill.configuration.entries import ConfigurationEvent
 from iii_skill.configuration.triggers import ConfigurationTriggers
 from iii_skill.errors import TriggerRefused
 from iii_skill.state.triggers import StateTriggers
+from iii_skill.triggers import Trigger
 from iii_skill.values import Change
 
 
-@dataclass(frozen=True)
-class Registered:
+def registered(trigger_id: str, config: bytes = b"{}") -> Trigger:
     """A trigger as the engine hands it over."""
-
-    id: str
-    config: bytes = b"{}"
+    return Trigger(trigger_id, "state", "f", config)
 
 
 def event(scope: str, key: str) -> Change:
     return Change(scope, key, None, b"1", 1)
 
 
-def ids(triggers: StateTriggers[Registered], scope: str, key: str) -> set[str]:
+def ids(triggers: StateTriggers, scope: str, key: str) -> set[str]:
     return {match.trigger.id for match in triggers.matching(event(scope, key))}
 
 
 def test_filters_are_exact() -> None:
-    triggers: StateTriggers[Registered] = StateTriggers()
+    triggers = StateTriggers()
     for name, config in {
         "all": b"{}",
         "nulls": b'{"scope":null,"key":null,"condition_function_id":null,"zz":1}',
@@ -41,7 +38,7 @@ def test_filters_are_exact() -> None:
         "empty": b'{"key":""}',
         "positional": b'["s","k",null]',
     }.items():
-        triggers.register(Registered(name, config))
+        triggers.register(registered(name, config))
     always = {"all", "nulls"}
     assert ids(triggers, "s", "k") == always | {"scope", "key", "both", "positional"}
     assert ids(triggers, "s", "kk") == always | {"scope"}
@@ -60,8 +57,8 @@ def test_filters_are_exact() -> None:
     ],
 )
 def test_no_condition_differs_from_an_empty_one(config: bytes, condition: str | None) -> None:
-    triggers: StateTriggers[Registered] = StateTriggers()
-    triggers.register(Registered("t", config))
+    triggers = StateTriggers()
+    triggers.register(registered("t", config))
     assert [match.condition_function_id for match in triggers.matching(event("s", "k"))] == [condition]
 
 
@@ -78,22 +75,22 @@ def test_no_condition_differs_from_an_empty_one(config: bytes, condition: str | 
     ],
 )
 def test_a_bad_configuration_leaves_the_old_trigger(config: bytes, detail: str) -> None:
-    triggers: StateTriggers[Registered] = StateTriggers()
-    triggers.register(Registered("t", b'{"scope":"s"}'))
+    triggers = StateTriggers()
+    triggers.register(registered("t", b'{"scope":"s"}'))
     with pytest.raises(TriggerRefused) as caught:
-        triggers.register(Registered("t", config))
+        triggers.register(registered("t", config))
     assert caught.value.message == f"Failed to parse trigger config: {detail}"
     assert ids(triggers, "s", "k") == {"t"}
 
 
 def test_a_new_registration_of_an_id_replaces_and_an_unregistered_one_is_silent() -> None:
-    triggers: StateTriggers[Registered] = StateTriggers()
-    triggers.register(Registered("t", b'{"scope":"s"}'))
-    triggers.register(Registered("t", b'{"scope":"x"}'))
+    triggers = StateTriggers()
+    triggers.register(registered("t", b'{"scope":"s"}'))
+    triggers.register(registered("t", b'{"scope":"x"}'))
     assert ids(triggers, "s", "k") == set()
     assert ids(triggers, "x", "k") == {"t"}
-    triggers.unregister(Registered("t"))
-    triggers.unregister(Registered("unknown"))
+    triggers.unregister(registered("t"))
+    triggers.unregister(registered("unknown"))
     assert ids(triggers, "x", "k") == set()
     assert triggers.matching(event("x", "k")) == ()
 
@@ -103,10 +100,10 @@ def changed(entry_id: str, event_type: str) -> ConfigurationEvent:
 
 
 def test_configuration_triggers_filter_by_entry_and_event() -> None:
-    triggers: ConfigurationTriggers[Registered] = ConfigurationTriggers()
-    triggers.register(Registered("all"))
-    triggers.register(Registered("one", b'{"configuration_id":"a","condition_function_id":"c"}'))
-    triggers.register(Registered("new", b'{"event_types":["configuration:registered"]}'))
+    triggers = ConfigurationTriggers()
+    triggers.register(registered("all"))
+    triggers.register(registered("one", b'{"configuration_id":"a","condition_function_id":"c"}'))
+    triggers.register(registered("new", b'{"event_types":["configuration:registered"]}'))
 
     def told(entry_id: str, event_type: str) -> dict[str, Any]:
         found = triggers.matching(changed(entry_id, event_type))
@@ -114,11 +111,11 @@ def test_configuration_triggers_filter_by_entry_and_event() -> None:
 
     assert told("a", "updated") == {"all": None, "one": "c"}
     assert told("b", "registered") == {"all": None, "new": None}
-    triggers.unregister(Registered("all"))
+    triggers.unregister(registered("all"))
     assert told("b", "updated") == {}
 
 
 @pytest.mark.parametrize("config", [b"null", b'{"event_types":"x"}', b'{"event_types":[1]}'])
 def test_a_bad_configuration_trigger_is_refused(config: bytes) -> None:
     with pytest.raises(TriggerRefused):
-        ConfigurationTriggers[Registered]().register(Registered("t", config))
+        ConfigurationTriggers().register(registered("t", config))
