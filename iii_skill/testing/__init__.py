@@ -2,13 +2,17 @@
 
 from iii_skill.testing.checks import Check
 from iii_skill.testing.contract import AdapterContract
+from iii_skill.testing.proxy import Proxy
 from iii_skill.testing.runner import Verdict, checks_for, run_check, run_checks, unusable
+from iii_skill.testing.server import ServerProcess
 from iii_skill.testing.subject import ContractBroken, Subject
 
 __all__ = [
     "AdapterContract",
     "Check",
     "ContractBroken",
+    "Proxy",
+    "ServerProcess",
     "Subject",
     "Verdict",
     "checks_for",
