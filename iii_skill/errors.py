@@ -79,7 +79,14 @@ class AdapterUnavailable(AdapterError):
 
 
 class AdapterTimeout(AdapterError):
-    """The store did not answer in time; a write may have happened or not, and the message says so."""
+    """The store did not answer in time; a write may have happened or not.
+
+    `fate_told` says that the message speaks of that already; else the caller of a write is told so.
+    """
+
+    def __init__(self, message: str, *, code: str | None = None, fate_told: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.fate_told = fate_told
 
 
 class CapabilityMissing(AdapterError):

@@ -14,7 +14,7 @@ Failed: TypeAlias = Callable[[Any, BaseException], None]
 Lane: TypeAlias = tuple[str, str]
 
 
-class Lanes:
+class AdapterAnswers:
     """Runs coroutines one after another per lane (scope and key); what is under way only gets a callback."""
 
     def __init__(self) -> None:

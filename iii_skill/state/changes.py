@@ -15,7 +15,7 @@ from iii_skill.state.op_input import Op
 from iii_skill.values import KEEP, Keep
 
 
-class UpdateRun:
+class UpdateOps:
     """The change of one `state::update`; `errors` are those of its last run."""
 
     __slots__ = ("_check_old", "_ops", "errors")
@@ -34,7 +34,7 @@ class UpdateRun:
         return applied.new
 
 
-class Swap:
+class CompareAndSet:
     """The change of one compare-and-set; `expected` None means that nothing, or null, must be there."""
 
     __slots__ = ("_check_old", "_expected", "_value")

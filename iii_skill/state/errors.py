@@ -21,8 +21,8 @@ class ReservedScope(CallerError):
         super().__init__(f"RESERVED_SCOPE: `{scope}` is private worker bookkeeping")
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """The code and lead of one function's adapter errors."""
+class FunctionErrors(msgspec.Struct, frozen=True):
+    """How one function words what the adapter could not do; `writes`: the outcome may be unknown."""
 
     code: str
     lead: str
@@ -33,15 +33,15 @@ class Trouble(msgspec.Struct, frozen=True):
         call.fail(refusal(error, self))
 
 
-def refusal(error: BaseException, trouble: Trouble) -> IiiSkillError:
+def refusal(error: BaseException, function: FunctionErrors) -> IiiSkillError:
     """The error that the caller gets: its own mistakes as they are, all else under the function's code."""
     if isinstance(error, CallerError):
         return error
     if isinstance(error, IiiSkillError):
         message = error.message
-        if isinstance(error, AdapterTimeout) and trouble.writes and "unknown" not in message:
+        if isinstance(error, AdapterTimeout) and function.writes and not error.fate_told:
             message = f"{message.rstrip('.')}; it is unknown whether the write happened."
-        return AdapterError(f"{trouble.lead}{message}", code=trouble.code)
-    log.error("%s: unexpected %s", trouble.code, type(error).__name__, exc_info=error)
+        return AdapterError(f"{function.lead}{message}", code=function.code)
+    log.error("%s: unexpected %s", function.code, type(error).__name__, exc_info=error)
     text = str(error) or "no further reason"
-    return AdapterError(f"{trouble.lead}{type(error).__name__}: {text}", code=trouble.code)
+    return AdapterError(f"{function.lead}{type(error).__name__}: {text}", code=function.code)

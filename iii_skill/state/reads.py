@@ -11,9 +11,9 @@ import msgspec
 from iii_skill.calls import Call
 from iii_skill.errors import CallerError
 from iii_skill.state import requests
-from iii_skill.state.adapter_answers import Lanes
+from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.changes import is_json, unreadable
-from iii_skill.state.errors import Trouble, refusal
+from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.pages import Pages, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("iii_skill.state")
 
-_GET = Trouble("GET_ERROR", "Failed to get value: ")
-_LIST = Trouble("LIST_ERROR", "Failed to list values: ")
-_GROUPS = Trouble("LIST_GROUPS_ERROR", "Failed to list groups: ")
-_KEYS = Trouble("LIST_KEYS_ERROR", "LIST_KEYS_ERROR: Failed to list keys: ")
-_ENTRIES = Trouble("LIST_ENTRIES_ERROR", "LIST_ENTRIES_ERROR: snapshot capture failed: ")
+_GET = FunctionErrors("GET_ERROR", "Failed to get value: ")
+_LIST = FunctionErrors("LIST_ERROR", "Failed to list values: ")
+_GROUPS = FunctionErrors("LIST_GROUPS_ERROR", "Failed to list groups: ")
+_KEYS = FunctionErrors("LIST_KEYS_ERROR", "LIST_KEYS_ERROR: Failed to list keys: ")
+_ENTRIES = FunctionErrors("LIST_ENTRIES_ERROR", "LIST_ENTRIES_ERROR: snapshot capture failed: ")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,17 +34,19 @@ _encode = msgspec.json.Encoder().encode
 class Reads:
     """Values pass as bytes; those of a shared store are checked, since strangers write there too."""
 
-    def __init__(self, adapter: StateAdapter, *, lanes: Lanes, pages: Pages, emptied: EmptiedScopes) -> None:
+    def __init__(
+        self, adapter: StateAdapter, *, answers: AdapterAnswers, pages: Pages, emptied: EmptiedScopes
+    ) -> None:
         self._adapter = adapter
         self._unsure = adapter.shared and not adapter.checked
-        self._lanes = lanes
+        self._answers = answers
         self._pages = pages
         self._emptied = emptied
 
     def get(self, call: Call) -> None:
         """`state::get`: the value."""
         try:
-            request = requests.read_get(call.data)
+            request = requests.GET.read(call.data)
             scope, key = request.scope, request.key
             check_scope(scope)
             answer = self._adapter.get(scope, key)
@@ -55,7 +57,7 @@ class Reads:
         if answer is None or isinstance(answer, bytes):
             self._got(call, answer)
         else:
-            self._lanes.wait(answer, (scope, key), call, self._got, _GET.fail)
+            self._answers.wait(answer, (scope, key), call, self._got, _GET.fail)
 
     def _got(self, call: Call, value: bytes | None) -> None:
         if value is not None and type(value) is not bytes:
@@ -68,7 +70,7 @@ class Reads:
     def list(self, call: Call) -> None:
         """`state::list`: all values of a scope."""
         try:
-            scope = requests.read_list(call.data).scope
+            scope = requests.LIST.read(call.data).scope
             check_scope(scope)
             answer = self._adapter.list(scope)
         except Exception as error:
@@ -83,7 +85,7 @@ class Reads:
     def list_groups(self, call: Call) -> None:
         """`state::list_groups`: all scopes."""
         try:
-            requests.read_list_groups(call.data)
+            requests.LIST_GROUPS.read(call.data)
             answer = self._adapter.scopes()
         except Exception as error:
             call.fail(refusal(error, _GROUPS))
@@ -98,7 +100,7 @@ class Reads:
     def list_keys(self, call: Call) -> None:
         """`state::list_keys`: all keys of a scope."""
         try:
-            scope = requests.read_list_keys(call.data).scope
+            scope = requests.LIST_KEYS.read(call.data).scope
             check_scope(scope)
             answer = self._adapter.keys(scope)
         except Exception as error:
@@ -113,7 +115,7 @@ class Reads:
     def list_entries(self, call: Call) -> None:
         """`state::list_entries`: a page of keys and values."""
         try:
-            request = requests.read_list_entries(call.data)
+            request = requests.LIST_ENTRIES.read(call.data)
             check_scope(request.scope)
             reader = reader_of(request, call.caller_id)
             if request.cursor is not None:
@@ -136,12 +138,12 @@ class Reads:
         self._now_or_later(call, answer, done, _ENTRIES)
 
     def _now_or_later(
-        self, call: Call, answer: Any, done: Callable[[Call, Any], None], trouble: Trouble
+        self, call: Call, answer: Any, done: Callable[[Call, Any], None], errors: FunctionErrors
     ) -> None:
         if isinstance(answer, Sequence):
             done(call, answer)
         else:
-            self._lanes.wait(answer, None, call, done, trouble.fail)
+            self._answers.wait(answer, None, call, done, errors.fail)
 
     def _readable_rows(self, scope: str, rows: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
         if not self._unsure:

@@ -1,16 +1,20 @@
-"""Payload bytes to typed requests: one quick decode, and the engine's own error text when that fails."""
+"""Payload bytes to typed requests: one quick decode, and the engine's own error text when that fails.
+
+Each request is declared once, as a struct. `Request` derives from it what the slow reader needs to say what
+is wrong with a payload: the fields in declared order, their readers, and what stands in for absent ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 import orjson
 
 from iii_skill.errors import InputError, ValueRefused
 from iii_skill.serde import reader
-from iii_skill.serde.reader import Mismatch, Shape
+from iii_skill.serde.reader import Mismatch, Reader, Shape
 from iii_skill.state.op_input import Op, read_ops
 
 ABSENT: Final = msgspec.Raw()
@@ -24,7 +28,7 @@ class SetRequest(msgspec.Struct, frozen=True, gc=False):
 
     scope: str
     key: str
-    value: msgspec.Raw = ABSENT
+    value: msgspec.Raw
     data: msgspec.Raw = ABSENT
 
 
@@ -33,6 +37,10 @@ class KeyRequest(msgspec.Struct, frozen=True, gc=False):
 
     scope: str
     key: str
+
+
+class NoRequest(msgspec.Struct, frozen=True, gc=False):
+    """`state::list_groups`: any object, or an empty array."""
 
 
 class UpdateRequest(msgspec.Struct, frozen=True):
@@ -68,114 +76,92 @@ class EntriesRequest(msgspec.Struct, frozen=True, gc=False):
     non_null_only: bool | None = None
 
 
-_set = msgspec.json.Decoder(SetRequest)
-_key = msgspec.json.Decoder(KeyRequest)
-_update = msgspec.json.Decoder(UpdateRequest)
-_scope = msgspec.json.Decoder(ScopeRequest)
-_compare = msgspec.json.Decoder(CompareAndSetRequest)
+R = TypeVar("R", bound=msgspec.Struct)
 
-_SCOPE_AND_KEY = {"scope": reader.string, "key": reader.string}
-_SET = Shape("StateSetInput", {**_SCOPE_AND_KEY, "value": reader.anything}, aliases={"data": "value"})
-_GET = Shape("StateGetInput", _SCOPE_AND_KEY)
-_DELETE = Shape("StateDeleteInput", _SCOPE_AND_KEY)
-_UPDATE = Shape("StateUpdateInput", {**_SCOPE_AND_KEY, "ops": read_ops})
-_LIST = Shape("StateGetGroupInput", {"scope": reader.string})
-_GROUPS = Shape("StateListGroupsInput", {})
-_KEYS = Shape("StateListKeysInput", {"scope": reader.string})
-_COMPARE = Shape(
+_READERS: Mapping[object, Reader] = {
+    str: reader.string,
+    msgspec.Raw: reader.anything,
+    list[Op]: read_ops,
+    str | None: reader.optional_string,
+    int | None: reader.optional_count,
+    bool | None: reader.optional_flag,
+}
+
+
+class Request(Generic[R]):
+    """How the payload of one function becomes its struct."""
+
+    def __init__(
+        self,
+        function_id: str,
+        struct: type[R],
+        name: str,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        positional: bool = True,
+        stores: bool = False,
+        quick: bool = True,
+    ) -> None:
+        """`name` is the engine's name for the struct; `stores`: the payload brings a value to store.
+
+        `quick=False` where msgspec would take what the engine refuses. `aliases` maps fields that are other
+        names of a field to it; a payload that has one takes the slow way.
+        """
+        aliases = aliases or {}
+        fields = [field for field in msgspec.structs.fields(struct) if field.name not in aliases]
+        self._function_id = function_id
+        self._struct = struct
+        self._stores = stores
+        self._decode = msgspec.json.Decoder(struct).decode if quick else None
+        self._aliases = tuple(aliases)
+        self._shape = Shape(
+            name,
+            {field.name: _READERS[field.type] for field in fields},
+            {field.name: field.default for field in fields if not field.required},
+            aliases,
+            positional,
+        )
+
+    def read(self, payload: bytes) -> R:
+        """The request; InputError and ValueRefused say what is wrong with the payload."""
+        if self._decode is None:
+            return self._read_slowly(payload)
+        try:
+            request = self._decode(payload)
+        except MISFIT:
+            return self._read_slowly(payload)
+        for alias in self._aliases:
+            if getattr(request, alias) is not ABSENT:
+                return self._read_slowly(payload)
+        return request
+
+    def _read_slowly(self, payload: bytes) -> R:
+        try:
+            orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            kind = ValueRefused if self._stores else InputError
+            text = f"The payload of {self._function_id} is not JSON that every SDK can read: {error}."
+            raise kind(text) from None
+        try:
+            return self._struct(**reader.read(self._shape, payload))
+        except Mismatch as error:
+            raise InputError(f"Failed to deserialize input for {self._function_id}: {error}") from None
+
+
+SET = Request("state::set", SetRequest, "StateSetInput", aliases={"data": "value"}, stores=True)
+GET = Request("state::get", KeyRequest, "StateGetInput")
+DELETE = Request("state::delete", KeyRequest, "StateDeleteInput")
+UPDATE = Request("state::update", UpdateRequest, "StateUpdateInput", stores=True)
+LIST = Request("state::list", ScopeRequest, "StateGetGroupInput")
+LIST_GROUPS = Request("state::list_groups", NoRequest, "StateListGroupsInput", quick=False)
+LIST_KEYS = Request("state::list_keys", ScopeRequest, "StateListKeysInput", quick=False)
+LIST_ENTRIES = Request(
+    "state::list_entries", EntriesRequest, "StateListEntriesInput", positional=False, quick=False
+)
+COMPARE_AND_SET = Request(
+    "state::compare-and-set",
+    CompareAndSetRequest,
     "StateCompareAndSetInput",
-    {**_SCOPE_AND_KEY, "value": reader.anything, "expected": reader.anything},
-    {"expected": ABSENT},
     positional=False,
+    stores=True,
 )
-_ENTRIES = Shape(
-    "StateListEntriesInput",
-    {
-        "scope": reader.string,
-        "cursor": reader.optional_string,
-        "limit": reader.optional_count,
-        "max_bytes": reader.optional_count,
-        "non_null_only": reader.optional_flag,
-    },
-    {"cursor": None, "limit": None, "max_bytes": None, "non_null_only": None},
-    positional=False,
-)
-
-
-def read_set(payload: bytes) -> SetRequest:
-    """Scope, key and the encoded value (always in `value`)."""
-    try:
-        request = _set.decode(payload)
-    except MISFIT:
-        return SetRequest(**_read("state::set", _SET, payload))
-    if request.value is ABSENT or request.data is not ABSENT:
-        return SetRequest(**_read("state::set", _SET, payload))
-    return request
-
-
-def read_get(payload: bytes) -> KeyRequest:
-    """Scope and key."""
-    try:
-        return _key.decode(payload)
-    except MISFIT:
-        return KeyRequest(**_read("state::get", _GET, payload))
-
-
-def read_delete(payload: bytes) -> KeyRequest:
-    """Scope and key."""
-    try:
-        return _key.decode(payload)
-    except MISFIT:
-        return KeyRequest(**_read("state::delete", _DELETE, payload))
-
-
-def read_update(payload: bytes) -> UpdateRequest:
-    """Scope, key and the parsed ops."""
-    try:
-        return _update.decode(payload)
-    except MISFIT:
-        return UpdateRequest(**_read("state::update", _UPDATE, payload))
-
-
-def read_list(payload: bytes) -> ScopeRequest:
-    """The scope."""
-    try:
-        return _scope.decode(payload)
-    except MISFIT:
-        return ScopeRequest(**_read("state::list", _LIST, payload))
-
-
-def read_list_groups(payload: bytes) -> None:
-    """Nothing: the payload only has to be an object (or an empty array)."""
-    if payload != b"{}":
-        _read("state::list_groups", _GROUPS, payload)
-
-
-def read_list_keys(payload: bytes) -> ScopeRequest:
-    """The scope."""
-    return ScopeRequest(**_read("state::list_keys", _KEYS, payload))
-
-
-def read_compare_and_set(payload: bytes) -> CompareAndSetRequest:
-    """Scope, key, the new value and what must be there now."""
-    try:
-        return _compare.decode(payload)
-    except MISFIT:
-        return CompareAndSetRequest(**_read("state::compare-and-set", _COMPARE, payload))
-
-
-def read_list_entries(payload: bytes) -> EntriesRequest:
-    """Scope, cursor and limits; the bounds of the limits are not checked here."""
-    return EntriesRequest(**_read("state::list_entries", _ENTRIES, payload))
-
-
-def _read(function_id: str, shape: Shape, payload: bytes) -> Mapping[str, Any]:
-    try:
-        orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        kind = ValueRefused if shape in (_SET, _UPDATE, _COMPARE) else InputError
-        raise kind(f"The payload of {function_id} is not JSON that every SDK can read: {error}.") from None
-    try:
-        return reader.read(shape, payload)
-    except Mismatch as error:
-        raise InputError(f"Failed to deserialize input for {function_id}: {error}") from None

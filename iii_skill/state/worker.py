@@ -11,7 +11,7 @@ from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.calls import FunctionInfo, Handler
-from iii_skill.state.adapter_answers import Lanes
+from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.change_feed import ChangeFeed
 from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.pages import Pages
@@ -32,9 +32,11 @@ class StateWorker:
         unsure = adapter.shared and not adapter.checked
         publisher = Publisher(publish, settings, listeners=listeners, shared=adapter.shared, unsure=unsure)
         emptied = EmptiedScopes()
-        self._lanes = Lanes()
-        writes = Writes(adapter, lanes=self._lanes, publisher=publisher, settings=settings, emptied=emptied)
-        reads = Reads(adapter, lanes=self._lanes, pages=Pages(), emptied=emptied)
+        self._answers = AdapterAnswers()
+        writes = Writes(
+            adapter, answers=self._answers, publisher=publisher, settings=settings, emptied=emptied
+        )
+        reads = Reads(adapter, answers=self._answers, pages=Pages(), emptied=emptied)
         self._on_demand = adapter.changes_from_call
         self._feed: ChangeFeed | None = None
         if adapter.shared:
@@ -72,4 +74,4 @@ class StateWorker:
         """Stop following changes and wait for the answers that are under way."""
         if self._feed is not None:
             await self._feed.close()
-        await self._lanes.close()
+        await self._answers.close()

@@ -10,9 +10,9 @@ from iii_skill.calls import Call
 from iii_skill.errors import ValueTooLarge
 from iii_skill.readable import check_nesting, check_readable, check_value
 from iii_skill.state import requests
-from iii_skill.state.adapter_answers import Lanes
-from iii_skill.state.changes import Swap, UpdateRun
-from iii_skill.state.errors import Trouble, refusal
+from iii_skill.state.adapter_answers import AdapterAnswers
+from iii_skill.state.changes import CompareAndSet, UpdateOps
+from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 _WITH_VALUE = (SetOp, AppendOp, MergeOp)
 """Ops that bring something to store."""
 
-_SET = Trouble("SET_ERROR", "Failed to set value: ", writes=True)
-_DELETE = Trouble("DELETE_ERROR", "Failed to delete value: ", writes=True)
-_UPDATE = Trouble("UPDATE_ERROR", "Failed to update value: ", writes=True)
-_COMPARE = Trouble("CAS_ERROR", "CAS_ERROR: ", writes=True)
+_SET = FunctionErrors("SET_ERROR", "Failed to set value: ", writes=True)
+_DELETE = FunctionErrors("DELETE_ERROR", "Failed to delete value: ", writes=True)
+_UPDATE = FunctionErrors("UPDATE_ERROR", "Failed to update value: ", writes=True)
+_COMPARE = FunctionErrors("CAS_ERROR", "CAS_ERROR: ", writes=True)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,14 +41,14 @@ class Writes:
         self,
         adapter: StateAdapter,
         *,
-        lanes: Lanes,
+        answers: AdapterAnswers,
         publisher: Publisher,
         settings: LiveSettings,
         emptied: EmptiedScopes,
     ) -> None:
         self._adapter = adapter
         self._unsure = adapter.shared and not adapter.checked
-        self._lanes = lanes
+        self._answers = answers
         self._publisher = publisher
         self._settings = settings
         self._emptied = emptied
@@ -56,7 +56,7 @@ class Writes:
     def set(self, call: Call) -> None:
         """`state::set`: replace the value."""
         try:
-            request = requests.read_set(call.data)
+            request = requests.SET.read(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
             check_scope(scope)
             check_value(value)
@@ -69,12 +69,12 @@ class Writes:
         if isinstance(answer, Change):
             self._was_set(call, answer)
         else:
-            self._lanes.wait(answer, (scope, key), call, self._was_set, _SET.fail)
+            self._answers.wait(answer, (scope, key), call, self._was_set, _SET.fail)
 
     def delete(self, call: Call) -> None:
         """`state::delete`: remove the key in one atomic step."""
         try:
-            request = requests.read_delete(call.data)
+            request = requests.DELETE.read(call.data)
             scope, key = request.scope, request.key
             check_scope(scope)
             answer = self._adapter.delete(scope, key)
@@ -85,18 +85,18 @@ class Writes:
         if isinstance(answer, Change):
             self._was_deleted(call, answer)
         else:
-            self._lanes.wait(answer, (scope, key), call, self._was_deleted, _DELETE.fail)
+            self._answers.wait(answer, (scope, key), call, self._was_deleted, _DELETE.fail)
 
     def update(self, call: Call) -> None:
         """`state::update`: apply ops in one atomic step."""
         try:
-            request = requests.read_update(call.data)
+            request = requests.UPDATE.read(call.data)
             scope, key = request.scope, request.key
             check_scope(scope)
             for op in request.ops:
                 if isinstance(op, _WITH_VALUE):
                     check_readable(bytes(op.value))
-            run = UpdateRun(request.ops, self._unsure)
+            run = UpdateOps(request.ops, self._unsure)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))
@@ -105,19 +105,19 @@ class Writes:
         if isinstance(answer, Change):
             self._was_updated((run, call), answer)
         else:
-            self._lanes.wait(answer, (scope, key), (run, call), self._was_updated, self._failed_update)
+            self._answers.wait(answer, (scope, key), (run, call), self._was_updated, self._failed_update)
 
     def compare_and_set(self, call: Call) -> None:
         """`state::compare-and-set`: replace the value if it is the expected one."""
         try:
-            request = requests.read_compare_and_set(call.data)
+            request = requests.COMPARE_AND_SET.read(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
             expected = None if request.expected is ABSENT else bytes(request.expected)
             check_scope(scope)
             check_readable(call.data)
             check_nesting(value)
             self._check_size(value)
-            swap = Swap(None if expected == b"null" else expected, value, self._unsure)
+            swap = CompareAndSet(None if expected == b"null" else expected, value, self._unsure)
             answer = self._adapter.update(scope, key, swap)
         except Exception as error:
             call.fail(refusal(error, _COMPARE))
@@ -126,7 +126,7 @@ class Writes:
         if isinstance(answer, Change):
             self._was_compared(call, answer)
         else:
-            self._lanes.wait(answer, (scope, key), call, self._was_compared, _COMPARE.fail)
+            self._answers.wait(answer, (scope, key), call, self._was_compared, _COMPARE.fail)
 
     def _was_set(self, call: Call, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
@@ -139,7 +139,7 @@ class Writes:
         call.succeed(self._publisher.readable(change.old))
         self._publisher.written(change)
 
-    def _was_updated(self, subject: tuple[UpdateRun, Call], change: Change) -> None:
+    def _was_updated(self, subject: tuple[UpdateOps, Call], change: Change) -> None:
         run, call = subject
         old, new = change.old or b"null", change.new or b"null"
         if run.errors:
@@ -156,7 +156,7 @@ class Writes:
             call.succeed(b'{"swapped":true}')
             self._publisher.written(change)
 
-    def _failed_update(self, subject: tuple[UpdateRun, Call], error: BaseException) -> None:
+    def _failed_update(self, subject: tuple[UpdateOps, Call], error: BaseException) -> None:
         _UPDATE.fail(subject[1], error)
 
     def _check_size(self, value: bytes) -> None:

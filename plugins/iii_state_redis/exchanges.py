@@ -83,14 +83,20 @@ class Routed(msgspec.Struct, eq=False):
         """A read had no effect; a write may have had its effect."""
         self.store.arrived(self)
         if self.writes:
-            self.failed(AdapterTimeout(f"Redis was lost before it answered ({reason}); {FATE_UNKNOWN}."))
+            self.failed(
+                AdapterTimeout(
+                    f"Redis was lost before it answered ({reason}); {FATE_UNKNOWN}.", fate_told=True
+                )
+            )
         else:
             self.failed(AdapterUnavailable(f"Redis was lost before it answered ({reason}); try again."))
 
     def overdue(self, seconds: float) -> None:
         """No answer within the time-out."""
         fate = f"; {FATE_UNKNOWN}" if self.writes else ""
-        self.failed(AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}."))
+        self.failed(
+            AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}.", fate_told=self.writes)
+        )
 
     def answered(self, value: Any) -> None:
         """The reply, which is no error."""

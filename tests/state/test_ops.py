@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from iii_skill.state import requests
 from iii_skill.state.ops import DOC_URL, apply
-from iii_skill.state.requests import read_update
 
 MISSING = "missing"
 
@@ -17,7 +17,7 @@ def run(document: Any, *ops: dict[str, Any]) -> tuple[Any, list[tuple[int, str, 
     """The document after the ops and the errors as (index, code, message)."""
     payload = json.dumps({"scope": "s", "key": "k", "ops": ops}).encode()
     current = None if document == MISSING else json.dumps(document).encode()
-    applied = apply(read_update(payload).ops, current)
+    applied = apply(requests.UPDATE.read(payload).ops, current)
     assert all(error.doc_url == DOC_URL for error in applied.errors)
     return json.loads(applied.new), [(error.op_index, error.code, error.message) for error in applied.errors]
 
@@ -249,5 +249,5 @@ def test_merge_values_nest_16_levels(levels: int) -> None:
 def test_what_no_op_touches_keeps_its_bytes(field: bytes) -> None:
     op = b'{"scope":"s","key":"k","ops":[{"type":"append","path":["o","l"],"value":1}]}'
     current = b'{"keep":%b,"o":{"keep":%b}}' % (field, field)
-    new = apply(read_update(op).ops, current).new
+    new = apply(requests.UPDATE.read(op).ops, current).new
     assert new == b'{"keep":%b,"o":{"keep":%b,"l":[1]}}' % (field, field)

@@ -12,10 +12,10 @@ from support import op_model
 from support.json_values import documents, ops, spelled, values
 
 from iii_skill.readable import check_value
+from iii_skill.state import requests
 from iii_skill.state.equality import equal
 from iii_skill.state.op_limits import nesting
 from iii_skill.state.ops import apply
-from iii_skill.state.requests import read_set, read_update
 
 seeds = st.integers(0, 2**32)
 
@@ -26,7 +26,7 @@ def test_ops_on_bytes_do_what_the_model_does_on_json(
 ) -> None:
     payload = json.dumps({"scope": "s", "key": "k", "ops": listed}).encode()
     current = None if document is op_model.MISSING else spelled(document, seed)
-    applied = apply(read_update(payload).ops, current)
+    applied = apply(requests.UPDATE.read(payload).ops, current)
     expected, failed = op_model.run(document, listed)
     assert same(json.loads(applied.new), expected)
     assert [error.op_index for error in applied.errors] == failed
@@ -36,7 +36,7 @@ def test_ops_on_bytes_do_what_the_model_does_on_json(
 @given(documents, seeds)
 def test_a_value_in_any_spelling_is_taken_as_it_is(document: Any, seed: int) -> None:
     value = spelled(document, seed)
-    request = read_set(b'{"scope":"s","key":"k","value":%b}' % value)
+    request = requests.SET.read(b'{"scope":"s","key":"k","value":%b}' % value)
     check_value(bytes(request.value))
     assert same(json.loads(bytes(request.value)), document)
 

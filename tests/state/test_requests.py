@@ -12,15 +12,15 @@ from iii_skill.state import requests
 from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
 
 READERS: dict[str, Callable[[bytes], Any]] = {
-    "state::set": requests.read_set,
-    "state::get": requests.read_get,
-    "state::delete": requests.read_delete,
-    "state::update": requests.read_update,
-    "state::list": requests.read_list,
-    "state::list_groups": requests.read_list_groups,
-    "state::list_keys": requests.read_list_keys,
-    "state::compare-and-set": requests.read_compare_and_set,
-    "state::list_entries": requests.read_list_entries,
+    "state::set": requests.SET.read,
+    "state::get": requests.GET.read,
+    "state::delete": requests.DELETE.read,
+    "state::update": requests.UPDATE.read,
+    "state::list": requests.LIST.read,
+    "state::list_groups": requests.LIST_GROUPS.read,
+    "state::list_keys": requests.LIST_KEYS.read,
+    "state::compare-and-set": requests.COMPARE_AND_SET.read,
+    "state::list_entries": requests.LIST_ENTRIES.read,
 }
 
 ONE_OF = "expected one of `set`, `merge`, `increment`, `decrement`, `append`, `remove`"
@@ -128,19 +128,19 @@ def test_input_errors(function_id: str, payload: str, detail: str | None) -> Non
 
 
 def test_unknown_fields_are_ignored_and_the_last_of_a_repeated_one_wins() -> None:
-    request = requests.read_set(b'{"zz":1,"scope":"a","scope":"b","key":"k","value":1,"value":[ 2 ]}')
+    request = requests.SET.read(b'{"zz":1,"scope":"a","scope":"b","key":"k","value":1,"value":[ 2 ]}')
     assert (request.scope, request.key, bytes(request.value)) == ("b", "k", b"[ 2 ]")
 
 
 @pytest.mark.parametrize("payload", [b'{"scope":"s","key":"k","data":{"a":1}}', b'["s","k",{"a":1}]'])
 def test_other_forms_of_set(payload: bytes) -> None:
-    request = requests.read_set(payload)
+    request = requests.SET.read(payload)
     assert (request.scope, request.key, bytes(request.value)) == ("s", "k", b'{"a":1}')
 
 
 def test_positional_ops() -> None:
     ops = b'[["set","a",1],["merge",null,{}],["append",["l"],2]]'
-    first, second, third = requests.read_update(b'["s","k",%b]' % ops).ops
+    first, second, third = requests.UPDATE.read(b'["s","k",%b]' % ops).ops
     assert isinstance(first, SetOp)
     assert isinstance(second, MergeOp)
     assert isinstance(third, AppendOp)
@@ -151,7 +151,7 @@ def test_positional_ops() -> None:
 
 @pytest.mark.parametrize("payload", [b"{}", b"[]", b' {"x": 1} '])
 def test_list_groups_takes_any_object(payload: bytes) -> None:
-    requests.read_list_groups(payload)
+    requests.LIST_GROUPS.read(payload)
 
 
 @pytest.mark.parametrize("text", [b'"\\ud800"', b'"\xff"', b"NaN", b"01", b"", b"[" * 5000, b'{"a":1}x'])
