@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
+from iii_skill.entry_points import GROUP
+
 if TYPE_CHECKING:
     import click
 
     from iii_skill.adapter import StateAdapter
-
-GROUP = "iii_skill"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,14 +18,16 @@ import pluggy
 
 from iii_skill import hookspecs
 from iii_skill.adapter import StateAdapter
+from iii_skill.entry_points import GROUP, name_and_version, read_entry_points
 from iii_skill.errors import PluginError
-from iii_skill.hookspecs import GROUP, PluginHost
+from iii_skill.hookspecs import PluginHost
 from iii_skill.values import Durability
 
 if TYPE_CHECKING:
     import click
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+_NO_HOOKS = "hooks: it implements none; mark its functions with @iii_skill.hookimpl."
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Plugins:
         failed = "".join(f" Plugin '{b.source.entry_point}' failed: {b.reason}" for b in self.broken)
         raise PluginError(f"There is no state adapter '{name}'. Installed adapters: {known}.{failed}")
 
-    def paths(self) -> list[tuple[Path, Source]]:
+    def template_directories(self) -> list[tuple[Path, Source]]:
         """Template directories of all plugins, each with its plugin; a failing hook is reported."""
         found: list[tuple[Path, Source]] = []
         for source, paths in self._answers("iii_templates", lambda hook: [Path(p) for p in hook() or ()]):
@@ -115,8 +120,11 @@ class Plugins:
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             source = self.sources[impl.plugin_name]
             try:
-                answer = ask(_caller(impl))
-            except (Exception, SystemExit) as error:
+                with _stdout_to_stderr():
+                    answer = ask(_caller(impl))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self.broken.append(BrokenPlugin(source, _reason(hook, error)))
                 continue
             yield source, answer
@@ -142,11 +150,20 @@ class Plugins:
 
 
 def load_plugins(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Plugins:
-    """Load every entry point of the group `iii_skill`; what is broken goes to `.broken`, it never raises."""
+    """Load every entry point of the group `iii_skill`; what is broken goes to `.broken`, it never raises.
+
+    What plugins print while they are loaded goes to stderr: stdout belongs to the command's own answer.
+    """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
-    points = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+    if entry_points is None:
+        points, unreadable = read_entry_points()
+        for dist in unreadable:
+            source = Source("entry_points.txt", dist.package, dist.version)
+            plugins.broken.append(BrokenPlugin(source, dist.reason))
+    else:
+        points = list(entry_points)
     for point in sorted(points, key=lambda p: (p.name, p.value)):
         _load(point, plugins)
     plugins._collect_adapters()
@@ -161,8 +178,11 @@ def _load(point: metadata.EntryPoint, plugins: Plugins) -> None:
         plugins.broken.append(BrokenPlugin(source, reason))
         return
     try:
-        plugin = point.load()
-    except (Exception, SystemExit) as error:
+        with _stdout_to_stderr():
+            plugin = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also what is no Exception: a plugin ends nobody's command
         plugins.broken.append(BrokenPlugin(source, _reason("import", error)))
         return
     try:
@@ -174,6 +194,35 @@ def _load(point: metadata.EntryPoint, plugins: Plugins) -> None:
         plugins.broken.append(BrokenPlugin(source, _reason("hooks", error)))
         return
     plugins.sources[point.name] = source
+    if not plugins.manager.get_hookcallers(plugin):
+        plugins.broken.append(BrokenPlugin(source, _NO_HOOKS))
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send what is printed to stderr: `print`, and what writes to the descriptor, such as a subprocess."""
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(OSError):  # a descriptor that is closed stays so
+            undo.callback(_restore_stdout, _copy_of_stdout())
+            os.dup2(2, 1)
+        undo.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def _copy_of_stdout() -> int | None:
+    try:
+        return os.dup(1)
+    except OSError:
+        return None
+
+
+def _restore_stdout(copy: int | None) -> None:
+    with contextlib.suppress(OSError):
+        if copy is None:
+            os.close(1)
+        else:
+            os.dup2(copy, 1)
+            os.close(copy)
 
 
 def _caller(impl: pluggy.HookImpl) -> Callable[..., Any]:
@@ -186,10 +235,9 @@ def _caller(impl: pluggy.HookImpl) -> Callable[..., Any]:
 
 
 def _source(point: metadata.EntryPoint) -> Source:
-    dist = point.dist
-    if dist is None:
+    if point.dist is None:
         return Source(point.name, "unknown", "unknown")
-    return Source(point.name, dist.metadata["Name"], dist.version)
+    return Source(point.name, *name_and_version(point.dist))
 
 
 def _reason(what: str, error: BaseException) -> str:

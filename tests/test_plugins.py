@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -43,6 +46,17 @@ BROKEN = {
     "syntax error": ("def (", "import: SyntaxError: "),
     "raises at import": ("raise RuntimeError('boom\\n at home')", "import: RuntimeError: boom at home"),
     "exits at import": ("import sys; sys.exit(3)", "import: SystemExit: 3"),
+    "raises what is no Exception": (
+        "class Odd(BaseException): pass\nraise Odd('no reason')",
+        "import: Odd: no reason",
+    ),
+    "is cancelled at import": ("import asyncio; raise asyncio.CancelledError", "import: CancelledError: "),
+    "no hooks": ("answer = 42", "hooks: it implements none; mark its functions with @iii_skill.hookimpl."),
+    "unmarked hook": ("def iii_state_adapters(): return []", "hooks: it implements none"),
+    "hook raising what is no Exception": (
+        HEAD + "@iii_skill.hookimpl\ndef iii_state_adapters(): raise GeneratorExit",
+        "iii_state_adapters: GeneratorExit: ",
+    ),
     "wrong hook signature": (
         HEAD + "@iii_skill.hookimpl\ndef iii_state_adapters(wrong): return []",
         "hooks: PluginValidationError: Plugin 'broken' for hook 'iii_state_adapters'",
@@ -106,6 +120,45 @@ def test_a_broken_plugin_is_reported_and_the_others_load(site: Path, source: str
     assert "\n" not in broken.reason
 
 
+LOUD = """
+import os, subprocess, sys
+import iii_skill
+print("from print")
+os.write(1, b"from the descriptor\\n")
+subprocess.run(["echo", "from a child"])
+
+@iii_skill.hookimpl
+def iii_templates():
+    print("from a hook")
+    return []
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [("adapters", "--json"), ("scaffold", "--list", "--json")], ids=lambda words: words[0]
+)
+def test_what_a_plugin_prints_never_stands_before_our_json(site: Path, words: tuple[str, ...]) -> None:
+    install(site, "loud", LOUD)
+    done = subprocess.run(
+        [sys.executable, "-m", "iii_skill", *words],
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert {"from print", "from the descriptor", "from a child"} <= set(done.stderr.splitlines())
+    assert ("from a hook" in done.stderr) is (words[0] == "scaffold")
+
+
+def test_plugins_load_with_stdout_closed(site: Path) -> None:
+    install(site, "loud", LOUD)
+    code = "from iii_skill.plugins import load_plugins; raise SystemExit(len(load_plugins().broken))"
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, code]
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(site)}, timeout=60).returncode == 0
+
+
 def test_two_adapters_of_one_name_are_refused_naming_both(site: Path) -> None:
     install(site, "first", adapter_source("same"))
     install(site, "second", adapter_source("same"), version="2.0")
@@ -149,7 +202,7 @@ def test_a_plugin_may_be_an_object(site: Path) -> None:
     )
     module = install(site, "objects", source)
     plugins = load_plugins([metadata.EntryPoint("objects", f"{module}:plugin", "iii_skill")])
-    assert [(path, str(source)) for path, source in plugins.paths()] == [
+    assert [(path, str(source)) for path, source in plugins.template_directories()] == [
         (Path("/t"), "unknown unknown (objects)")
     ]
 
@@ -172,7 +225,7 @@ def test_hook_iii_templates(site: Path) -> None:
     install(site, "good", HEAD + "@iii_skill.hookimpl\ndef iii_templates(): return ['/a', '/b']")
     install(site, "bad", HEAD + "@iii_skill.hookimpl\ndef iii_templates(): return 1 / 0")
     plugins = load(site)
-    assert [path for path, _ in plugins.paths()] == [Path("/a"), Path("/b")]
+    assert [path for path, _ in plugins.template_directories()] == [Path("/a"), Path("/b")]
     assert [b.reason for b in plugins.broken] == ["iii_templates: ZeroDivisionError: division by zero"]
 
 

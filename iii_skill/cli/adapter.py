@@ -13,6 +13,8 @@ import click
 import msgspec
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.cli.key_values import KEY_VALUE
+from iii_skill.cli.output import print_json
 from iii_skill.config.adapter_settings import adapter_settings
 from iii_skill.errors import ConfigurationError
 from iii_skill.plugins import AdapterEntry, load_plugins
@@ -30,13 +32,14 @@ def adapter() -> None:
 @click.option(
     "--config",
     "settings",
+    type=KEY_VALUE,
     metavar="KEY=VALUE",
     multiple=True,
     help="A setting of the adapter; {tmp} is a fresh directory, {unique} a fresh word for each check.",
 )
 @click.option("--only", metavar="TEXT", help="Run the checks whose group or name contains this text.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def test(name: str, settings: Sequence[str], only: str | None, *, as_json: bool) -> None:
+def test(name: str, settings: Sequence[tuple[str, str]], only: str | None, *, as_json: bool) -> None:
     """Run every check of the adapter contract that applies to NAME; exit code 1 when one fails.
 
     Each check needs a fresh storage. `data_dir` is set to {tmp}/data by itself; for a store on a server put
@@ -45,7 +48,7 @@ def test(name: str, settings: Sequence[str], only: str | None, *, as_json: bool)
     try:
         plugins = load_plugins()
         adapter_type = plugins.adapter(name)
-        fresh = _fresh_settings(adapter_type, _pairs(settings))
+        fresh = _fresh_settings(adapter_type, dict(settings))
         checks = [check for check in checks_for(adapter_type) if _wanted(check, only)]
         if not checks:
             raise ConfigurationError(f"No check's group or name contains '{only}'.")
@@ -62,20 +65,10 @@ def test(name: str, settings: Sequence[str], only: str | None, *, as_json: bool)
             click.echo(_line(verdict))
     report = _report(plugins.adapters[name], verdicts, time.perf_counter() - started)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        print_json(report)
     else:
         click.echo(f"{name}: {report['passed']} passed, {report['failed']} failed in {report['seconds']} s")
     sys.exit(0 if report["ok"] else 1)
-
-
-def _pairs(settings: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"--config {setting}: write it as KEY=VALUE.")
-        pairs[key] = value
-    return pairs
 
 
 def _fresh_settings(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.config import StateConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,6 +23,7 @@ def adapter_options(function: F) -> F:
         click.option(
             "--adapter-config",
             "adapter_config",
+            type=KEY_VALUE,
             metavar="KEY=VALUE",
             multiple=True,
             help="A setting of the adapter; may be repeated.",
@@ -38,12 +40,12 @@ def with_adapter(
     state: StateConfig,
     *,
     adapter: str | None,
-    adapter_config: tuple[str, ...],
+    adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
 ) -> StateConfig:
     """The state settings with the command line on top; another adapter drops the settings of the file."""
-    given = dict(_pairs(adapter_config))
+    given = dict(adapter_config)
     if data_dir is not None:
         given["data_dir"] = data_dir
     if redis_url is not None:
@@ -60,13 +62,3 @@ def with_adapter(
         where=f"adapter '{adapter or state.adapter_name}'",
         from_text=True,
     )
-
-
-def _pairs(texts: tuple[str, ...]) -> list[tuple[str, str]]:
-    pairs = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"'{text}' is not KEY=VALUE.", param_hint="--adapter-config")
-        pairs.append((key, value))
-    return pairs

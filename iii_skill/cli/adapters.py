@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 import click
 import msgspec
 
+from iii_skill.cli.output import print_json
 from iii_skill.plugins import AdapterEntry, Plugins, load_plugins
 
 
@@ -16,7 +17,7 @@ def adapters(*, as_json: bool) -> None:
     """List the installed state adapters and the plugins that failed to load."""
     plugins = load_plugins()
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report(plugins)), indent=2).decode())
+        print_json(report(plugins))
         return
     for name in sorted(plugins.adapters):
         click.echo("\n".join(_lines(adapter_report(plugins.adapters[name]))))

@@ -14,8 +14,9 @@ import click
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.attach.state_worker import Attached
+from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, run_loop, settle_collector
+from iii_skill.cli.loop import log_to_stderr, run_loop
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed
 from iii_skill.plugins import load_plugins
@@ -58,7 +59,7 @@ def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: st
 def attach(
     url: str,
     adapter: str | None,
-    adapter_config: tuple[str, ...],
+    adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
     token: str | None,
@@ -101,7 +102,7 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
         if not announced:
             announced = True
             _announce(url, adapter, ready_json)
-            settle_collector()
+            collector.settle()
 
     try:
         await adapter.open(settings)

@@ -6,7 +6,8 @@ from importlib import metadata
 
 import click
 
-GROUP = "iii_skill"
+from iii_skill.entry_points import name_and_version, read_entry_points
+
 _BUNDLED = "iii-skill"
 
 
@@ -15,7 +16,10 @@ def add_plugin_commands(cli: click.Group) -> None:
 
     The bundled plugins add none, so without other plugins this costs one look at the entry points.
     """
-    points = [point for point in metadata.entry_points(group=GROUP) if not _bundled(point)]
+    found, unreadable = read_entry_points()
+    for dist in unreadable:
+        click.echo(f"Package {dist.package} {dist.version} is left out: {dist.reason}", err=True)
+    points = [point for point in found if not _bundled(point)]
     if not points:
         return
     from iii_skill.plugins import load_plugins
@@ -27,4 +31,4 @@ def add_plugin_commands(cli: click.Group) -> None:
 
 
 def _bundled(point: metadata.EntryPoint) -> bool:
-    return point.dist is not None and point.dist.name == _BUNDLED
+    return point.dist is not None and name_and_version(point.dist)[0] == _BUNDLED

@@ -1,9 +1,8 @@
-"""What the commands that serve have in common: their event loop, where they log, the garbage collector."""
+"""What the commands that serve have in common: their event loop, where they log, how many files they open."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import sys
@@ -36,11 +35,3 @@ def raise_file_limit() -> None:
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def settle_collector() -> None:
-    """Once ready: what lives as long as the host is not looked at again, a full collection takes 20 ms."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    gc.enable()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
+import os
+import sys
 from collections.abc import MutableMapping
 
 import click
 
 from iii_skill import __version__
+from iii_skill.cli import collector
 
 COMMANDS = {
     "serve": "Run the host: workers connect over WebSocket, clients over HTTP.",
@@ -19,6 +21,9 @@ COMMANDS = {
     "migrate": "Move state between the real engine's stores and our adapters.",
 }
 """Command name to its one-line help; the command `x` is `iii_skill.cli.x.x`."""
+HELP = ("-h", "--help")
+OUTPUT_FAILED = 74
+"""Exit code when stdout takes no more: EX_IOERR of sysexits.h."""
 
 
 class LazyGroup(click.Group):
@@ -27,21 +32,18 @@ class LazyGroup(click.Group):
     _extended = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every command in the order of the table, then those of plugins."""
         return [*COMMANDS, *sorted(self._plugin_commands())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of the command; plugins are only asked for names that are not ours."""
         if cmd_name not in COMMANDS:
-            return self._plugin_commands().get(cmd_name)
-        gc.disable()  # Imports leave no garbage, and looking for it takes a good part of their time.
-        try:
+            command = self._plugin_commands().get(cmd_name)
+            return None if command is None else with_plain_help(command)
+        with collector.paused():
             module = importlib.import_module(f"iii_skill.cli.{cmd_name}")
-        finally:
-            gc.enable()
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
-        return command
+        return with_plain_help(command)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Take a plugin's command; a name that is taken is refused."""
@@ -66,15 +68,49 @@ class LazyGroup(click.Group):
         return self.commands
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="iii-skill")
+def with_plain_help(command: click.Command) -> click.Command:
+    """The command and its sub-commands, with a help option that no environment variable switches on."""
+    if command.add_help_option:
+        command.add_help_option = False
+        click.help_option(*HELP, allow_from_autoenv=False)(command)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            with_plain_help(inner)
+    return command
+
+
+@click.group(cls=LazyGroup, add_help_option=False)
+@click.version_option(__version__, prog_name="iii-skill", allow_from_autoenv=False)
+@click.help_option(*HELP, allow_from_autoenv=False)
 def cli() -> None:
     """Durable, pluggable state for iii workers: a host, a scaffolder and an agent skill."""
 
 
 def main() -> None:
     """Entry point of the console script. Options are read from the environment too: III_SKILL_SERVE_PORT."""
-    cli(prog_name="iii-skill", auto_envvar_prefix="III_SKILL")
+    for stream in (sys.stdout, sys.stderr):  # a terminal of 8 bits shows what it cannot spell as an escape
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code: str | int | None = None
+    try:
+        cli(prog_name="iii-skill", auto_envvar_prefix="III_SKILL")
+    except SystemExit as end:
+        code = end.code
+    except OSError as error:
+        code = _output_failed(error)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # What cannot be written stays in the buffer, and Python would speak of it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = code or _output_failed(error)
+    sys.exit(code)
+
+
+def _output_failed(error: OSError) -> int:
+    click.echo(f"Error: stdout takes no more ({error.strerror or error}).", err=True)
+    return OUTPUT_FAILED
 
 
 if __name__ == "__main__":

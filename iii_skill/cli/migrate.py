@@ -8,11 +8,11 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import click
-import msgspec
 
+from iii_skill.cli.key_values import KEY_VALUE
+from iii_skill.cli.output import print_json
 from iii_skill.errors import AdapterError, ConfigurationError
 from iii_skill.migrate.ends import End, open_source, open_target, plan
 from iii_skill.migrate.move import Report, move, require_empty, survey
@@ -20,32 +20,39 @@ from iii_skill.plugins import load_plugins
 
 
 @click.command()
-@click.option("--from", "origin", metavar="KIND", required=True, help="iii-kv, iii-redis or an adapter.")
+@click.option("--from", "source_kind", metavar="KIND", required=True, help="iii-kv, iii-redis or an adapter.")
 @click.argument("location", required=False)
-@click.option("--to", "goal", metavar="ADAPTER", required=True, help="The adapter that takes the state.")
+@click.option(
+    "--to", "target_name", metavar="ADAPTER", required=True, help="The adapter that takes the state."
+)
 @click.option("--data-dir", metavar="DIR", help="Directory of whichever side needs one; the target first.")
 @click.option("--redis-url", metavar="URL", help="Server of whichever side needs one; the target first.")
 @click.option(
     "--adapter-config",
+    type=KEY_VALUE,
     metavar="KEY=VALUE",
     multiple=True,
     help="A setting of the target; may be repeated.",
 )
 @click.option(
-    "--from-config", metavar="KEY=VALUE", multiple=True, help="A setting of the source; may be repeated."
+    "--from-config",
+    type=KEY_VALUE,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of the source; may be repeated.",
 )
 @click.option("--merge", is_flag=True, help="Write into a target that holds state; keys of the source win.")
 @click.option("--dry-run", is_flag=True, help="Read everything, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def migrate(
     *,
-    origin: str,
+    source_kind: str,
     location: str | None,
-    goal: str,
+    target_name: str,
     data_dir: str | None,
     redis_url: str | None,
-    adapter_config: Sequence[str],
-    from_config: Sequence[str],
+    adapter_config: Sequence[tuple[str, str]],
+    from_config: Sequence[tuple[str, str]],
     merge: bool,
     dry_run: bool,
     as_json: bool,
@@ -65,12 +72,12 @@ def migrate(
     try:
         source, target = plan(
             load_plugins(),
-            origin=origin,
+            source_kind=source_kind,
             location=location,
-            goal=goal,
+            target_name=target_name,
             shared={"data_dir": data_dir, "redis_url": redis_url},
-            source_settings=_pairs(from_config, "--from-config"),
-            target_settings=_pairs(adapter_config, "--adapter-config"),
+            source_settings=dict(from_config),
+            target_settings=dict(adapter_config),
         )
         report = asyncio.run(_run(source, target, merge=merge, dry_run=dry_run, quiet=as_json))
     except (AdapterError, ConfigurationError) as error:
@@ -83,7 +90,7 @@ def migrate(
             "ok": report.ok,
             **asdict(report),
         }
-        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+        print_json(data)
     else:
         _tell(report, target, dry_run=dry_run)
     sys.exit(0 if report.ok else 1)
@@ -132,13 +139,3 @@ def _tell(report: Report, target: End, *, dry_run: bool) -> None:
         click.echo(f"{report.overwritten} keys of the target were overwritten.")
     if report.damaged:
         click.echo(f"{len(report.damaged)} things could not be moved; they are named above.")
-
-
-def _pairs(texts: Sequence[str], option: str) -> dict[str, Any]:
-    pairs = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"{option} {text}: write it as KEY=VALUE.")
-        pairs[key] = value
-    return pairs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iii_skill.cli.scaffold_completion import complete
 from iii_skill.cli.scaffold_group import EXIT_CODES, ScaffoldFailed, ScaffoldGroup
 from iii_skill.cli.scaffold_input import Terminal, given_answers, template_and_destination, template_options
 from iii_skill.cli.scaffold_output import (
@@ -20,7 +21,7 @@ from iii_skill.cli.scaffold_output import (
     print_report,
     print_templates,
 )
-from iii_skill.scaffold.errors import Conflict, ScaffoldError
+from iii_skill.scaffold.errors import Conflict, ReportLost, ScaffoldError
 
 if TYPE_CHECKING:
     from iii_skill.scaffold.catalog import Catalog
@@ -34,7 +35,7 @@ def scaffold() -> None:
 
 
 @scaffold.command("new", epilog=EXIT_CODES)
-@click.argument("arguments", nargs=-1, metavar="[TEMPLATE] DEST")
+@click.argument("arguments", nargs=-1, metavar="[TEMPLATE] DEST", shell_complete=complete)
 @template_options
 @click.option(
     "--defaults", is_flag=True, help="Ask nothing: take the default of every question not answered."
@@ -132,11 +133,11 @@ def _write_new(
             raise Conflict(message)
         _carry_out(destination, steps, git=git)
     commands = next_commands(renderer, answers, destination)
-    print_report(template, destination, steps, commands, written=not dry_run, as_json=as_json)
+    _report(template, destination, steps, commands, written=not dry_run, as_json=as_json)
 
 
 @scaffold.command("update", epilog=EXIT_CODES)
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path, file_okay=False))
 @template_options
 @click.option(
     "--conflict",
@@ -184,7 +185,7 @@ def update(
             )
         if not dry_run:
             _carry_out(destination, steps, git=False)
-        print_report(template, destination, steps, [], written=not dry_run, as_json=as_json)
+        _report(template, destination, steps, [], written=not dry_run, as_json=as_json)
         conflicts = [step.path for step in steps if step.conflicts]
         if conflicts and not dry_run:
             beside = [step.path for step in steps if step.path.endswith(".rej")]
@@ -207,6 +208,26 @@ def _carry_out(destination: Path, steps: Sequence[Step], *, git: bool) -> None:
         sys.exit(128 + signalled.number)
 
 
+def _report(
+    template: Template,
+    destination: Path,
+    steps: Sequence[Step],
+    commands: Sequence[Mapping[str, Any]],
+    *,
+    written: bool,
+    as_json: bool,
+) -> None:
+    try:
+        print_report(template, destination, steps, commands, written=written, as_json=as_json)
+    except OSError as error:
+        if not written:
+            raise
+        reason = error.strerror or error
+        raise ReportLost(
+            f"{destination} is written, only the report of it could not be printed ({reason})."
+        ) from None
+
+
 def _template(name: str) -> Template:
     """A bundled template loads no plugin; any other name is looked for among the plugins'."""
     from iii_skill.scaffold.catalog import bundled
@@ -215,18 +236,14 @@ def _template(name: str) -> Template:
 
 
 def _catalog() -> Catalog:
+    """The bundled templates and those of plugins; plugins that failed stand among the broken ones."""
     from iii_skill.plugins import load_plugins
     from iii_skill.scaffold.catalog import BrokenTemplate, full_catalog
 
     plugins = load_plugins()
-    directories, broken = [], []
-    for implementation in plugins.manager.hook.iii_templates.get_hookimpls():
-        package = plugins.sources[implementation.plugin_name].package
-        try:
-            paths: Any = implementation.function()
-            directories += [(Path(path), package) for path in paths or ()]
-        except Exception as error:
-            broken.append(BrokenTemplate("iii_templates", package, f"{type(error).__name__}: {error}"))
-    catalog = full_catalog(directories)
-    catalog.broken += broken
+    catalog = full_catalog((path, source.package) for path, source in plugins.template_directories())
+    catalog.broken += [
+        BrokenTemplate(broken.source.entry_point, broken.source.package, broken.reason)
+        for broken in plugins.broken
+    ]
     return catalog

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -16,8 +15,9 @@ from typing import Any
 import click
 import msgspec
 
+from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, raise_file_limit, run_loop, settle_collector
+from iii_skill.cli.loop import log_to_stderr, raise_file_limit, run_loop
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -49,7 +49,7 @@ GRACE_S = 2.0
 def serve(
     config_file: Path | None,
     adapter: str | None,
-    adapter_config: tuple[str, ...],
+    adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
     port: int | None,
@@ -79,39 +79,37 @@ def serve(
         )
     log_to_stderr(log_level)
     raise_file_limit()
-    gc.disable()  # Until the host is ready: what is made on the way there stays.
     try:
-        config = load_config(config_file, os.environ)
-        state = None
-        if not no_state:
-            # Without a file, or with options that ask for state, it is served whatever the file lists.
-            base = config.state
-            if base is None and asked:
-                base = StateConfig()
-            if base is not None:
-                state = with_adapter(
-                    base,
-                    adapter=adapter,
-                    adapter_config=adapter_config,
-                    data_dir=data_dir,
-                    redis_url=redis_url,
-                )
-        config = msgspec.structs.replace(config, state=state)
-        _warn(config)
-        serving = _serve(
-            config,
-            port=port,
-            http_port=http_port,
-            address=address,
-            token=token,
-            no_auth=dangerously_no_auth,
-            ready_json=ready_json,
-        )
-        code = run_loop(serving)
+        with collector.paused():
+            config = load_config(config_file, os.environ)
+            state = None
+            if not no_state:
+                # Without a file, or with options that ask for state, it is served whatever the file lists.
+                base = config.state
+                if base is None and asked:
+                    base = StateConfig()
+                if base is not None:
+                    state = with_adapter(
+                        base,
+                        adapter=adapter,
+                        adapter_config=adapter_config,
+                        data_dir=data_dir,
+                        redis_url=redis_url,
+                    )
+            config = msgspec.structs.replace(config, state=state)
+            _warn(config)
+            serving = _serve(
+                config,
+                port=port,
+                http_port=http_port,
+                address=address,
+                token=token,
+                no_auth=dangerously_no_auth,
+                ready_json=ready_json,
+            )
+            code = run_loop(serving)
     except IiiSkillError as error:
         raise click.ClickException(error.message) from None
-    finally:
-        gc.enable()
     sys.exit(code)
 
 
@@ -126,7 +124,7 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
 
     def ready() -> None:
         _announce(host, servers, ready_json)
-        settle_collector()
+        collector.settle()
 
     return await _run(host, ready)
 

@@ -54,9 +54,9 @@ class End:
 def plan(
     plugins: Plugins,
     *,
-    origin: str,
+    source_kind: str,
     location: str | None,
-    goal: str,
+    target_name: str,
     shared: Mapping[str, str | None],
     source_settings: Mapping[str, Any],
     target_settings: Mapping[str, Any],
@@ -65,17 +65,18 @@ def plan(
 
     `shared` are settings of the command line that go to the target when it has them, else to the source.
     """
-    goal_type = plugins.adapter("redis" if goal == REDIS else goal)
+    target_type = plugins.adapter("redis" if target_name == REDIS else target_name)
     given = {key: value for key, value in shared.items() if value is not None}
-    for_target = {key: value for key, value in given.items() if key in _fields(goal_type)}
+    for_target = {key: value for key, value in given.items() if key in _fields(target_type)}
     rest = {key: value for key, value in given.items() if key not in for_target}
-    target = _adapter_end(goal, goal_type, {**for_target, **target_settings}, where="the target")
-    source = _source_end(plugins, origin, location, {**rest, **source_settings})
+    target = _adapter_end(target_name, target_type, {**for_target, **target_settings}, where="the target")
+    source = _source_end(plugins, source_kind, location, {**rest, **source_settings})
     if (source.adapter, source.settings) == (target.adapter, target.settings):
         raise ConfigurationError("Source and target are the same store; name the source's place as LOCATION.")
-    if goal_type.durability is Durability.NONE:
+    if target_type.durability is Durability.NONE:
         raise ConfigurationError(
-            f"The adapter '{goal}' keeps nothing after this command ends: move the state to one that does."
+            f"The adapter '{target_name}' keeps nothing after this command ends: "
+            "move the state to one that does."
         )
     return source, target
 
@@ -105,25 +106,25 @@ async def _opened(end: End) -> StateAdapter:
     return adapter
 
 
-def _source_end(plugins: Plugins, origin: str, location: str | None, settings: dict[str, Any]) -> End:
-    if origin == KV:
+def _source_end(plugins: Plugins, source_kind: str, location: str | None, settings: dict[str, Any]) -> End:
+    if source_kind == KV:
         place = location or settings.pop("data_dir", None)
         if place is None:
             raise ConfigurationError(f"--from {KV} needs the engine's directory: --from {KV} DIR.")
         if settings:
             raise ConfigurationError(f"--from {KV} has no setting '{next(iter(settings))}'.")
         return End(KV, directory=Path(place))
-    adapter = _source_adapter(plugins, "redis" if origin == REDIS else origin)
+    adapter = _source_adapter(plugins, "redis" if source_kind == REDIS else source_kind)
     if location is not None:
         place_names = [name for name in PLACES if name in _fields(adapter)]
         if not place_names:
             raise ConfigurationError(
-                f"The adapter '{origin}' takes no LOCATION; use --from-config KEY=VALUE."
+                f"The adapter '{source_kind}' takes no LOCATION; use --from-config KEY=VALUE."
             )
         settings = {**settings, place_names[0]: location}
-    elif origin == REDIS and "redis_url" not in settings:
+    elif source_kind == REDIS and "redis_url" not in settings:
         raise ConfigurationError(f"--from {REDIS} needs the server: --from {REDIS} URL.")
-    return _adapter_end(origin, adapter, settings, where="the source")
+    return _adapter_end(source_kind, adapter, settings, where="the source")
 
 
 def _source_adapter(plugins: Plugins, name: str) -> type[StateAdapter]:

@@ -37,7 +37,8 @@ class Catalog:
                     f"The template '{name}' of {broken.package} cannot be used: {broken.reason}"
                 )
         names = ", ".join(sorted(name for name, template in self.templates.items() if not template.hidden))
-        raise TemplateError(f"There is no template '{name}'. There are: {names}.")
+        left_out = "".join(f" {broken.package} is left out: {broken.reason}" for broken in self.broken)
+        raise TemplateError(f"There is no template '{name}'. There are: {names}.{left_out}")
 
     def add(self, directory: Path, package: str) -> None:
         """Load every template in `directory`, which is a template itself or holds some."""
@@ -82,6 +83,12 @@ def bundled(name: str) -> Template | None:
         return None
     template = load_template(directory)
     return None if template.hidden else template
+
+
+def bundled_templates() -> list[Template]:
+    """Every bundled template that can be chosen, in the order of their names."""
+    names = sorted(path.parent.name for path in bundled_directory().glob("*/template.toml"))
+    return [template for name in names if (template := bundled(name)) is not None]
 
 
 def full_catalog(plugin_directories: Iterable[tuple[Path, str]]) -> Catalog:

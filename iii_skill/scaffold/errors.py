@@ -44,3 +44,9 @@ class WriteFailed(ScaffoldError):
     def of(cls, error: OSError, place: object) -> WriteFailed:
         """What the disk said, and about which file; `place` when it names none."""
         return cls(f"Nothing was written: {error.strerror or error} ({error.filename or place}).")
+
+
+class ReportLost(ScaffoldError):
+    """Everything was written, but stdout did not take the report of it."""
+
+    exit_code = 6

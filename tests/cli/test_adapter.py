@@ -118,7 +118,6 @@ REFUSED = {
         ("file", "--config", "cache_bytes=much"),
         "--config.cache_bytes: Expected `int`, got `str`.",
     ),
-    "no equals sign": (("memory", "--config", "a"), "--config a: write it as KEY=VALUE."),
     "no such check": (("memory", "--only", "nonesuch"), "No check's group or name contains 'nonesuch'."),
     "storage in use": (("file", "--config", "data_dir=here"), "put {tmp} or {unique} into a setting"),
     "server in use": (("redis",), "put {tmp} or {unique} into a setting"),

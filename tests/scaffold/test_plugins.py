@@ -78,7 +78,10 @@ def test_a_plugin_template_is_listed_with_its_package(stranger: Stranger) -> Non
     assert done.returncode == 0
     assert "note            A note. (note-templates)" in done.stdout
     assert "faulty of note-templates is left out" in done.stderr
-    assert "iii_templates of broken-templates is left out: ValueError: no templates today" in done.stderr
+    assert (
+        "broken_templates of broken-templates is left out: iii_templates: ValueError: no templates today"
+        in done.stderr
+    )
     listed = json.loads(stranger.run("--list", "--json").stdout)
     assert {entry["package"] for entry in listed["broken"]} == {"note-templates", "broken-templates"}
 
