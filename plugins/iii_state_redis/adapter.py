@@ -12,14 +12,15 @@ from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
 from iii_skill.errors import AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
 
-from .changes import Changes, newest
-from .cluster import Cluster
+from .change_stream import ChangeStream, newest
+from .cluster import ClusterStore
+from .commands import is_json
 from .config import RedisConfig
-from .exchanges import is_json
+from .key_commands import KeyCommands
+from .known_values import Key
 from .layout import decode
-from .scopes import Scopes
-from .store import Store
-from .turns import Turn
+from .scopes import ScopeFinder
+from .store import RedisStore
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +40,18 @@ class RedisAdapter(StateAdapter):
     config_type = RedisConfig
 
     def __init__(self) -> None:
-        self._opened: Store | None = None
-        self._changes: set[Changes] = set()
+        self._opened: RedisStore | None = None
+        self._changes: set[ChangeStream] = set()
 
     @property
-    def _store(self) -> Store:
+    def _store(self) -> RedisStore:
         if self._opened is None:
-            raise AdapterUnavailable("The adapter 'redis' is not open.")
+            raise closed()
         return self._opened
 
     async def open(self, config: RedisConfig) -> None:
         """Connect. A server that is away is logged and tried again; one that refuses us is StoreRefused."""
-        store = Cluster(config) if config.layout == "cluster" else Store(config)
+        store = ClusterStore(config) if config.layout == "cluster" else RedisStore(config)
         try:
             await store.open()
             await _may_follow(store)
@@ -58,7 +59,8 @@ class RedisAdapter(StateAdapter):
             await store.close()
             raise
         self._opened = store
-        self._scopes = Scopes(store)
+        self._queues = KeyCommands(store)
+        self._scopes = ScopeFinder(store)
 
     async def close(self) -> None:
         """Wait for the replies that are due, then disconnect; iterators over changes end."""
@@ -70,44 +72,31 @@ class RedisAdapter(StateAdapter):
         """The bytes that Redis holds now."""
         store = self._opened or self._store
         known = (scope, key)
-        turn = store.turns.get(known)
-        if turn is None:
+        queue = self._queues.get(known)
+        if queue is None:
             return store.read(store.layout.places[scope], known)
-        answer: Deferred[bytes | None] = Deferred()
-        turn.add(answer, None)
-        return answer
+        return self._queues.read_after(queue)
 
     def set(self, scope: str, key: str, value: bytes) -> Deferred[Change]:
         """Store `value` in one round trip."""
-        return self._write(scope, key, value)
+        return self._write((scope, key), value)
 
     def delete(self, scope: str, key: str) -> Deferred[Change]:
         """Remove the key in one round trip."""
-        return self._write(scope, key, None)
+        return self._write((scope, key), None)
 
-    def _write(self, scope: str, key: str, new: bytes | None) -> Deferred[Change]:
+    def _write(self, key: Key, new: bytes | None) -> Deferred[Change]:
         store = self._opened or self._store
-        known = (scope, key)
-        turn = store.turns.get(known)
-        if turn is None:
-            return store.write(store.layout.places[scope], known, new)
-        answer: Deferred[Change] = Deferred()
-        turn.add(answer, lambda _old: new, blind=True)
-        return answer
+        queue = self._queues.get(key)
+        if queue is None:
+            return store.write(store.layout.places[key[0]], key, new)
+        return self._queues.write_after(queue, new)
 
     def update(self, scope: str, key: str, change: ChangeFunction) -> Deferred[Change]:
         """Compute the change here and swap it in; after a lost race, again on the newer bytes."""
-        store = self._opened or self._store
-        known = (scope, key)
-        answer: Deferred[Change] = Deferred()
-        turn = store.turns.get(known)
-        if turn is None:
-            place = store.layout.places[scope]
-            turn = store.turns[known] = Turn(store, place.bucket, place=place, key=known)
-            turn.begin(answer, change)
-        else:
-            turn.add(answer, change)
-        return answer
+        if self._opened is None:
+            raise closed()
+        return self._queues.update((scope, key), change)
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""
@@ -137,12 +126,17 @@ class RedisAdapter(StateAdapter):
 
     def changes(self) -> AsyncIterator[Change]:
         """Every host's changes from now on, own ones included, in order per key, each once."""
-        changes = Changes(self._store, self._changes.discard)
+        changes = ChangeStream(self._store, self._changes.discard)
         self._changes.add(changes)
         return changes
 
 
-async def _may_follow(store: Store) -> None:
+def closed() -> AdapterUnavailable:
+    """The error of a call before `open` or after `close`."""
+    return AdapterUnavailable("The adapter 'redis' is not open.")
+
+
+async def _may_follow(store: RedisStore) -> None:
     """Raise now what following the changes would meet later; a server that is away is no reason."""
     with contextlib.suppress(AdapterUnavailable, AdapterTimeout):
         await newest(store, store.layout.buckets[0])

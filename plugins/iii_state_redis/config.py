@@ -27,4 +27,4 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stream_length: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     stream_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
     scan_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
-    """Scopes that a real engine made are searched with SCAN, at most once in so many seconds."""
+    """ScopeFinder that a real engine made are searched with SCAN, at most once in so many seconds."""

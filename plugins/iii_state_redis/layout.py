@@ -51,23 +51,46 @@ def bulk(raw: bytes) -> bytes:
 
 
 class Place:
-    """The keys of one scope, and the parts of packed commands that are the same for all its keys."""
+    """The keys of one scope, and the packed commands for one of its keys."""
 
-    __slots__ = ("bucket", "hget", "order", "swap", "swap_one", "tail", "values", "write")
+    __slots__ = ("_get", "_swap", "_swap_one", "_tail", "_write", "bucket", "order", "values")
 
     def __init__(self, bucket: Bucket, scope: bytes, length: bytes) -> None:
         self.bucket = bucket
         self.values = bucket.values + scope
         self.order = bucket.order + scope
-        self.hget = b"*3\r\n$4\r\nHGET\r\n" + bulk(self.values)
+        # What is the same for all keys is packed once.
+        self._get = b"*3\r\n$4\r\nHGET\r\n" + bulk(self.values)
         keys = (self.values, self.order, bucket.index, bucket.stream)
         declared = b"$1\r\n4\r\n" + b"".join(map(bulk, keys))
-        self.write = b"*11\r\n" + BLIND.call + declared
-        self.swap = SWAP.call + declared
-        """Without the count, which depends on how many values follow."""
-        self.swap_one = b"*12\r\n" + self.swap
-        self.tail = bulk(scope) + bulk(length)
-        """What follows the key in both."""
+        self._write = b"*11\r\n" + BLIND.call + declared
+        self._swap = SWAP.call + declared
+        self._swap_one = b"*12\r\n" + self._swap
+        self._tail = bulk(scope) + bulk(length)
+
+    def get_value(self, key: str) -> bytes:
+        """The command that reads a key."""
+        raw = key.encode("utf-8", "surrogatepass")
+        return b"%b$%d\r\n%b\r\n" % (self._get, len(raw), raw)
+
+    def write_value(self, key: str, value: bytes) -> bytes:
+        """The command that writes a key whatever is there (empty: deletes it)."""
+        raw = key.encode("utf-8", "surrogatepass")
+        parts = (self._write, len(raw), raw, self._tail, len(value), value)
+        return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % parts
+
+    def swap(self, key: str, values: Sequence[bytes]) -> bytes:
+        """The command that compares the first value and writes the others in turn (empty: deletes)."""
+        raw = key.encode("utf-8", "surrogatepass")
+        rest = b"".join(map(bulk, values))
+        parts = (10 + len(values), self._swap, len(raw), raw, self._tail, rest)
+        return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % parts
+
+    def swap_one(self, key: str, base: bytes, new: bytes) -> bytes:
+        """The same for one value to write, in one go."""
+        raw = key.encode("utf-8", "surrogatepass")
+        parts = (self._swap_one, len(raw), raw, self._tail, len(base), base, len(new), new)
+        return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
 
 
 class Places(dict[str, Place]):

@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 from .layout import Place, decode
-from .store import Store
+from .store import RedisStore
 
 CHUNK = 1000
 
 
-class Scopes:
+class ScopeFinder:
     """The scopes of a store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._foreign: set[str] = set()
         self._scanned: float | None = None

@@ -1,32 +1,31 @@
-"""Store: the connections, the layout and what is known of the keys, shared by the exchanges."""
+"""RedisStore: the connections, the layout and what is known of the keys; it sends commands."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from iii_skill.adapter import Deferred
 from iii_skill.errors import StoreRefused
 from iii_skill.values import Change
 
-from .cache import Key, KnownValues
+from .commands import CommandRules, FireAndForget, GetValue, ReadCommand, Snapshot, WriteValue
 from .config import RedisConfig
-from .exchanges import Ignored, Look, Moment, Read, Routed, Write, is_json
-from .faults import OutOfMemory, ServerFault
-from .handshake import Address, Mode, address
-from .late import Late
-from .layout import Bucket, Layout, Place, bulk, encode
-from .link import Link
+from .connect import Address, Mode, address
+from .connection import ServerConnection
+from .known_values import Key, KnownValues
+from .layout import Bucket, Layout, Place
+from .resends import Resends
 from .scripts import CUT, SCRIPTS, WITH_ORDER
-from .turns import Turn
+from .server_errors import OutOfMemory, ServerFault
 
-MOST_REDIRECTS = 5
+MOST_RESENDS = 5
 Pack = Callable[[tuple[str | bytes | int, ...]], bytes]
 
 
-class Store:
-    """One Redis, as the adapter and its exchanges see it."""
+class RedisStore:
+    """One Redis; it is the Backend of the commands."""
 
     def __init__(self, config: RedisConfig) -> None:
         self.config = config
@@ -38,14 +37,14 @@ class Store:
         self.timeout = config.timeout
         self.layout = Layout(config.layout, config.key_prefix, stream_length=config.stream_length)
         self.known = KnownValues()
-        self.turns: dict[Key, Turn] = {}
-        self.late: dict[int, Late] = {}
-        """By bucket; empty while no write is late."""
-        self.newcomers: list[Callable[[], None]] = []
+        self.resends: dict[int, Resends] = {}
+        """By bucket; empty while no write is sent again."""
+        self.on_connected: list[Callable[[], None]] = []
         """Called with every new connection for calls: what they send is ahead of every call."""
-        self.link = self.new_link(self.layout.buckets[0])
-        self.link.on_pipe = self.welcome
-        self._small = config.stream_bytes // (2 * config.stream_length)
+        self.connection = self.new_connection(self.layout.buckets[0])
+        self.connection.on_connected = self.connected
+        self.large = config.stream_bytes // (2 * config.stream_length)
+        """Values above so many bytes count for the size of the stream; `stream_length` bounds the others."""
         self._grown = [0] * len(self.layout.buckets)
         """Bytes of large values that went into each stream since it was last cut."""
 
@@ -53,79 +52,73 @@ class Store:
         """The server that holds the bucket."""
         return self.target
 
-    def new_link(self, bucket: Bucket) -> Link:
+    def new_connection(self, bucket: Bucket) -> ServerConnection:
         """One more connection, not open yet, to the server that holds the bucket."""
         config = self.config
-        return Link(self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout)
+        return ServerConnection(
+            self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout
+        )
 
-    def welcome(self) -> None:
+    def connected(self) -> None:
         """There is a new connection for calls."""
-        for newcomer in self.newcomers:
-            newcomer()
+        for listener in self.on_connected:
+            listener()
 
     async def open(self) -> None:
         """Connect; StoreRefused when this server can never serve the layout."""
-        await self.link.open()
-        if self.link.mode is Mode.CLUSTER and self.config.layout == "engine":
+        await self.connection.open()
+        if self.connection.mode is Mode.CLUSTER and self.config.layout == "engine":
             raise StoreRefused(f"{self.target.label} is a Redis Cluster: set layout=cluster.")
 
     async def close(self) -> None:
         """Wait for what is on its way, then disconnect."""
-        await self.link.close()
+        await self.connection.close()
 
-    def send(self, exchange: Routed) -> None:
+    def send(self, command: CommandRules) -> None:
         """Send it to the server that holds its bucket."""
-        self.link.send(exchange)
+        self.connection.send(command)
 
-    def redirect(self, exchange: Routed, fault: ServerFault) -> bool:
-        """Send it again where that is safe and helps: the server has not carried it out."""
-        if exchange.redirects >= MOST_REDIRECTS or not str(fault).startswith("NOSCRIPT"):
+    def resend(self, command: CommandRules, fault: ServerFault) -> bool:
+        """The server forgot the scripts: load them, then send the command behind them."""
+        if command.resent >= MOST_RESENDS or not str(fault).startswith("NOSCRIPT"):
             return False
-        exchange.redirects += 1
+        command.resent += 1
         for script in SCRIPTS:
-            self.send(Ignored(self, exchange.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
-        if exchange.writes:
-            self.late.setdefault(exchange.bucket.number, Late()).add(exchange)
-        self.send(exchange)
+            self.send(FireAndForget(self, command.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
+        if command.writes:
+            self.resends.setdefault(command.bucket.number, Resends()).add(command)
+        self.send(command)
         return True
 
-    def arrived(self, exchange: Routed) -> None:
-        """It has been answered, or never will be: it is not late any more."""
-        late = self.late.get(exchange.bucket.number)
-        if late is not None and late.arrived(exchange):
-            del self.late[exchange.bucket.number]
+    def settled(self, command: CommandRules) -> None:
+        """It is not waited for any more, should it have been sent again."""
+        resends = self.resends.get(command.bucket.number)
+        if resends is not None and resends.settled(command):
+            del self.resends[command.bucket.number]
 
-    def asked_again(self, exchange: Routed) -> bool:
-        """True when its reply does not show a write that was sent before it, and it was sent again."""
-        self.arrived(exchange)
-        late = self.late.get(exchange.bucket.number)
-        overtook = exchange.shows and not exchange.writes and late is not None and late.overtaken_by(exchange)
-        if overtook:
-            self.send(exchange)
-        return overtook
-
-    def checked(self, key: Key, value: bytes) -> bool:
-        """True when the bytes are JSON; the same bytes as last time are not checked again."""
-        if self.known.get(key) == value:
-            return True
-        if not is_json(value):
+    def overtook(self, command: CommandRules) -> bool:
+        """A reply that came while writes are sent again: ask once more if it was ahead of one of them."""
+        self.settled(command)
+        resends = self.resends.get(command.bucket.number)
+        # A write cannot show too little, and what shows nothing has overtaken nothing.
+        if resends is None or command.writes or not command.shows or not resends.overtaken_by(command):
             return False
-        self.known.put(key, value)
+        self.send(command)
         return True
 
     def ask(self, bucket: Bucket, *command: str | bytes | int) -> asyncio.Future[Any]:
-        """Any command that tells what is written; a future of the raw reply."""
-        exchange = Look(self, bucket, self.pack(command))
-        self.send(exchange)
-        return exchange.future
+        """Any command that shows what is written; a future of the raw reply."""
+        question = ReadCommand(self, bucket, self.pack(command))
+        self.send(question)
+        return question.future
 
     async def with_order(self, command: bytes, place: Place) -> list[Any]:
         """The replies of a command that reads the hash and of the one that reads its order, at one moment."""
         commands = [self.pack((command, place.values)), self.pack((b"ZRANGE", place.order, 0, -1))]
-        exchange = Moment.of(self, place.bucket, commands)
-        self.send(exchange)
+        snapshot = Snapshot.of(self, place.bucket, commands)
+        self.send(snapshot)
         try:
-            replies: list[Any] = await exchange.future
+            replies: list[Any] = await snapshot.future
         except OutOfMemory:
             # Redis 7 takes no transaction then, not even one that only reads; a script may still read.
             replies = await self.ask(place.bucket, b"EVAL", WITH_ORDER, 2, place.values, place.order, command)
@@ -133,9 +126,9 @@ class Store:
 
     def read(self, place: Place, key: Key) -> Deferred[bytes | None]:
         """HGET."""
-        exchange = Read(self, place.bucket, self.hget(place, key[1]), key=key)
-        self.send(exchange)
-        return exchange.answer
+        command = GetValue(self, place.bucket, place.get_value(key[1]), key=key)
+        self.send(command)
+        return command.answer
 
     def write(self, place: Place, key: Key, new: bytes | None) -> Deferred[Change]:
         """Set or delete without looking."""
@@ -144,43 +137,17 @@ class Store:
             self.known.forget(key)
         else:
             self.known.put(key, new)
-        if new is not None and len(new) > self._small:
-            self.grow(place.bucket, len(new))
-        raw, value = encode(key[1]), new or b""
-        head = (place.write, len(raw), raw, place.tail, len(value), value)
-        command = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % head
-        exchange = Write(self, place.bucket, command, key=key, new=new, expected=expected)
-        self.send(exchange)
-        return exchange.answer
+            if len(new) > self.large:
+                self.grow(place.bucket, len(new))
+        packed = place.write_value(key[1], new or b"")
+        command = WriteValue(self, place.bucket, packed, key=key, new=new, expected=expected)
+        self.send(command)
+        return command.answer
 
-    def hget(self, place: Place, key: str) -> bytes:
-        """The packed command that reads a key."""
-        raw = encode(key)
-        return b"%b$%d\r\n%b\r\n" % (place.hget, len(raw), raw)
-
-    def told(self, bucket: Bucket, old: bytes) -> None:
+    def added_to_stream(self, bucket: Bucket, size: int) -> None:
         """The old value of a blind write, which is in the stream too."""
-        if len(old) > self._small:
-            self.grow(bucket, len(old))
-
-    def swap(self, place: Place, key: str, base: bytes, values: Sequence[bytes]) -> bytes:
-        """The packed command that compares `base` and writes `values` in turn (empty: delete)."""
-        raw = encode(key)
-        sizes = [len(base), *map(len, values)]
-        if max(sizes) > self._small:
-            # Each value is in the stream twice: as the new one, then as the old one.
-            self.grow(place.bucket, 2 * sum(sizes))
-        rest = b"".join(map(bulk, (base, *values)))
-        head = (11 + len(values), place.swap, len(raw), raw, place.tail, rest)
-        return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % head
-
-    def swap_one(self, place: Place, key: str, base: bytes, new: bytes) -> bytes:
-        """The same for one value, which is what most of them are: packed in one go."""
-        if len(base) + len(new) > self._small:
-            return self.swap(place, key, base, (new,))
-        raw = encode(key)
-        head = (place.swap_one, len(raw), raw, place.tail, len(base), base, len(new), new)
-        return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % head
+        if size > self.large:
+            self.grow(bucket, size)
 
     def grow(self, bucket: Bucket, size: int) -> None:
         """Large values go into the stream of the bucket: have it cut when that may be too much."""
@@ -189,5 +156,5 @@ class Store:
         if grown >= most // 8:
             grown = 0
             fewest = max(1, most // (2 * size))
-            self.send(Ignored(self, bucket, self.pack((b"EVAL", CUT, 1, bucket.stream, most, fewest))))
+            self.send(FireAndForget(self, bucket, self.pack((b"EVAL", CUT, 1, bucket.stream, most, fewest))))
         self._grown[bucket.number] = grown

@@ -80,7 +80,7 @@ async def test_no_descriptor_is_left_when_connections_break_and_when_they_are_cl
         async with open_adapter() as adapter:
             await adapter.set("s", "k", b"1")
             server.kill()
-            await until(lambda: not adapter._store.link.up)
+            await until(lambda: not adapter._store.connection.up)
             server.start()
             await until(lambda: works(adapter))
     await until(lambda: descriptors() <= before)
@@ -209,7 +209,7 @@ async def test_a_kill_leaves_the_fate_of_writes_open_and_reads_repeatable(
 async def test_calls_made_while_a_killed_connection_is_replaced_just_work(
     server: RedisServer, adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iii_state_redis.link.STEADY", 0.0)
+    monkeypatch.setattr("iii_state_redis.connection.STEADY", 0.0)
     await adapter.set("s", "k", b"1")
     server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert await outcome(adapter.get("s", "k"))

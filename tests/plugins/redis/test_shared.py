@@ -128,7 +128,7 @@ async def test_changes_begin_at_the_call(open_adapter: OpenAdapter) -> None:
 async def test_broken_connections_lose_and_repeat_nothing(
     server: RedisServer, open_adapter: OpenAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iii_state_redis.link.STEADY", 0.0)
+    monkeypatch.setattr("iii_state_redis.connection.STEADY", 0.0)
     async with open_adapter() as reader, open_adapter() as writer:
         seen: list[Change] = []
         changes = reader.changes()

@@ -8,11 +8,12 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from iii_skill.errors import StoreRefused
 
-from .pipe import Pipe
+from .pipeline import Pipeline
 from .scripts import SCRIPTS
 
 OLDEST = (6, 2)
@@ -74,8 +75,8 @@ def address(url: str) -> Address:
     return found
 
 
-async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
-    """Connect within `seconds` and start the pipe; NotReady: later may help, StoreRefused: it may not."""
+async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Mode:
+    """Connect within `seconds` and start the pipeline; NotReady: later may help, StoreRefused: it may not."""
     from redis import exceptions
 
     connection = _connection(target, seconds)
@@ -97,7 +98,7 @@ async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
         hint = "; rediss:// needs a port that speaks TLS" if _secure(target) else ""
         raise NotReady(f"it did not answer within {seconds:g} s{hint}") from None
     except (exceptions.RedisError, OSError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
             raise StoreRefused(f"The certificate of {target.label} is not trusted: {error}") from None
         reason = _reason(error)
         hangs_up = reason in _HANGS_UP and not _secure(target)
@@ -105,22 +106,28 @@ async def connect(target: Address, pipe: Pipe, *, seconds: float) -> Mode:
     else:
         writer = connection._writer
         connection._reader = connection._writer = None
-        pipe.start(writer.transport, writer)
+        pipeline.start(writer.transport, writer)
         return mode
     finally:
         await connection.disconnect(nowait=True)
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from, outermost first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _reason(error: BaseException) -> str:
     """What the system said, where redis-py wraps it in a sentence of its own; without a full stop."""
-    inner: BaseException | None = error
-    while inner is not None:
+    for cause in _causes(error):
         # The numbers of these two are not the system's.
-        if isinstance(inner, ssl.SSLError | socket.gaierror):
-            return str(inner.strerror or inner).rstrip(".")
-        if isinstance(inner, OSError) and inner.errno is not None:
-            return os.strerror(inner.errno)
-        inner = inner.__cause__ or inner.__context__
+        if isinstance(cause, ssl.SSLError | socket.gaierror):
+            return str(cause.strerror or cause).rstrip(".")
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno)
     return str(error).rstrip(".") or type(error).__name__
 
 
@@ -135,7 +142,7 @@ def _connection(target: Address, seconds: float) -> Any:
 
 
 async def _prepare(connection: Any) -> Mode:
-    """Look who answered and load the scripts."""
+    """ReadCommand who answered and load the scripts."""
     await connection.send_command("INFO")
     for script in SCRIPTS:
         await connection.send_command("SCRIPT", "LOAD", script.source)

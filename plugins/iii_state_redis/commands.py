@@ -1,11 +1,14 @@
-"""The exchanges of the adapter: read a field, write one whatever is there, and ask anything else."""
+"""The commands of the adapter: read a field, write one whatever is there, and any other command.
+
+A command knows what becomes of its reply and nothing of who sends it: what it needs of that is `Backend`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -14,16 +17,34 @@ from iii_skill.adapter import Deferred
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change
 
-from .faults import FATE_UNKNOWN, ServerFault, adapter_error
+from .known_values import Key, KnownValues
 from .layout import Bucket
-
-if TYPE_CHECKING:
-    from .cache import Key
-    from .store import Store
+from .resends import Resends
+from .server_errors import FATE_UNKNOWN, ServerFault, adapter_error
 
 NULL = b"null"
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
+
+
+class Backend(Protocol):
+    """What a command needs of the store that sends it."""
+
+    known: KnownValues
+    resends: dict[int, Resends]
+    """The writes that are sent again, by bucket; empty when there are none."""
+
+    def resend(self, command: CommandRules, fault: ServerFault) -> bool:
+        """Send it again where that is safe and helps: the server has not carried it out."""
+
+    def settled(self, command: CommandRules) -> None:
+        """It has been answered, or never will be."""
+
+    def overtook(self, command: CommandRules) -> bool:
+        """True when its reply does not show a write that was sent before it, and it was sent again."""
+
+    def added_to_stream(self, bucket: Bucket, size: int) -> None:
+        """A value of so many bytes has gone into the stream of the bucket."""
 
 
 def is_json(value: bytes) -> bool:
@@ -47,41 +68,48 @@ def _beginning(milliseconds: bytes) -> int:
     return int(milliseconds) << 22
 
 
-def _new_future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
+def broken(key: Key) -> AdapterError:
+    """The error of a key whose bytes another program broke."""
+    return AdapterError(
+        f"The value of key {key[1]!r} in scope {key[0]!r} is no JSON; another program wrote it. "
+        "Set or delete the key to repair it."
+    )
 
 
-class Routed(msgspec.Struct, eq=False):
-    """An exchange that may be sent again to where the server says, when it has not been carried out."""
+class CommandRules:
+    """What becomes of a command's reply, whatever struct holds its fields."""
 
-    store: Store
+    __slots__ = tuple[str, ...]()
+    backend: Backend
     bucket: Bucket
-    command: bytes = b""
-    redirects: int = 0
-    deadline: float = 0.0
-    replies = 1
-    writes = False
-    shows = False
-    """It tells what is written, so it must not overtake a write that was sent before it."""
+    command: bytes
+    resent: int
+    """How often it was sent again."""
+    deadline: float
+    replies: int = 1
+    writes: bool = False
+    shows: bool = False
+    """It shows what is written, so it must not overtake a write that was sent before it."""
 
     def reply(self, value: Any) -> None:
-        """Answer, or follow a redirection."""
-        store = self.store
+        """Take the reply, or have the command sent again."""
+        backend = self.backend
         if type(value) is ServerFault:
-            if not store.redirect(self, value):
-                store.arrived(self)
+            # Not carried out and sent again: the reply to that will come. Everything else is the end of it.
+            if not backend.resend(self, value):
+                backend.settled(self)
                 self.failed(adapter_error(value))
-        elif not (store.late and store.asked_again(self)):
+        elif not (backend.resends and backend.overtook(self)):
             self.answered(value)
 
     def refused(self, error: AdapterUnavailable) -> None:
         """It never left."""
-        self.store.arrived(self)
+        self.backend.settled(self)
         self.failed(error)
 
     def lost(self, reason: str) -> None:
         """A read had no effect; a write may have had its effect."""
-        self.store.arrived(self)
+        self.backend.settled(self)
         if self.writes:
             self.failed(
                 AdapterTimeout(
@@ -92,7 +120,7 @@ class Routed(msgspec.Struct, eq=False):
             self.failed(AdapterUnavailable(f"Redis was lost before it answered ({reason}); try again."))
 
     def overdue(self, seconds: float) -> None:
-        """No answer within the time-out."""
+        """No answer within the time-out. It keeps its place: the late reply is still its own."""
         fate = f"; {FATE_UNKNOWN}" if self.writes else ""
         self.failed(
             AdapterTimeout(f"Redis did not answer within {seconds:g} s{fate}.", fate_told=self.writes)
@@ -107,38 +135,50 @@ class Routed(msgspec.Struct, eq=False):
         raise NotImplementedError
 
 
-class Ask(Routed):
+class Command(CommandRules, msgspec.Struct, eq=False):
+    """A command of its own."""
+
+    backend: Backend
+    bucket: Bucket
+    command: bytes = b""
+    resent: int = 0
+    deadline: float = 0.0
+
+
+def _new_future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+class RawCommand(Command):
     """Any command; the future gets the raw reply."""
 
     future: asyncio.Future[Any] = msgspec.field(default_factory=_new_future)
 
     def answered(self, value: Any) -> None:
-        """Hand it on."""
         if not self.future.done():
             self.future.set_result(value)
 
     def failed(self, error: AdapterError) -> None:
-        """Hand it on."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
-class Look(Ask):
-    """Any command that tells what is written."""
+class ReadCommand(RawCommand):
+    """Any command that shows what is written."""
 
     shows = True
 
 
-class Moment(Look):
+class Snapshot(ReadCommand):
     """Read commands inside MULTI and EXEC; the future gets the list of their replies."""
 
     replies: int = 3
     collected: list[Any] = []
 
     @classmethod
-    def of(cls, store: Store, bucket: Bucket, commands: Sequence[bytes]) -> Moment:
+    def of(cls, backend: Backend, bucket: Bucket, commands: Sequence[bytes]) -> Snapshot:
         """The transaction of these commands."""
-        return cls(store, bucket, b"".join([MULTI, *commands, EXEC]), replies=len(commands) + 2)
+        return cls(backend, bucket, b"".join([MULTI, *commands, EXEC]), replies=len(commands) + 2)
 
     def reply(self, value: Any) -> None:
         """The last reply has all values; an earlier one may have the reason why it has none."""
@@ -151,17 +191,17 @@ class Moment(Look):
         super().reply(fault)
 
 
-class Ignored(Routed):
+class FireAndForget(Command):
     """A command whose reply does not matter."""
 
     def answered(self, value: Any) -> None:
-        """Drop it."""
+        """Dropped."""
 
     def failed(self, error: AdapterError) -> None:
-        """Drop it."""
+        """Dropped."""
 
 
-class Read(Routed):
+class GetValue(Command):
     """HGET: the bytes of one key, checked unless they are the ones known."""
 
     shows = True
@@ -169,21 +209,23 @@ class Read(Routed):
     answer: Deferred[bytes | None] = msgspec.field(default_factory=Deferred)
 
     def answered(self, value: bytes | None) -> None:
-        """The value, or the error that it is no JSON."""
         if self.answer.done():
             return
-        if value is None or self.store.checked(self.key, value):
+        known = self.backend.known
+        if value is None or known.get(self.key) == value:
+            self.answer.set_result(value)
+        elif is_json(value):
+            known.put(self.key, value)
             self.answer.set_result(value)
         else:
-            self.answer.set_exception(garbage(self.key))
+            self.answer.set_exception(broken(self.key))
 
     def failed(self, error: AdapterError) -> None:
-        """Hand it on."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
-class Write(Routed):
+class WriteValue(Command):
     """Set or delete, whatever is there."""
 
     writes = True
@@ -194,13 +236,13 @@ class Write(Routed):
     answer: Deferred[Change] = msgspec.field(default_factory=Deferred)
 
     def answered(self, value: list[bytes | None]) -> None:
-        """The Change; an old value that is no JSON counts as null, so that a broken key can be repaired."""
+        """An old value that is no JSON counts as null, so that a broken key can be repaired."""
         if self.answer.done():
             return
         stream_id, old = value
         assert stream_id is not None
         if old is not None:
-            self.store.told(self.bucket, old)
+            self.backend.added_to_stream(self.bucket, len(old))
             if old != self.expected and not is_json(old):
                 old = NULL
         scope, key = self.key
@@ -208,14 +250,6 @@ class Write(Routed):
 
     def failed(self, error: AdapterError) -> None:
         """What the key holds now is not known."""
-        self.store.known.forget(self.key)
+        self.backend.known.forget(self.key)
         if not self.answer.done():
             self.answer.set_exception(error)
-
-
-def garbage(key: Key) -> AdapterError:
-    """The error of a key whose bytes another program broke."""
-    return AdapterError(
-        f"The value of key {key[1]!r} in scope {key[0]!r} is no JSON; another program wrote it. "
-        "Set or delete the key to repair it."
-    )

@@ -1,7 +1,7 @@
-"""Link: keeps a pipe to one server, through restarts, pauses and failovers.
+"""ServerConnection: keeps a pipeline to one server, through restarts, pauses and failovers.
 
 A broken connection is replaced at once, and calls made meanwhile travel with the new one. When that fails,
-calls are refused at once with the reason, and the link tries again with growing pauses until it succeeds.
+calls are refused at once with the reason, and it tries again with growing pauses until it succeeds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
-from .faults import MOVED_ROLE, ServerFault
-from .handshake import Address, Mode, NotReady, connect
-from .pipe import Exchange, Pipe
+from .connect import Address, Mode, NotReady, connect
+from .pipeline import Pipeline, PipelinedCommand
+from .server_errors import MOVED_ROLE, ServerFault
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ async def cancelled(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Link:
+class ServerConnection:
     """The connection to one server, made again whenever it breaks."""
 
     def __init__(self, target: Address, *, timeout: float, connect_timeout: float) -> None:
@@ -44,20 +44,20 @@ class Link:
         self.mode: Mode | None = None
         self._timeout = timeout
         self._connect_timeout = min(connect_timeout, timeout)
-        self._pipe: Pipe | None = None
+        self._pipeline: Pipeline | None = None
         self._reason = "not connected yet"
-        self.send: Callable[[Exchange], None] = self._refuse
-        """Sends an exchange, or refuses it at once when the server is away."""
+        self.send: Callable[[PipelinedCommand], None] = self._refuse
+        """Sends a command, or refuses it at once when the server is away."""
         self._keeper: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
-        self.on_pipe: Callable[[], None] | None = None
-        """Called whenever there is a new pipe for calls: what it sends is ahead of every call."""
+        self.on_connected: Callable[[], None] | None = None
+        """Called whenever there is a new pipeline for calls: what it sends is ahead of every call."""
 
     async def open(self) -> None:
         """Try once, then keep trying in the background; StoreRefused when trying again cannot help."""
-        pipe = Pipe(self._timeout, self._fault)
+        pipeline = Pipeline(self._timeout, self._fault)
         try:
-            self.mode = await connect(self.target, pipe, seconds=self._connect_timeout)
+            self.mode = await connect(self.target, pipeline, seconds=self._connect_timeout)
         except NotReady as error:
             self._down(str(error))
             log.error(
@@ -67,14 +67,14 @@ class Link:
             )
             self._keeper = asyncio.create_task(self._keep(None))
         else:
-            self._up(pipe)
-            self._keeper = asyncio.create_task(self._keep(pipe))
+            self._up(pipeline)
+            self._keeper = asyncio.create_task(self._keep(pipeline))
 
     def begin(self) -> None:
         """Connect in the background; calls made meanwhile travel with the first connection."""
-        pipe = Pipe(self._timeout, self._fault)
-        self._take(pipe)
-        self._keeper = asyncio.create_task(self._begin(pipe))
+        pipeline = Pipeline(self._timeout, self._fault)
+        self._take(pipeline)
+        self._keeper = asyncio.create_task(self._begin(pipeline))
 
     @property
     def up(self) -> bool:
@@ -85,22 +85,22 @@ class Link:
         """Wait for the replies that are due, then break the connection."""
         if self._keeper is not None:
             await cancelled(self._keeper)
-        pipe, self._pipe = self._pipe, None
+        pipeline, self._pipeline = self._pipeline, None
         self.send = self._refuse
         self._reason = "the adapter is closed"
-        if pipe is not None:
-            pipe.retire(self._reason)
-            await pipe.drained()
+        if pipeline is not None:
+            pipeline.retire(self._reason)
+            await pipeline.drained()
 
     async def abort(self) -> None:
         """Break the connection, whatever is on its way."""
-        pipe = self._pipe
-        if pipe is not None:
-            pipe.abort("the adapter is closed")
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.abort("the adapter is closed")
         await self.close()
 
-    def _refuse(self, exchange: Exchange) -> None:
-        exchange.refused(
+    def _refuse(self, command: PipelinedCommand) -> None:
+        command.refused(
             AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {self._reason}.")
         )
 
@@ -113,67 +113,71 @@ class Link:
             return False
         return True
 
-    def _up(self, pipe: Pipe) -> None:
+    def _up(self, pipeline: Pipeline) -> None:
         self._connected.set()
-        self._take(pipe)
+        self._take(pipeline)
 
-    def _take(self, pipe: Pipe) -> None:
-        if self._pipe is not pipe:
-            self._pipe = pipe
-            self.send = pipe.send
-            if self.on_pipe is not None:
-                self.on_pipe()
+    def _take(self, pipeline: Pipeline) -> None:
+        if self._pipeline is not pipeline:
+            self._pipeline = pipeline
+            self.send = pipeline.send
+            if self.on_connected is not None:
+                self.on_connected()
 
     def _down(self, reason: str) -> None:
-        self._pipe = None
+        self._pipeline = None
         self.send = self._refuse
         self._reason = reason
         self._connected.clear()
 
-    def _fault(self, pipe: Pipe, fault: ServerFault) -> None:
+    def _fault(self, pipeline: Pipeline, fault: ServerFault) -> None:
         if fault.code in MOVED_ROLE:
-            pipe.retire(str(fault))
+            pipeline.retire(str(fault))
 
-    async def _keep(self, pipe: Pipe | None) -> None:
-        """Watch the pipe, and make a new one whenever it is lost."""
+    async def _keep(self, pipeline: Pipeline | None) -> None:
+        """Watch the pipeline, and make a new one whenever it is lost."""
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while True:
-            if pipe is not None:
+            if pipeline is not None:
+                # Connected: wait for the end of it.
                 since = loop.time()
-                reason = await pipe.lost
+                reason = await pipeline.lost
                 log.warning("Redis at %s: %s; connecting again.", self.target.label, reason)
                 self._down(reason)
                 if loop.time() - since > STEADY:
+                    # It worked until now, so the server is most likely there: calls need not be refused.
                     pause = FIRST_PAUSE
-                    pipe = await self._at_once(Pipe(self._timeout, self._fault))
-            if pipe is None or pipe.lost.done():
+                    pipeline = await self._at_once(Pipeline(self._timeout, self._fault))
+            if pipeline is None or pipeline.lost.done():
+                # It is away, or takes connections and drops them: try with growing pauses.
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, LONGEST_PAUSE)
-                pipe = await self._once(Pipe(self._timeout, self._fault))
-            if pipe is not None:
+                pipeline = await self._once(Pipeline(self._timeout, self._fault))
+            if pipeline is not None:
                 log.warning("Redis at %s is back.", self.target.label)
 
-    async def _begin(self, pipe: Pipe) -> None:
-        await self._keep(await self._at_once(pipe))
+    async def _begin(self, pipeline: Pipeline) -> None:
+        await self._keep(await self._at_once(pipeline))
 
-    async def _at_once(self, pipe: Pipe) -> Pipe | None:
-        """A first attempt whose pipe takes calls already."""
-        self._take(pipe)
+    async def _at_once(self, pipeline: Pipeline) -> Pipeline | None:
+        """A first attempt whose pipeline takes calls already."""
+        self._take(pipeline)
         try:
-            return await self._once(pipe)
+            return await self._once(pipeline)
         except asyncio.CancelledError:
-            pipe.abandon(AdapterUnavailable("The adapter is closed."))
+            pipeline.abandon(AdapterUnavailable("The adapter is closed."))
             raise
 
-    async def _once(self, pipe: Pipe) -> Pipe | None:
+    async def _once(self, pipeline: Pipeline) -> Pipeline | None:
         try:
-            self.mode = await connect(self.target, pipe, seconds=self._connect_timeout)
+            self.mode = await connect(self.target, pipeline, seconds=self._connect_timeout)
         except (NotReady, StoreRefused) as error:
+            # A reason is told once, not with each attempt.
             if str(error) != self._reason:
                 log.warning("Redis at %s: %s; trying again.", self.target.label, error)
             self._down(str(error))
-            pipe.abandon(AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {error}."))
+            pipeline.abandon(AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {error}."))
             return None
-        self._up(pipe)
-        return pipe
+        self._up(pipeline)
+        return pipeline

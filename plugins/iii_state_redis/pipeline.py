@@ -1,7 +1,7 @@
-"""Pipe: one connection that carries many exchanges, in order, with one write for many of them.
+"""Pipeline: one connection that carries many commands, in order, with one write for many of them.
 
-A pipe may be given exchanges before its connection is made: they leave when it is. Each exchange ends in
-exactly one of `reply`, `lost` (the connection broke) or `overdue`; an overdue exchange keeps its place until
+A pipeline may be given commands before its connection is made: they leave when it is. Each command ends in
+exactly one of `reply`, `lost` (the connection broke) or `overdue`; an overdue command keeps its place until
 its late reply has been dropped. No byte for `timeout` seconds while something waits breaks the connection.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from iii_skill.errors import AdapterUnavailable
 
-from .faults import ServerFault
+from .server_errors import ServerFault
 
 MAX_WAITING = 20_000
 MAX_UNSENT = 64 * 1024 * 1024
@@ -25,7 +25,7 @@ AT_ONCE = 48
 """Commands that do not wait for the end of the turn: the server works on them while the host goes on."""
 
 
-class Exchange(Protocol):
+class PipelinedCommand(Protocol):
     """A command and what becomes of its reply."""
 
     command: bytes
@@ -49,21 +49,21 @@ class Exchange(Protocol):
         """It left, and no reply has come in time; may be called more than once."""
 
 
-class Pipe(asyncio.Protocol):
-    """Exchanges over one connection."""
+class Pipeline(asyncio.Protocol):
+    """Commands over one connection."""
 
-    def __init__(self, timeout: float, on_fault: Callable[[Pipe, ServerFault], None]) -> None:
+    def __init__(self, timeout: float, on_fault: Callable[[Pipeline, ServerFault], None]) -> None:
         import hiredis
 
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._on_fault = on_fault
         self._reader = hiredis.Reader(replyError=ServerFault)
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[PipelinedCommand] = deque()
         self._out: list[bytes] = []
         self._scheduled = False
         self._deadline = 0.0
-        """The one of all exchanges that leave together."""
+        """The one of all command that leave together."""
         self._transport: asyncio.Transport | None = None
         self._keep: Any = None
         self._socket: int | None = None
@@ -88,26 +88,29 @@ class Pipe(asyncio.Protocol):
         self._watch_handle = self._loop.call_later(self._timeout / 20, self._watch)
         self._flush()
 
-    def send(self, exchange: Exchange) -> None:
-        """Queue the exchange; it leaves when AT_ONCE are queued, or at the end of this turn of the loop."""
+    def send(self, command: PipelinedCommand) -> None:
+        """Queue the command; it leaves when AT_ONCE are queued, or at the end of this turn of the loop."""
+        # Nothing waits without bound: not for a server that answers slowly, not for one that does not read.
         if self._ended:
-            exchange.refused(AdapterUnavailable(f"Redis cannot be used now: {self._reason}."))
+            command.refused(AdapterUnavailable(f"Redis cannot be used now: {self._reason}."))
             return
         if len(self._waiting) >= MAX_WAITING:
-            exchange.refused(AdapterUnavailable(f"{MAX_WAITING} calls wait for Redis already; try again."))
+            command.refused(AdapterUnavailable(f"{MAX_WAITING} calls wait for Redis already; try again."))
             return
         if not self._scheduled:
             if self._transport is not None and self._transport.get_write_buffer_size() > MAX_UNSENT:
-                exchange.refused(AdapterUnavailable("Redis does not take what was sent already; try again."))
+                command.refused(AdapterUnavailable("Redis does not take what was sent already; try again."))
                 return
             self._scheduled = True
             self._loop.call_soon(self._flush)
             self._deadline = self._loop.time() + self._timeout
-        exchange.deadline = self._deadline
-        self._waiting.append(exchange)
-        if exchange.replies != 1:
-            self._waiting.extend([exchange] * (exchange.replies - 1))
-        self._out.append(exchange.command)
+        command.deadline = self._deadline
+        self._waiting.append(command)
+        if command.replies != 1:
+            # It stands in the queue once for each reply.
+            self._waiting.extend([command] * (command.replies - 1))
+        self._out.append(command.command)
+        # Enough for one write: the server works on these while the host goes on.
         if len(self._out) >= AT_ONCE and self._transport is not None:
             self._write(self._transport)
 
@@ -121,6 +124,7 @@ class Pipe(asyncio.Protocol):
         data = b"".join(self._out)
         self._out.clear()
         sent = 0
+        # Only past an empty buffer: what the transport still holds must go first.
         if self._socket is not None and not transport.get_write_buffer_size():
             with contextlib.suppress(OSError):  # The transport will meet it too, and knows what to do.
                 sent = os.write(self._socket, data)
@@ -128,7 +132,7 @@ class Pipe(asyncio.Protocol):
             transport.write(data[sent:] if sent else data)
 
     def data_received(self, data: bytes) -> None:
-        """Give each complete reply to the exchange whose turn it is."""
+        """Give each complete reply to the command whose turn it is."""
         reader = self._reader
         reader.feed(data)
         self._heard = self._loop.time()
@@ -136,6 +140,7 @@ class Pipe(asyncio.Protocol):
         try:
             while (value := reader.gets()) is not False:
                 if not waiting:
+                    # Out of step: from here on each reply would go to the wrong command.
                     raise ValueError("a reply that nothing asked for")
                 if type(value) is ServerFault:
                     self._on_fault(self, value)
@@ -146,7 +151,7 @@ class Pipe(asyncio.Protocol):
             self.abort(self._reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Every exchange that waits is told; nobody knows what the server did with them."""
+        """Every command that waits is told; nobody knows what the server did with them."""
         self._end(f"the connection broke ({exc})" if exc else self._reason)
         if not self._closed.done():
             self._closed.set_result(None)
@@ -162,6 +167,7 @@ class Pipe(asyncio.Protocol):
         self._retired = self._ended = True
         if not self.lost.done():
             self.lost.set_result(reason)
+        # Otherwise the last reply closes it.
         if not self._waiting:
             self.abort(reason)
 
@@ -176,12 +182,12 @@ class Pipe(asyncio.Protocol):
         """The connection could not be made: nothing of what waits has left."""
         waiting, self._waiting = self._waiting, deque()
         self._out.clear()
-        for exchange in waiting:
-            exchange.refused(error)
+        for command in waiting:
+            command.refused(error)
         self._end(error.message)
 
     async def drained(self) -> None:
-        """Wait until the connection of a retired pipe is closed."""
+        """Wait until the connection of a retired pipeline is closed."""
         if self._transport is not None:
             await self._closed
 
@@ -195,14 +201,14 @@ class Pipe(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(reason)
         waiting, self._waiting = self._waiting, deque()
-        for exchange in waiting:
-            exchange.lost(reason)
+        for command in waiting:
+            command.lost(reason)
 
     def _watch(self) -> None:
         now = self._loop.time()
         # Whoever is told may ask again at once, so the queue is not walked meanwhile.
-        for exchange in list(takewhile(lambda exchange: exchange.deadline <= now, self._waiting)):
-            exchange.overdue(self._timeout)
+        for command in list(takewhile(lambda command: command.deadline <= now, self._waiting)):
+            command.overdue(self._timeout)
         if self._waiting and self._waiting[0].deadline <= now and now - self._heard >= self._timeout:
             self.abort(f"no byte came for {self._timeout:g} s")
             return
