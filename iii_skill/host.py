@@ -24,6 +24,7 @@ from iii_skill.errors import (
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.introspection.functions import add_engine_functions
 from iii_skill.plugins import Plugins, load_plugins
+from iii_skill.state.closing import close_state
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
 from iii_skill.triggers import Trigger
@@ -50,6 +51,8 @@ class Host:
         """Done when the store failed for good: the process must end with an error."""
         self.adapter: StateAdapter | None = None
         self.state: StateWorker | None = None
+        self.left: list[str] = []
+        """What `close` did not see the end of; it may keep threads, and so the process, alive."""
         self.http_triggers = HttpTriggers()
         self._python = PythonFunctions()
         self._servers: Servers | None = None
@@ -166,10 +169,9 @@ class Host:
         if self._servers is not None:
             await self._servers.drain(grace_s)
         await self._finish(deadline)
-        if self.state is not None:
-            await self.state.close()
-        if self.adapter is not None:
-            await self.adapter.close()
+        self.left = await close_state(self.state, self.adapter, deadline=deadline)
+        if self.left:
+            logger.error("ended without waiting any longer for %s", " and ".join(self.left))
         if self._servers is not None:
             await self._servers.stop()
         self.engine.close()

@@ -16,12 +16,16 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.attach.state_worker import Attached
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, run_loop
+from iii_skill.cli.loop import leave, log_to_stderr, run_loop
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed
 from iii_skill.plugins import load_plugins
+from iii_skill.state.closing import close_state
 
 logger = logging.getLogger("iii_skill")
+
+GRACE_S = 2.0
+"""Seconds that calls in flight get at the end."""
 
 
 def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
@@ -121,7 +125,10 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
         if running.done():
             running.result()
         # Before the link goes: what was accepted is stored and answered.
-        await adapter.close()
+        left = await close_state(attached.worker, adapter, deadline=loop.time() + GRACE_S)
+        if left:
+            logger.error("ended without waiting any longer for %s", " and ".join(left))
+            leave(1)
         await attached.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -130,7 +137,7 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
             return 1
         return 0
     finally:
-        await adapter.close()
+        await close_state(None, adapter, deadline=loop.time() + GRACE_S)
 
 
 def _announce(url: str, adapter: StateAdapter, ready_json: bool) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import log_to_stderr, raise_file_limit, run_loop
+from iii_skill.cli.loop import leave, log_to_stderr, raise_file_limit, run_loop
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -126,7 +126,10 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
         _announce(host, servers, ready_json)
         collector.settle()
 
-    return await _run(host, ready)
+    code = await _run(host, ready)
+    if host.left:
+        leave(1)
+    return code
 
 
 async def _run(host: Host, ready: Callable[[], None]) -> int:

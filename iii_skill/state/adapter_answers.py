@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from iii_skill.deferred import Deferred
+from iii_skill.errors import AdapterTimeout
 
 Done: TypeAlias = Callable[[Any, Any], None]
 Failed: TypeAlias = Callable[[Any, BaseException], None]
@@ -42,6 +43,14 @@ class AdapterAnswers:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def abandon(self) -> int:
+        """Refuse the calls that the adapter has not answered and wait for them no longer; how many."""
+        queued = sum(len(calls) for calls in self._waiting.values())
+        count = len(self._tasks) - len(self._waiting) + queued
+        for task in self._tasks:
+            task.cancel()
+        return count
+
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -53,6 +62,12 @@ class AdapterAnswers:
             while queue:
                 await _run(*queue[0])
                 queue.popleft()
+        except asyncio.CancelledError:
+            for answer, subject, _, failed in list(queue)[1:]:
+                if asyncio.iscoroutine(answer):
+                    answer.close()  # It never began.
+                failed(subject, _abandoned())
+            raise
         finally:
             del self._waiting[lane]
 
@@ -60,8 +75,8 @@ class AdapterAnswers:
 async def _run(answer: Awaitable[Any], subject: Any, done: Done, failed: Failed) -> None:
     try:
         value = await answer
-    except asyncio.CancelledError as error:
-        failed(subject, error)
+    except asyncio.CancelledError:
+        failed(subject, _abandoned())
         raise
     except Exception as error:
         failed(subject, error)
@@ -69,9 +84,13 @@ async def _run(answer: Awaitable[Any], subject: Any, done: Done, failed: Failed)
         _tell(value, subject, done, failed)
 
 
+def _abandoned() -> AdapterTimeout:
+    return AdapterTimeout("The host ended before the store had answered.")
+
+
 def _settle(future: asyncio.Future[Any], subject: Any, done: Done, failed: Failed) -> None:
     if future.cancelled():
-        failed(subject, asyncio.CancelledError())
+        failed(subject, _abandoned())
     elif (error := future.exception()) is not None:
         failed(subject, error)
     else:

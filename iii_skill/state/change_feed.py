@@ -49,6 +49,11 @@ class ChangeFeed:
                 task.cancel()
                 await asyncio.wait([task], timeout=CANCEL_AGAIN)
 
+    def abandon(self) -> None:
+        """Wait no longer for what ignores that it is to stop."""
+        for task in self._tasks:
+            task.cancel()
+
     def _begin(self) -> AsyncIterator[Change] | None:
         try:
             return self._changes()

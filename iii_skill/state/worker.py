@@ -75,3 +75,9 @@ class StateWorker:
         if self._feed is not None:
             await self._feed.close()
         await self._answers.close()
+
+    def abandon(self) -> int:
+        """Give up what `close` did not see the end of; how many calls are refused by it."""
+        if self._feed is not None:
+            self._feed.abandon()
+        return self._answers.abandon()
