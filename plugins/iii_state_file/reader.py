@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from iii_state_file.lane import Lane
+from iii_state_file.queue_thread import QueueThread
 from iii_state_file.schema import connect
 
-Row: TypeAlias = "tuple[int, int, bytes, int]"
+StoredRow: TypeAlias = "tuple[int, int, bytes, int]"
 """The place in the question, then position, value and revision."""
 
 # One statement looks up many keys: every statement costs a lock, every step a fight for the interpreter.
@@ -50,20 +50,22 @@ class KeyReader:
         self,
         path: Path,
         *,
-        found: Callable[[Sequence[tuple[str, str]], Sequence[Row | None]], None],
+        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredRow | None]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connect(path, "ro")
         self._found = found
         self._failed = failed
-        self._lane: Lane[list[tuple[str, str]]] = Lane("reader", self._work, end=self._connection.close)
-        self.put = self._lane.put
-        self.stop = self._lane.stop
-        self.join = self._lane.join
+        self._thread: QueueThread[list[tuple[str, str]]] = QueueThread(
+            "reader", self._work, end=self._connection.close
+        )
+        self.put = self._thread.put
+        self.stop = self._thread.stop
+        self.join = self._thread.join
 
     def _work(self, jobs: list[list[tuple[str, str]]]) -> None:
         names = [name for job in jobs for name in job]
-        rows: list[Row | None] = [None] * len(names)
+        rows: list[StoredRow | None] = [None] * len(names)
         start = 0
         try:
             while start < len(names):
@@ -91,10 +93,10 @@ class ScanReader:
         self._connection = connect(path, "ro")
         self._found = found
         self._failed = failed
-        self._lane: Lane[Scan] = Lane("scanner", self._work, end=self._connection.close)
-        self.put = self._lane.put
-        self.stop = self._lane.stop
-        self.join = self._lane.join
+        self._thread: QueueThread[Scan] = QueueThread("scanner", self._work, end=self._connection.close)
+        self.put = self._thread.put
+        self.stop = self._thread.stop
+        self.join = self._thread.join
 
     def _work(self, scans: list[Scan]) -> None:
         for scan in scans:

@@ -1,4 +1,4 @@
-"""Store: the claimed directory with its connections and threads, opened and closed as one."""
+"""FileStore: the claimed directory with its connections and threads, opened and closed as one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from iii_skill.errors import StoreRefused
 from iii_state_file.config import FileConfig
 from iii_state_file.directory import claim_directory
-from iii_state_file.reader import KeyReader, Row, ScanReader
+from iii_state_file.reader import KeyReader, ScanReader, StoredRow
 from iii_state_file.schema import describe, finish, open_writer
-from iii_state_file.writer import Writer
+from iii_state_file.writer import BatchWriter
 
 
-class Store:
+class FileStore:
     """Blocking to open and to close; in between `write`, `read` and `scan` hand work to its threads."""
 
     def __init__(self, config: FileConfig) -> None:
@@ -27,7 +27,7 @@ class Store:
             raise
         self.revision = self._number("SELECT revision FROM store")
         self.position = self._number("SELECT coalesce(max(position), 0) FROM entries")
-        self._writer: Writer | None = None
+        self._writer: BatchWriter | None = None
         self._readers: list[KeyReader | ScanReader] = []
 
     def start(
@@ -35,7 +35,7 @@ class Store:
         loop: asyncio.AbstractEventLoop,
         *,
         committed: Callable[[int], None],
-        found: Callable[[Sequence[tuple[str, str]], Sequence[Row | None]], None],
+        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredRow | None]], None],
         scanned: Callable[[asyncio.Future[Any], Sequence[Any]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
@@ -49,7 +49,9 @@ class Store:
             self._readers.append(scanner)
         except sqlite3.Error as error:
             raise StoreRefused(describe(path, error)) from error
-        writer = Writer(self._connection, revision=self.revision, committed=_on(loop, committed), failed=fail)
+        writer = BatchWriter(
+            self._connection, revision=self.revision, committed=_on(loop, committed), failed=fail
+        )
         self._writer = writer
         self.write, self.read, self.scan = writer.put, reader.put, scanner.put
 

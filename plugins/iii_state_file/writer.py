@@ -1,4 +1,4 @@
-"""Writer: the one thread that changes the database; it only stores rows, commits and checkpoints.
+"""BatchWriter: the one thread that changes the database; it only stores rows, commits and checkpoints.
 
 Every step of a statement gives the interpreter away and has to fight for it again, so the rows of a commit
 are one statement that commits by itself; a transaction of several is taken only where it has to be.
@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from iii_state_file.lane import Lane
+from iii_state_file.queue_thread import QueueThread
 from iii_state_file.schema import CLAIM, finish
 
 _DELETE = "DELETE FROM entries WHERE position = ?"
@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, gc=False):
     revision: int
 
 
-class Writer:
+class BatchWriter:
     """Commits every queued batch in one transaction, then says so; the first error is its last act."""
 
     def __init__(
@@ -62,10 +62,10 @@ class Writer:
         self._failed = failed
         self._broken = False
         self._unchecked = 0
-        self._lane: Lane[Batch] = Lane("writer", self._work, end=self._end)
-        self.put = self._lane.put
-        self.stop = self._lane.stop
-        self.join = self._lane.join
+        self._thread: QueueThread[Batch] = QueueThread("writer", self._work, end=self._end)
+        self.put = self._thread.put
+        self.stop = self._thread.stop
+        self.join = self._thread.join
 
     @property
     def broken(self) -> bool:

@@ -81,7 +81,7 @@ async def check(data: Path, counts: dict[str, int], highest: int) -> tuple[dict[
     async with open_store(data) as adapter:
         stored = {key: int(value.split(b":")[0]) for key, value in await answer(adapter.list("scope"))}
         for key, count in counts.items():
-            # A client has one call in flight: at most 32 were stored without an answer.
+            # A client has one call in batch: at most 32 were stored without an answer.
             assert count <= stored[key] <= count + 32
         change = await answer(adapter.delete("scope", "absent"))
         assert change.revision > highest

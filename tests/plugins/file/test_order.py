@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from iii_state_file import FileAdapter
-from iii_state_file.writer import Writer
+from iii_state_file.writer import BatchWriter
 from support.file_store import answer, open_store
 
 from iii_skill.values import KEEP, Change
@@ -29,14 +29,14 @@ async def adapter(tmp_path: Path) -> AsyncIterator[FileAdapter]:
 def slow_commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Commits wait until the event is set: the disk takes its time."""
     gate = threading.Event()
-    commit = Writer._commit
+    commit = BatchWriter._commit
 
-    def wait_and_commit(writer: Writer, batches: Any) -> None:
+    def wait_and_commit(writer: BatchWriter, batches: Any) -> None:
         assert gate.wait(30)
         commit(writer, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "_commit", wait_and_commit)
+        patch.setattr(BatchWriter, "_commit", wait_and_commit)
         try:
             yield gate
         finally:

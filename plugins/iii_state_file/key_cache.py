@@ -1,4 +1,4 @@
-"""Slots: the current bytes of recently used keys, bounded by bytes; what was not used lately goes first."""
+"""KeyCache: current bytes of recently used keys, bounded by bytes; what was not used lately goes first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iii_skill.errors import AdapterError
 from iii_skill.values import ChangeFunction
 
 LOADING: Final = 1 << 62
-"""The batch number of a slot whose row is still being read: above every committed one."""
+"""The batch number of a key whose row is still being read: above every committed one."""
 
 _OVERHEAD = 560
 
@@ -18,7 +18,7 @@ _CHANCES = 64
 """Second chances in a row before one is dropped anyway: eviction never walks through the whole cache."""
 
 
-class Slot:
+class CachedKey:
     """What is known of one key: its current value (None: no such key), which may not be committed yet."""
 
     __slots__ = ("batch", "key", "position", "revision", "scope", "stored", "used", "value", "waiting")
@@ -40,15 +40,15 @@ class Slot:
         """Calls that came before the row was read, in order; None afterwards."""
 
     def size(self) -> int:
-        """The memory that the slot takes, about."""
+        """The memory that it takes, about."""
         value = self.value
         return _OVERHEAD + 2 * (len(self.scope) + len(self.key)) + (0 if value is None else len(value))
 
 
-class Slots(OrderedDict[tuple[str, str], Slot]):
-    """Slots by (scope, key) in the order of eviction. `used` is kept by whoever changes a value.
+class KeyCache(OrderedDict[tuple[str, str], CachedKey]):
+    """Keys by (scope, key) in the order of eviction. `used` is kept by whoever changes a value.
 
-    A slot that was used since eviction last came by gets a second chance at the end of the queue (the clock
+    A key that was used since eviction last came by gets a second chance at the end of the queue (the clock
     algorithm): a hit costs one store instead of a move.
     """
 
@@ -58,30 +58,34 @@ class Slots(OrderedDict[tuple[str, str], Slot]):
         self.used = 0
 
     def evict(self, committed: int) -> None:
-        """Drop slots over the limit, oldest first, up to one that is not durable yet."""
+        """Drop keys over the limit, oldest first, up to one that is not durable yet."""
         chances = _CHANCES
         while self.used > self.limit and self:
-            name, slot = next(iter(self.items()))
-            if slot.batch > committed:
+            name, cached = next(iter(self.items()))
+            if cached.batch > committed:
+                # Its row is being read or its value is not on the disk: nobody could read it again. The next
+                # commit comes by here.
                 return
-            if slot.used and chances:
-                slot.used = False
+            if cached.used and chances:
+                # Used since the last time: to the end, and from now on it has to be used again to stay.
+                cached.used = False
                 self.move_to_end(name)
                 chances -= 1
             else:
+                # Not used, or so many in a row were that the search would cost more than a wrong choice.
                 del self[name]
-                self.used -= slot.size()
+                self.used -= cached.size()
                 chances = _CHANCES
 
     def keep_loading(self) -> None:
         """Forget all but those whose row is being read; nothing is lost, a batch holds what it writes."""
-        for name, slot in list(self.items()):
-            if slot.waiting is None:
+        for name, cached in list(self.items()):
+            if cached.waiting is None:
                 del self[name]
 
     def abandon(self) -> list[Deferred[Any]]:
         """Forget all; gives those who waited for their rows."""
-        answers = [answer for slot in self.values() for answer, _ in slot.waiting or ()]
+        answers = [answer for cached in self.values() for answer, _ in cached.waiting or ()]
         self.clear()
         return answers
 

@@ -1,4 +1,4 @@
-"""Lane: one thread that takes everything queued for it at once, in order."""
+"""QueueThread: one thread that takes everything queued for it at once, in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 J = TypeVar("J")
 
 
-class Lane(Generic[J]):
+class QueueThread(Generic[J]):
     """A thread with its queue. `work` gets all waiting jobs as one list and never raises; `end` runs last."""
 
     def __init__(self, name: str, work: Callable[[list[J]], None], *, end: Callable[[], None]) -> None:
