@@ -1,0 +1,1 @@
+"""Observers: a source function that was called calls a target function."""

@@ -1,0 +1,1 @@
+"""The filter language of observers, pure: no engine, no wire, no clock."""
