@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from iii_skill.observers.filters.filter import Filter, index_entry, index_key
+from iii_skill.filters.filter import Filter, index_entry, index_key
 
 ABSENT = object()
 

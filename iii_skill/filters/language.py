@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from iii_skill.observers.filters.equality import is_number
-from iii_skill.observers.filters.errors import InvalidFilter
-from iii_skill.observers.filters.paths import Path, parse_path
+from iii_skill.filters.equality import is_number
+from iii_skill.filters.errors import InvalidFilter
+from iii_skill.filters.paths import Path, parse_path
 
 MOST_BYTES: Final = 8192
 """Of the filter as written, in compact JSON."""

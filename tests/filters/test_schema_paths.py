@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from iii_skill.observers.filters.errors import InvalidFilterPath
-from iii_skill.observers.filters.language import parse_filter
-from iii_skill.observers.filters.schema_paths import check_paths
+from iii_skill.filters.errors import InvalidFilterPath
+from iii_skill.filters.language import parse_filter
+from iii_skill.filters.schema_paths import check_paths
 
 
 def warnings(source: Any, request: Any = None, response: Any = None) -> list[str]:

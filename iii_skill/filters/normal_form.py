@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from iii_skill.observers.filters.language import Clause, Conjunction, Node, Not, Operator
+from iii_skill.filters.language import Clause, Conjunction, Node, Not, Operator
 
 Source = dict[str, Any]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from iii_skill.observers.filters.equality import as_double, is_number
-from iii_skill.observers.filters.evaluation import predicate
-from iii_skill.observers.filters.language import Clause, Conjunction, clauses, parse_filter
-from iii_skill.observers.filters.normal_form import normal_form
-from iii_skill.observers.filters.paths import Document, Path
+from iii_skill.filters.equality import as_double, is_number
+from iii_skill.filters.evaluation import predicate
+from iii_skill.filters.language import Clause, Conjunction, clauses, parse_filter
+from iii_skill.filters.normal_form import normal_form
+from iii_skill.filters.paths import Document, Path
 
 
 class Filter:

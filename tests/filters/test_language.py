@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from iii_skill.observers.filters.errors import InvalidFilter
-from iii_skill.observers.filters.filter import Filter
+from iii_skill.filters.errors import InvalidFilter
+from iii_skill.filters.filter import Filter
 
 A = {"input.a": {"$eq": 1}}
 

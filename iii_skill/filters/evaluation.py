@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from iii_skill.observers.filters.equality import as_double, is_number, json_equal
-from iii_skill.observers.filters.language import Clause, Conjunction, Node, Not, Operator
-from iii_skill.observers.filters.paths import ABSENT, Document, resolver
+from iii_skill.filters.equality import as_double, is_number, json_equal
+from iii_skill.filters.language import Clause, Conjunction, Node, Not, Operator
+from iii_skill.filters.paths import ABSENT, Document, resolver
 
 Predicate: TypeAlias = Callable[[Document, Any], bool]
 """Of a document and the current element of `$any`."""

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
-from iii_skill.observers.filters.errors import InvalidFilterPath
-from iii_skill.observers.filters.language import Clause, Conjunction, Element, Not, Operator
-from iii_skill.observers.filters.paths import index_of
+from iii_skill.filters.errors import InvalidFilterPath
+from iii_skill.filters.language import Clause, Conjunction, Element, Not, Operator
+from iii_skill.filters.paths import index_of
 
 MOST_REFERENCES: Final = 32
 

@@ -12,8 +12,8 @@ import pytest
 from support.filter_cases import Case, cases
 from support.sdk import python_sdk
 
-from iii_skill.observers.filters.errors import InvalidFilter
-from iii_skill.observers.filters.filter import Filter
+from iii_skill.filters.errors import InvalidFilter
+from iii_skill.filters.filter import Filter
 
 FEW, ALL = 600, 30_000
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from iii_skill.observers.filters.errors import InvalidFilter
+from iii_skill.filters.errors import InvalidFilter
 
 ROOTS: Final = ("input", "output", "error", "caller", "metadata")
 

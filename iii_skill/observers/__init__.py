@@ -1,1 +1,0 @@
-"""Observers: a source function that was called calls a target function."""
