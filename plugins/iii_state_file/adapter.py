@@ -21,8 +21,8 @@ class FileAdapter(StateAdapter):
 
     Every call runs on the event loop against the cached value of its key; a key that is not cached is read
     by the reader thread first, and calls on it queue up behind that. The writes of one tick of the loop are
-    one batch. The writer thread commits all batches that wait for it in one transaction, then the loop answers
-    in order. Whatever would show an uncommitted value waits for the batch of that value.
+    one batch. The writer thread commits all batches that wait for it in one transaction, then the loop
+    answers in order. Whatever would show an uncommitted value waits for the batch of that value.
     """
 
     name: ClassVar[str] = "file"
