@@ -82,7 +82,11 @@ class Deferred(msgspec.Struct, Generic[T], eq=False):
     def __await__(self) -> Generator[Any, None, T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.listen(future, _set_result, _set_exception)
-        return (yield from future)
+        try:
+            return (yield from future)
+        finally:
+            # The traceback of an error holds this frame: without its locals they are no cycle.
+            del future, self
 
 
 def _set_result(future: asyncio.Future[Any], value: object) -> None:

@@ -63,6 +63,11 @@ class ClusterStore(RedisStore):
         """The node that holds the bucket."""
         return self._routes[bucket.number].target if self._routes else self.target
 
+    def together_with(self, bucket: Bucket) -> Sequence[Bucket]:
+        """The buckets on the same node."""
+        route = self._routes[bucket.number]
+        return [other for other in self.layout.buckets if self._routes[other.number] is route]
+
     def resend(self, command: CommandRules, fault: ServerFault) -> bool:
         """Follow MOVED and ASK."""
         words = str(fault).split(" ")
@@ -96,6 +101,7 @@ class ClusterStore(RedisStore):
             )
             self._connections[host, port] = connection
             connection.on_connected = self.connected
+            connection.on_server = self.look_at
             connection.begin()
         return connection
 

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from iii_skill.errors import StoreRefused
 
@@ -30,6 +31,28 @@ class Mode(enum.Enum):
 
     SINGLE = "standalone"
     CLUSTER = "cluster"
+
+
+class Server(NamedTuple):
+    """What a server says of itself."""
+
+    label: str
+    mode: Mode
+    policy: str
+    """`maxmemory-policy`: what becomes of keys when memory is full."""
+    evicted: int
+    """How many keys it has thrown away since its start."""
+
+    @property
+    def eviction(self) -> str | None:
+        """The sentence that says that it may throw state away; None when it never does."""
+        # The `volatile` policies take keys with an expiry only, and ours have none.
+        if not self.policy.startswith("allkeys"):
+            return None
+        return (
+            f"Redis at {self.label} throws acknowledged writes away when its memory is full ({self.evicted} "
+            f"keys so far): its `maxmemory-policy` is {self.policy}; set it to noeviction."
+        )
 
 
 class Address(NamedTuple):
@@ -64,6 +87,7 @@ def address(url: str) -> Address:
         arguments: dict[str, Any] = dict(redis_connection.parse_url(url))
     except ValueError as error:
         raise StoreRefused(f"redis_url cannot be read: {error}") from None
+    _check_database(url)
     connection_class = arguments.pop("connection_class", redis_connection.Connection)
     for name in ("max_connections", "decode_responses", "timeout", "protocol", "legacy_responses"):
         arguments.pop(name, None)
@@ -75,7 +99,23 @@ def address(url: str) -> Address:
     return found
 
 
-async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Mode:
+def _check_database(url: str) -> None:
+    """Refuse a database that redis-py would read as another one: it takes what is no number for 0."""
+    parts = urlsplit(url)
+    written = unquote(parts.path).removeprefix("/") if parts.scheme != "unix" else ""
+    named = parse_qs(parts.query, keep_blank_values=True).get("db", [])
+    numbers = [written, *named] if written else named
+    for text in numbers:
+        if not (text.isascii() and text.isdigit()):
+            raise StoreRefused(
+                f"redis_url cannot be used: {text!r} is no database number; write redis://HOST:PORT/NUMBER, "
+                "or leave it out for database 0."
+            )
+    if len({int(text) for text in numbers}) > 1:
+        raise StoreRefused(f"redis_url cannot be used: it names the databases {' and '.join(numbers)}.")
+
+
+async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Server:
     """Connect within `seconds` and start the pipeline; NotReady: later may help, StoreRefused: it may not."""
     from redis import exceptions
 
@@ -83,7 +123,7 @@ async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Mod
     try:
         async with asyncio.timeout(seconds):
             await connection.connect()
-            mode = await _prepare(connection)
+            server = await _prepare(connection, target.label)
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
         raise StoreRefused(
             f"Redis at {target.label} refuses the user or password of redis_url: {error}"
@@ -107,7 +147,7 @@ async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Mod
         writer = connection._writer
         connection._reader = connection._writer = None
         pipeline.start(writer.transport, writer)
-        return mode
+        return server
     finally:
         await connection.disconnect(nowait=True)
 
@@ -141,7 +181,7 @@ def _connection(target: Address, seconds: float) -> Any:
     return target.connection_class(protocol=2, **arguments)
 
 
-async def _prepare(connection: Any) -> Mode:
+async def _prepare(connection: Any, label: str) -> Server:
     """ReadCommand who answered and load the scripts."""
     await connection.send_command("INFO")
     for script in SCRIPTS:
@@ -158,7 +198,8 @@ async def _prepare(connection: Any) -> Mode:
         raise NotReady("it is a read-only replica")
     for _ in SCRIPTS:
         await connection.read_response()
-    return Mode.CLUSTER if info.get("cluster_enabled") == "1" else Mode.SINGLE
+    mode = Mode.CLUSTER if info.get("cluster_enabled") == "1" else Mode.SINGLE
+    return Server(label, mode, info.get("maxmemory_policy", ""), int(info.get("evicted_keys", "0")))
 
 
 def _info(raw: bytes) -> dict[str, str]:

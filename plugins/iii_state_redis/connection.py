@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
-from .connect import Address, Mode, NotReady, connect
+from .connect import Address, Mode, NotReady, Server, connect
 from .pipeline import Pipeline, PipelinedCommand
 from .server_errors import MOVED_ROLE, ServerFault
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 CANCEL_AGAIN = 0.5
+QUIET_AT_CLOSE = 0.5
+"""Replies that are due are waited for as long as no silence is longer than so many seconds."""
 STEADY = 1.0
 """A connection that lived so many seconds is replaced without a pause."""
 
@@ -50,6 +52,8 @@ class ServerConnection:
         """Sends a command, or refuses it at once when the server is away."""
         self._keeper: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self.on_server: Callable[[Server], None] | None = None
+        """Called with what the server says of itself, whenever it was connected to."""
         self.on_connected: Callable[[], None] | None = None
         """Called whenever there is a new pipeline for calls: what it sends is ahead of every call."""
 
@@ -57,7 +61,7 @@ class ServerConnection:
         """Try once, then keep trying in the background; StoreRefused when trying again cannot help."""
         pipeline = Pipeline(self._timeout, self._fault)
         try:
-            self.mode = await connect(self.target, pipeline, seconds=self._connect_timeout)
+            server = await connect(self.target, pipeline, seconds=self._connect_timeout)
         except NotReady as error:
             self._down(str(error))
             log.error(
@@ -67,7 +71,7 @@ class ServerConnection:
             )
             self._keeper = asyncio.create_task(self._keep(None))
         else:
-            self._up(pipeline)
+            self._up(pipeline, server)
             self._keeper = asyncio.create_task(self._keep(pipeline))
 
     def begin(self) -> None:
@@ -90,7 +94,14 @@ class ServerConnection:
         self._reason = "the adapter is closed"
         if pipeline is not None:
             pipeline.retire(self._reason)
-            await pipeline.drained()
+            left = await pipeline.drained(quiet=QUIET_AT_CLOSE)
+            if left:
+                log.warning(
+                    "Redis at %s did not answer %d calls before the adapter closed; whether the writes among "
+                    "them were made is not known.",
+                    self.target.label,
+                    left,
+                )
 
     async def abort(self) -> None:
         """Break the connection, whatever is on its way."""
@@ -113,7 +124,10 @@ class ServerConnection:
             return False
         return True
 
-    def _up(self, pipeline: Pipeline) -> None:
+    def _up(self, pipeline: Pipeline, server: Server) -> None:
+        self.mode = server.mode
+        if self.on_server is not None:
+            self.on_server(server)
         self._connected.set()
         self._take(pipeline)
 
@@ -171,7 +185,7 @@ class ServerConnection:
 
     async def _once(self, pipeline: Pipeline) -> Pipeline | None:
         try:
-            self.mode = await connect(self.target, pipeline, seconds=self._connect_timeout)
+            server = await connect(self.target, pipeline, seconds=self._connect_timeout)
         except (NotReady, StoreRefused) as error:
             # A reason is told once, not with each attempt.
             if str(error) != self._reason:
@@ -179,5 +193,5 @@ class ServerConnection:
             self._down(str(error))
             pipeline.abandon(AdapterUnavailable(f"Redis at {self.target.label} cannot be used now: {error}."))
             return None
-        self._up(pipeline)
+        self._up(pipeline, server)
         return pipeline

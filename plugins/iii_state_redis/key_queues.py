@@ -53,7 +53,8 @@ class QueuedCall(msgspec.Struct, eq=False):
             try:
                 self.new = self.change(self.old)
             except Exception as error:
-                self.error = error
+                # Without the frames, which hold the call: only the cyclic collector would free them.
+                self.error = error.with_traceback(None)
 
     def settle(self, key: Key, revision: int) -> None:
         """The store has confirmed it."""

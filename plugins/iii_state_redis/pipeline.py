@@ -62,6 +62,8 @@ class Pipeline(asyncio.Protocol):
         self._waiting: deque[PipelinedCommand] = deque()
         self._out: list[bytes] = []
         self._scheduled = False
+        self._early = 0
+        """Bytes that wait for the connection."""
         self._deadline = 0.0
         """The one of all command that leave together."""
         self._transport: asyncio.Transport | None = None
@@ -97,6 +99,11 @@ class Pipeline(asyncio.Protocol):
         if len(self._waiting) >= MAX_WAITING:
             command.refused(AdapterUnavailable(f"{MAX_WAITING} calls wait for Redis already; try again."))
             return
+        if self._transport is None:
+            self._early += len(command.command)
+            if self._early > MAX_UNSENT:
+                command.refused(AdapterUnavailable("Redis is not connected yet, and much waits; try again."))
+                return
         if not self._scheduled:
             if self._transport is not None and self._transport.get_write_buffer_size() > MAX_UNSENT:
                 command.refused(AdapterUnavailable("Redis does not take what was sent already; try again."))
@@ -186,10 +193,18 @@ class Pipeline(asyncio.Protocol):
             command.refused(error)
         self._end(error.message)
 
-    async def drained(self) -> None:
-        """Wait until the connection of a retired pipeline is closed."""
-        if self._transport is not None:
-            await self._closed
+    async def drained(self, *, quiet: float) -> int:
+        """Wait until the connection of a retired pipeline is closed, and close it when no byte has come for
+        `quiet` seconds; gives how many commands were left then."""
+        left = 0
+        self._heard = max(self._heard, self._loop.time())
+        while self._transport is not None and not self._closed.done():
+            rest = self._heard + quiet - self._loop.time()
+            if rest <= 0 and not left:
+                left = len(self._waiting)
+                self.abort(self._reason)
+            await asyncio.wait([self._closed], timeout=max(rest, 0.0) or quiet)
+        return left
 
     def _end(self, reason: str) -> None:
         self._ended = True

@@ -140,6 +140,9 @@ WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2]
 
 CUT = """
 local stream, most, fewest = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local memory = redis.pcall('INFO', 'memory')
+local limit = type(memory) == 'string' and tonumber(memory:match('maxmemory:(%d+)')) or 0
+if limit > 0 then most = math.min(most, limit / tonumber(ARGV[3])) end
 local length = redis.call('XLEN', stream)
 while length > 1 do
   local used = redis.pcall('MEMORY', 'USAGE', stream, 'SAMPLES', 0)
@@ -149,8 +152,8 @@ while length > 1 do
   redis.call('XTRIM', stream, 'MAXLEN', length)
 end
 """
-"""Arguments bytes, entries: drops the oldest entries of a stream until it takes no more than those bytes, and
-hardly more than it must, because other hosts may be a little behind; where MEMORY USAGE is not allowed, keeps
-so many entries."""
+"""Arguments bytes, entries, share: drops the oldest entries of a stream until it takes no more than those
+bytes and that share (8: an eighth) of the server's `maxmemory`, and hardly more than it must, because other
+hosts may be a little behind; where MEMORY USAGE is not allowed, keeps so many entries."""
 
 SCRIPTS = (BLIND, SWAP)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from iii_skill.adapter import Deferred
@@ -12,7 +13,7 @@ from iii_skill.values import Change
 
 from .commands import CommandRules, FireAndForget, GetValue, ReadCommand, Snapshot, WriteValue
 from .config import RedisConfig
-from .connect import Address, Mode, address
+from .connect import Address, Mode, Server, address
 from .connection import ServerConnection
 from .known_values import Key, KnownValues
 from .layout import Bucket, Layout, Place
@@ -20,7 +21,12 @@ from .resends import Resends
 from .scripts import CUT, SCRIPTS, WITH_ORDER
 from .server_errors import OutOfMemory, ServerFault
 
+log = logging.getLogger(__name__)
+
 MOST_RESENDS = 5
+STREAM_SHARE = 8
+"""All streams of a server together take no more than one in so many bytes of its `maxmemory`."""
+KEPT_WITHOUT_MEMORY = 100
 Pack = Callable[[tuple[str | bytes | int, ...]], bytes]
 
 
@@ -43,8 +49,10 @@ class RedisStore:
         """Called with every new connection for calls: what they send is ahead of every call."""
         self.connection = self.new_connection(self.layout.buckets[0])
         self.connection.on_connected = self.connected
+        self.connection.on_server = self.look_at
         self.large = config.stream_bytes // (2 * config.stream_length)
         """Values above so many bytes count for the size of the stream; `stream_length` bounds the others."""
+        self._warnings: set[str] = set()
         self._grown = [0] * len(self.layout.buckets)
         """Bytes of large values that went into each stream since it was last cut."""
 
@@ -52,12 +60,23 @@ class RedisStore:
         """The server that holds the bucket."""
         return self.target
 
+    def together_with(self, bucket: Bucket) -> Sequence[Bucket]:
+        """The buckets on the server that holds this one."""
+        return self.layout.buckets
+
     def new_connection(self, bucket: Bucket) -> ServerConnection:
         """One more connection, not open yet, to the server that holds the bucket."""
         config = self.config
         return ServerConnection(
             self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout
         )
+
+    def look_at(self, server: Server) -> None:
+        """Say what its settings make of our promises, each once."""
+        warning = server.eviction
+        if warning is not None and warning not in self._warnings:
+            self._warnings.add(warning)
+            log.warning("%s", warning)
 
     def connected(self) -> None:
         """There is a new connection for calls."""
@@ -79,12 +98,18 @@ class RedisStore:
         self.connection.send(command)
 
     def resend(self, command: CommandRules, fault: ServerFault) -> bool:
-        """The server forgot the scripts: load them, then send the command behind them."""
-        if command.resent >= MOST_RESENDS or not str(fault).startswith("NOSCRIPT"):
+        """Do what makes the command work, then send it again behind that."""
+        if fault.code == "NOSCRIPT" and command.resent < MOST_RESENDS:
+            # The server forgot the scripts: it was restarted, or somebody flushed them.
+            for script in SCRIPTS:
+                self.send(FireAndForget(self, command.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
+        elif fault.code == "OOM" and command.writes and not command.resent:
+            # Values that were deleted or replaced go on living in the stream: it gives way to new ones.
+            for bucket in self.together_with(command.bucket):
+                self.cut(bucket, KEPT_WITHOUT_MEMORY)
+        else:
             return False
         command.resent += 1
-        for script in SCRIPTS:
-            self.send(FireAndForget(self, command.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
         if command.writes:
             self.resends.setdefault(command.bucket.number, Resends()).add(command)
         self.send(command)
@@ -155,6 +180,12 @@ class RedisStore:
         most = self.config.stream_bytes
         if grown >= most // 8:
             grown = 0
-            fewest = max(1, most // (2 * size))
-            self.send(FireAndForget(self, bucket, self.pack((b"EVAL", CUT, 1, bucket.stream, most, fewest))))
+            self.cut(bucket, max(1, most // (2 * size)))
         self._grown[bucket.number] = grown
+
+    def cut(self, bucket: Bucket, fewest: int) -> None:
+        """Cut the stream of the bucket to the bytes that it may take, or to `fewest` entries where we may not
+        ask how many it takes."""
+        share = STREAM_SHARE * len(self.layout.buckets)
+        command = (b"EVAL", CUT, 1, bucket.stream, self.config.stream_bytes, fewest, share)
+        self.send(FireAndForget(self, bucket, self.pack(command)))

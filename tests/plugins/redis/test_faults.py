@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from iii_state_redis import RedisAdapter
+from iii_state_redis.pipeline import Pipeline
 from support.redis import RedisServer, free_port, until
 
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable, StoreRefused
@@ -161,6 +162,26 @@ async def test_an_url_that_cannot_be_used_is_refused(url: str, open_adapter: Ope
     with pytest.raises(StoreRefused, match="redis_url"):
         async with open_adapter(redis_url=url):
             pass
+
+
+@pytest.mark.parametrize(
+    "path", ["O", "1a", "-1", "1/2", "%20", "x?db=1", "?db=", "1?db=2", "?db=1&db=2", "\u0663", "//1", "99"]
+)
+async def test_a_database_that_is_no_number_is_not_taken_for_another_one(
+    path: str, server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    with pytest.raises(StoreRefused, match=r"database|DB index"):
+        async with open_adapter(redis_url=f"{server.url}/{path}"):
+            pass
+
+
+@pytest.mark.parametrize(("path", "number"), [("", 0), ("/", 0), ("/3", 3), ("/?db=4", 4), ("/5?db=5", 5)])
+async def test_a_database_that_is_named_is_used(
+    path: str, number: int, server: RedisServer, open_adapter: OpenAdapter
+) -> None:
+    async with open_adapter(redis_url=server.url + path) as adapter:
+        await adapter.set("s", "k", b"1")
+    assert f"db{number}" in server.client.info("keyspace")
 
 
 async def test_what_is_no_redis_is_refused(open_adapter: OpenAdapter) -> None:
@@ -388,6 +409,75 @@ async def test_a_server_without_memory_refuses_writes_and_still_reads_and_delete
     assert await works(adapter)
 
 
+async def filled(adapter: RedisAdapter, value: bytes) -> list[str]:
+    """Write the value under one key after the other until the server has no memory; the keys written."""
+    written: list[str] = []
+    while len(written) < 5_000:
+        key = f"k{len(written)}"
+        (error,) = await asyncio.gather(adapter.set("s", key, value), return_exceptions=True)
+        if isinstance(error, AdapterError):
+            assert "out of memory" in error.message
+            break
+        written.append(key)
+    return written
+
+
+async def test_after_the_advice_is_followed_a_server_without_memory_takes_writes_again(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.cli("CONFIG", "SET", "maxmemory", server.client.info("memory")["used_memory"] + 16_000_000)
+    large = b'"' + b"x" * 100_000 + b'"'
+    for _ in range(3):
+        written = await filled(adapter, large)
+        # The values themselves, not the changes that brought them, take most of the memory.
+        assert 100 < len(written) < 400
+        for key in written:
+            assert (await adapter.delete("s", key)).old == large
+        assert await adapter.keys("s") == []
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_replacing_large_values_by_small_ones_frees_memory_too(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.cli("CONFIG", "SET", "maxmemory", server.client.info("memory")["used_memory"] + 8_000_000)
+    written = await filled(adapter, b'"' + b"x" * 3_000 + b'"')
+    # An overwrite is refused like any other write, so something has to be deleted first.
+    half = len(written) // 2
+    for key in written[:half]:
+        await adapter.delete("s", key)
+    for key in written[half:]:
+        await adapter.update("s", key, lambda _old: b"1")
+    assert (await adapter.set("s", "new", b"1")).new == b"1"
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_a_server_that_throws_keys_away_is_warned_of_once(
+    server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        async with open_adapter() as adapter:
+            server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await until(lambda: works(adapter))
+    finally:
+        server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    (said,) = [record.message for record in caplog.records if "throws acknowledged writes" in record.message]
+    assert "`maxmemory-policy` is allkeys-lru; set it to noeviction" in said
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
+async def test_a_server_that_keeps_what_has_no_expiry_is_not_warned_of(
+    policy: str, server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", policy)
+    async with open_adapter():
+        server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert "away" not in caplog.text
+
+
 async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, adapter: RedisAdapter) -> None:
     await adapter.set("s", "k", b"1")
     server.cli("SCRIPT", "FLUSH")
@@ -504,13 +594,35 @@ async def test_a_cancelled_caller_leaves_the_rest_whole(server: RedisServer, ada
     assert [change.revision for change in kept] == sorted(change.revision for change in kept)
 
 
-async def test_nothing_hangs_when_the_adapter_is_closed(
+async def test_calls_do_not_queue_without_bound_before_the_connection_is_there(
     server: RedisServer, open_adapter: OpenAdapter
 ) -> None:
-    async with open_adapter(timeout=0.5) as adapter:
+    async with open_adapter(timeout=1.0) as adapter:
+        await adapter.set("s", "k", b"1")
+        server.signal(signal.SIGSTOP)
+        pipeline = Pipeline(1.0, lambda _pipeline, _fault: None)
+        adapter._store.connection.send = pipeline.send
+        value = b"1" * 10_000_000
+        calls = [adapter.set("s", str(number), value) for number in range(9)]
+        assert "not connected yet" in (await outcome(calls[-1])).message
+        assert not any(call.done() for call in calls[:6])
+        server.signal(signal.SIGCONT)
+        pipeline.abandon(AdapterUnavailable("gone"))
+        for call in calls:
+            assert isinstance(await outcome(call), AdapterUnavailable)
+
+
+async def test_nothing_hangs_when_the_adapter_is_closed(
+    server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The time-out is far away: closing does not wait for it.
+    async with open_adapter(timeout=60.0) as adapter:
         await adapter.set("s", "k", b"1")
         server.signal(signal.SIGSTOP)
         calls = [adapter.get("s", "k"), adapter.set("s", "k", b"2")]
+        began = time.monotonic()
+    assert time.monotonic() - began < 3.0
+    assert "did not answer 2 calls before the adapter closed" in caplog.text
     server.signal(signal.SIGCONT)
     for call in calls:
         assert isinstance(await outcome(call), AdapterError)
