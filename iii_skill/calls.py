@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -28,6 +29,16 @@ Outcome: TypeAlias = Result | Failure
 Reply: TypeAlias = Callable[[Outcome], None]
 
 NOTHING = Result()
+STOPPED = Failure("invocation_stopped", "Invocation stopped")
+"""What a caller gets when whoever executes its call is gone."""
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_context(given: str | None) -> str | None:
+    """The `traceparent` of a caller, dropped when it is none."""
+    return given if given is None or _TRACEPARENT.fullmatch(given) else None
 
 
 def no_reply(_outcome: Outcome) -> None:

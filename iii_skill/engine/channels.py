@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable
-from math import inf
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,18 +18,22 @@ LIFETIME = 300.0
 
 
 class Entry(msgspec.Struct):
-    """A channel that can be opened, or what makes it when somebody does."""
+    """A channel that was created, and when."""
 
     access_key: str
-    make: Callable[[], Channel]
-    born: float = inf
-    channel: Channel | None = None
+    channel: Channel
+    born: float
 
-    def open(self) -> Channel:
-        """The channel itself."""
-        if self.channel is None:
-            self.channel = self.make()
-        return self.channel
+
+class Offer(msgspec.Struct, frozen=True):
+    """A channel that is made when somebody opens it."""
+
+    access_key: str
+    open: Callable[[], Channel]
+
+
+Source: TypeAlias = Callable[[str], Offer | None]
+"""What a channel id means to somebody who has channels to offer; None when it is none of theirs."""
 
 
 class CreateInput(msgspec.Struct):
@@ -45,6 +49,7 @@ class Channels:
         self._clock = clock
         self.lifetime = lifetime
         self._entries: dict[str, Entry] = {}
+        self._sources: list[Source] = []
         self._swept = clock()
 
     def __len__(self) -> int:
@@ -56,12 +61,17 @@ class Channels:
         channel_id, access_key = mint()
         size = min(max(buffer_size, 1), 1024)
         channel = Channel(size, on_end=lambda: self.withdraw(channel_id))
-        self._entries[channel_id] = Entry(access_key, lambda: channel, self._clock(), channel)
+        self._entries[channel_id] = Entry(access_key, channel, self._clock())
         return channel_id, access_key
 
-    def offer(self, channel_id: str, access_key: str, make: Callable[[], Channel]) -> None:
-        """Let somebody open a channel that is only made then; whoever offers it withdraws it."""
-        self._entries[channel_id] = Entry(access_key, make)
+    def add_source(self, source: Source) -> None:
+        """Ask it for the ids of all other channels: an offer costs nothing until somebody opens it."""
+        self._sources.append(source)
+
+    def remove_source(self, source: Source) -> None:
+        """It offers no channels any more; unknown ones are fine."""
+        if source in self._sources:
+            self._sources.remove(source)
 
     def withdraw(self, channel_id: str) -> None:
         """Nobody can open the channel any more; ends that are open stay open."""
@@ -70,9 +80,13 @@ class Channels:
     def find(self, channel_id: str, access_key: str) -> Channel | None:
         """The channel, or None when id or key is wrong."""
         entry = self._entries.get(channel_id)
-        if entry is None or not hmac.compare_digest(entry.access_key.encode(), access_key.encode()):
-            return None
-        return entry.open()
+        if entry is not None:
+            return entry.channel if _same(entry.access_key, access_key) else None
+        for source in self._sources:
+            offer = source(channel_id)
+            if offer is not None and _same(offer.access_key, access_key):
+                return offer.open()
+        return None
 
     def sweep_sometimes(self) -> None:
         """Sweep when the last time is a tenth of a lifetime ago."""
@@ -84,7 +98,7 @@ class Channels:
         self._swept = now = self._clock()
         for channel_id, entry in list(self._entries.items()):
             channel = entry.channel
-            if now - entry.born < self.lifetime or channel is None:
+            if now - entry.born < self.lifetime:
                 continue
             if channel.writer is not None and channel.reader is not None:
                 continue
@@ -116,8 +130,10 @@ def mint() -> tuple[str, str]:
 
 def reference(channel_id: str, access_key: str, direction: Direction) -> bytes:
     """A channel reference as encoded JSON, which SDKs turn into a reader or writer."""
-    return b'{"channel_id":"%b","access_key":"%b","direction":"%b"}' % (
-        channel_id.encode(),
-        access_key.encode(),
-        direction.value.encode(),
-    )
+    return (
+        f'{{"channel_id":"{channel_id}","access_key":"{access_key}","direction":"{direction.value}"}}'
+    ).encode()
+
+
+def _same(key: str, given: str) -> bool:
+    return hmac.compare_digest(key.encode(), given.encode("utf-8", "replace"))

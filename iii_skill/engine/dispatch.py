@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from iii_skill.calls import Call, Failure, Handler, Outcome, Result, no_reply
+from iii_skill.calls import Call, Failure, Handler, Outcome, Result, no_reply, trace_context
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
 from iii_skill.engine.ids import fresh_id
@@ -40,8 +39,6 @@ logger = logging.getLogger(__name__)
 ENQUEUE = "engine::queue::enqueue"
 CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
 
 class Dispatcher:
     """Hands the messages of all workers to one engine; what is held is not taken."""
@@ -69,8 +66,6 @@ class Dispatcher:
 
     def _invoke(self, worker: Worker, message: InvokeFunction) -> None:
         action, metadata, traceparent = message.action, message.metadata, message.traceparent
-        if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
-            traceparent = None
         call = Call(
             message.function_id,
             bytes(message.data),  # type: ignore[arg-type]  # The connection lets no call without data pass.
@@ -78,7 +73,7 @@ class Dispatcher:
             message.namespace,
             worker.id,
             None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
-            traceparent,
+            trace_context(traceparent),
             message.baggage,
         )
         if message.invocation_id is not None and (action is None or action.type != "void"):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from iii_skill.calls import Call, Failure, Handler, Outcome, Result
+from iii_skill.calls import STOPPED, Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.functions import Function, Functions
@@ -18,8 +18,6 @@ from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
-
-STOPPED = Failure("invocation_stopped", "Invocation stopped")
 
 
 class Engine:

@@ -12,10 +12,11 @@ import orjson
 from iii_skill.http.routes import Parameters, Route
 
 JSON_TYPE = "application/json"
+BODY_FIRST = b'{"body":'
+"""How a payload begins; the body stands behind it as it came."""
 MAX_DEPTH = 124
 """The deepest nesting of a body that every SDK reads inside its payload; a deeper one arrives as null."""
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 ESCAPE = re.compile(rb"\\.", re.DOTALL)
 STRING = re.compile(rb'"[^"]*"')
 NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
@@ -51,12 +52,6 @@ def joined(pairs: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """All values of a header in one text, so that a second one is never overlooked; None: there is none."""
     values = [value.decode("latin-1") for key, value in pairs if key == name]
     return ", ".join(values) if values else None
-
-
-def traceparent(headers: dict[str, str]) -> str | None:
-    """The trace context of the client, dropped when it is none."""
-    value = headers.get("traceparent")
-    return value if value is None or TRACEPARENT.fullmatch(value) else None
 
 
 def is_json(headers: dict[str, str]) -> bool:
@@ -101,7 +96,7 @@ def middleware_payload(route: Route, parts: RequestParts) -> bytes:
 
 def _opening(route: Route, parts: RequestParts) -> tuple[bytes, ...]:
     return (
-        b'{"body":',
+        BODY_FIRST,
         parts.body,
         b',"headers":',
         orjson.dumps(parts.headers),

@@ -1,38 +1,101 @@
-"""Who may talk to a port: the Host and Origin rules that keep web pages of strangers out.
+"""Who may talk to a port: the Host, Origin and Sec-Fetch rules that keep web pages of strangers out.
 
 A browser page may open a connection to any local port. It cannot choose its `Origin`, and after DNS rebinding
 its `Host` still names the attacker's domain. So a foreign Host is refused, and so is every Origin that is
-neither loopback nor allowed by name. Programs that are no browsers send no Origin, and that is accepted.
+neither loopback nor allowed by name. Images, scripts and frames of a page are asked for without an Origin;
+browsers say `Sec-Fetch-Site: cross-site` then. Programs that are no browsers send none of these, and that is
+accepted. Whoever presents the token is no stranger, whatever name he calls the host by.
 """
 
 from __future__ import annotations
 
+import hmac
+import logging
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+logger = logging.getLogger(__name__)
 
 ANY = "*"
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 """Listening addresses that stand for every address of the machine."""
+
+LONGEST = 300
+"""No host name with its port and no origin is longer; names have at most 253 characters."""
+
+REMEMBERED = 256
+"""Pairs of Host and Origin that are known to be fine."""
+
+MAX_WARNINGS = 20
 
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
 _PORTS = {"http": 80, "https": 443}
 
 
 class Guard:
-    """The rule of one port. A wildcard among the hosts admits every IP literal, which no DNS can rebind."""
+    """The rule of one port.
 
-    def __init__(self, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> None:
+    `allowed_hosts` are names and addresses beyond loopback; `.example.com` also stands for every name below
+    it, and a wildcard address admits every IP literal, which no DNS can rebind.
+    """
+
+    def __init__(
+        self,
+        allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+        *,
+        token: str | None = None,
+    ) -> None:
         self._hosts = frozenset(allowed_hosts)
         self._origins = frozenset(allowed_origins)
+        self._token = token
+        self._fine: set[tuple[str | None, str | None]] = set()
+        self._warned: set[str] = set()
 
-    def refusal(self, host_header: str | None, origin: str | None) -> str | None:
-        """Why the request is refused, as one sentence; None: go on."""
-        return refusal(host_header, origin, self._hosts, self._origins)
+    def refusal(
+        self, host: str | None, origin: str | None, headers: Mapping[str, str], query_token: str = ""
+    ) -> str | None:
+        """Why the request is refused, as one sentence; None: go on. The first of a kind is logged."""
+        if (host, origin) not in self._fine:
+            reason = refusal(host, origin, self._hosts, self._origins)
+            if reason is not None and reason.startswith("Host ") and self._presented(headers, query_token):
+                reason = refusal(None, origin, self._hosts, self._origins)
+            elif reason is None and len(self._fine) < REMEMBERED and _short(host) and _short(origin):
+                self._fine.add((host, origin))
+            if reason is not None:
+                self._warn(reason)
+                return reason
+        if origin is None and headers.get("sec-fetch-site") == "cross-site":
+            reason = _foreign_page(headers, self._origins)
+            if reason is not None:
+                self._warn(reason)
+                return reason
+        return None
+
+    def has_token(self, headers: Mapping[str, str], query_token: str = "") -> bool:
+        """True when the port wants no token, or the right one is presented."""
+        return self._token is None or self._presented(headers, query_token)
+
+    def _presented(self, headers: Mapping[str, str], query_token: str) -> bool:
+        """True when the token is known and stands in `Authorization: Bearer`, or else in the query."""
+        if self._token is None:
+            return False
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = query_token
+        return hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token.encode())
+
+    def _warn(self, reason: str) -> None:
+        if reason in self._warned or len(self._warned) > MAX_WARNINGS:
+            return
+        self._warned.add(reason)
+        if len(self._warned) > MAX_WARNINGS:
+            logger.warning("more requests are refused for their Host or Origin; they are not logged any more")
+        else:
+            logger.warning("refused: %s", reason)
 
 
-@lru_cache(maxsize=512)
 def refusal(
     host_header: str | None,
     origin: str | None,
@@ -45,8 +108,8 @@ def refusal(
     """
     if host_header is not None and not _host_allowed(host_header, allowed_hosts):
         return (
-            f"Host {_shown(host_header)} is not served here: use a loopback address, "
-            "or listen on the address that clients name."
+            f"Host {_shown(host_header)} is not served here: use a loopback address, name it with "
+            "--allowed-host, or present the token (Authorization: Bearer …)."
         )
     if origin is not None and not _origin_allowed(origin, allowed_origins):
         return (
@@ -54,6 +117,35 @@ def refusal(
             "allow it in `cors.allowed_origins` of the HTTP section."
         )
     return None
+
+
+def _foreign_page(headers: Mapping[str, str], allowed_origins: frozenset[str]) -> str | None:
+    """Why a page of another site may not load this; its Referer says which page it is, if it says so at all.
+
+    A link that is followed is fine: the user sees where it leads, and the page does not see the answer.
+    """
+    if ANY in allowed_origins:
+        return None
+    if headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document":
+        return None
+    referer = headers.get("referer", "")
+    page = "/".join(referer.split("/", 3)[:3])
+    if page and _origin_allowed(page, allowed_origins):
+        return None
+    what = f"the page {_shown(page)}" if page else "a page"
+    return (
+        f"Sec-Fetch-Site: {what} of another site may not load this: "
+        "allow its origin in `cors.allowed_origins` of the HTTP section."
+    )
+
+
+def _short(header: str | None) -> bool:
+    return header is None or len(header) <= LONGEST
+
+
+def is_host_name(text: str) -> bool:
+    """True for what `--allowed-host` takes: a name, an address, `.name` for all names below it, or `*`."""
+    return text == ANY or _name(text.removeprefix(".")) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -65,17 +157,30 @@ def is_loopback(host: str) -> bool:
 def _host_allowed(header: str, allowed: frozenset[str]) -> bool:
     if ANY in allowed:
         return True
+    if not _short(header):
+        return False
     name, port = _split(header)
     if name is None or (port is not None and not _is_port(port)):
         return False
-    if _loopback(name) or name in {_name(entry) for entry in allowed}:
+    if _loopback(name):
+        return True
+    if any(_covers(entry, name) for entry in allowed):
         return True
     return _address(name) is not None and not WILDCARDS.isdisjoint(allowed)
+
+
+def _covers(entry: str, name: str) -> bool:
+    if entry.startswith("."):
+        parent = _name(entry[1:])
+        return parent is not None and (name == parent or name.endswith("." + parent))
+    return name == _name(entry)
 
 
 def _origin_allowed(origin: str, allowed: frozenset[str]) -> bool:
     if ANY in allowed or origin in allowed:
         return True
+    if not _short(origin):
+        return False
     parts = _origin_parts(origin)
     if parts is None:
         return False

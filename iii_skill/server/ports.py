@@ -7,7 +7,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard, is_loopback
-from iii_skill.server.http import HttpServer
+from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 
 RESTART = 1012
@@ -40,17 +40,16 @@ class Servers:
         listening = Listening(
             host=self._address,
             port=worker.port if port is None else port,
-            token=token,
             grace_s=worker.grace_ms / 1000,
             handshake_timeout_s=worker.handshake_timeout_ms / 1000,
         )
         # CORS says which pages may call HTTP routes; `*` there lets no page become a worker.
         named = tuple(origin for origin in origins if origin != "*")
-        self._workers = WorkerServer(engine, listening, Guard(allowed, named))
+        self._workers = WorkerServer(engine, listening, Guard(allowed, named, token=token))
         self._http: HttpServer | None = None
         self._http_port = 0
         if http is not None:
-            self._http = HttpServer(engine, http_triggers, http, guard=Guard(allowed, origins))
+            self._http = HttpServer(engine, http_triggers, http, guard=Guard(allowed, origins, token=token))
             self._http_port = http.port if http_port is None else http_port
 
     async def start(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 import logging
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -38,7 +37,6 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
-    token: str | None = None
     grace_s: float = 5.0
     handshake_timeout_s: float = 10.0
 
@@ -105,7 +103,8 @@ class WorkerServer:
         except ValueError:
             return None
         headers = request.headers
-        reason = self._guard.refusal(headers.get("host"), headers.get("origin"))
+        query_token = parse_qs(url.query).get("token", [""])[0]
+        reason = self._guard.refusal(headers.get("host"), headers.get("origin"), headers, query_token)
         if reason is not None:
             return _refuse(403, reason)
         if url.path.startswith("/ws/channels/"):
@@ -113,21 +112,12 @@ class WorkerServer:
             return found if isinstance(found, WSListener) else _refuse(*found)
         if url.path not in ("/", "/otel"):
             return None
-        if not self._has_token(headers.get("authorization"), url.query):
+        if not self._guard.has_token(headers, query_token):
             logger.warning("a connection without the right token was refused")
             return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
         if url.path == "/otel":
             return _Drain()
         return WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=self.listening.grace_s)
-
-    def _has_token(self, authorization: str | None, query: str) -> bool:
-        wanted = self.listening.token
-        if wanted is None:
-            return True
-        scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            given = parse_qs(query).get("token", [""])[0]
-        return hmac.compare_digest(given.strip().encode(), wanted.encode())
 
 
 def listen_error(error: OSError, host: str, port: int, option: str) -> ConfigurationError:

@@ -9,7 +9,7 @@ import pytest
 
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.channel import MAX_BUFFERED_BYTES, Channel, Message
-from iii_skill.engine.channels import Channels
+from iii_skill.engine.channels import Channels, Offer
 
 
 class End:
@@ -187,20 +187,22 @@ def test_a_channel_ends_when_the_reader_has_drained_it() -> None:
     assert len(channels) == 0
 
 
-def test_an_offered_channel_is_made_when_somebody_opens_it() -> None:
+def test_an_offered_channel_is_made_when_somebody_opens_it_with_its_key() -> None:
     channels, made = Channels(), []
 
     def make() -> Channel:
-        made.append(1)
-        return Channel()
+        made.append(Channel())
+        return made[-1]
 
-    channels.offer("id", "key", make)
-    assert made == []
+    def source(channel_id: str) -> Offer | None:
+        return Offer("key", make) if channel_id == "id" else None
+
+    channels.add_source(source)
     assert channels.find("id", "wrong") is None
+    assert channels.find("other", "key") is None
     assert made == []
-    assert channels.find("id", "key") is channels.find("id", "key")
-    assert made == [1]
-    channels.withdraw("id")
+    assert channels.find("id", "key") is made[0]
+    channels.remove_source(source)
     assert channels.find("id", "key") is None
 
 
@@ -233,14 +235,4 @@ def test_creating_sweeps_now_and_then() -> None:
     channels.create()
     clock.now += 301
     channels.create()
-    assert len(channels) == 1
-
-
-def test_an_offered_channel_does_not_expire() -> None:
-    clock = Clock()
-    channels = Channels(clock=clock)
-    channels.offer("id", "key", Channel)
-    assert channels.find("id", "key") is not None
-    clock.now += 10_000
-    channels.sweep()
     assert len(channels) == 1

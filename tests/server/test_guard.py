@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii_skill.server.guard import Guard, is_loopback, refusal
+from iii_skill.server.guard import (
+    MAX_WARNINGS,
+    REMEMBERED,
+    Guard,
+    is_host_name,
+    is_loopback,
+    refusal,
+)
 
 NONE: frozenset[str] = frozenset()
 
@@ -124,7 +131,7 @@ def test_host(header: str | None, allowed: tuple[str, ...], served: bool) -> Non
     assert (reason is None) is served
     if reason is not None:
         assert reason.startswith("Host ")
-        assert "use a loopback address" in reason
+        assert "--allowed-host" in reason
 
 
 @pytest.mark.parametrize(("origin", "allowed", "served"), ORIGINS)
@@ -142,8 +149,101 @@ def test_a_foreign_host_is_refused_whatever_the_origin() -> None:
 
 def test_a_guard_holds_the_rule_of_a_port() -> None:
     guard = Guard(("box",), ("https://a.example",))
-    assert guard.refusal("box:3111", "https://a.example") is None
-    assert guard.refusal("box2", None) is not None
+    for _ in range(2):
+        assert guard.refusal("box:3111", "https://a.example", {}) is None
+        assert guard.refusal("box2", None, {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [("iii", True), ("iii.default.svc", True), ("svc", True), ("asvc", False), ("svc.evil.example", False)],
+)
+def test_a_dot_before_a_name_stands_for_all_names_below_it(name: str, served: bool) -> None:
+    guard = Guard(("iii", ".svc"))
+    assert (guard.refusal(f"{name}:3111", None, {}) is None) is served
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("iii", True), ("host.docker.internal", True), (".svc.cluster.local", True), ("10.0.0.7", True),
+        ("::1", True), ("*", True), ("", False), ("iii:3111", False), ("http://iii", False), ("a b", False),
+        ("*.example", False), (".", False),
+    ],
+)  # fmt: skip
+def test_what_may_be_allowed_is_a_name_or_an_address(text: str, valid: bool) -> None:
+    assert is_host_name(text) is valid
+
+
+BEARER = {"authorization": "Bearer s3cret"}
+
+
+def test_whoever_presents_the_token_may_call_the_host_by_any_name() -> None:
+    guard = Guard(token="s3cret")
+    assert guard.refusal("iii.default.svc:3111", None, {}) is not None
+    assert guard.refusal("iii.default.svc:3111", None, BEARER) is None
+    assert guard.refusal("iii.default.svc:3111", None, {}, "s3cret") is None
+    assert guard.refusal("iii.default.svc:3111", None, {"authorization": "Bearer wrong"}) is not None
+    assert guard.refusal("iii.default.svc:3111", "https://evil.example", BEARER) is not None
+    assert Guard().refusal("iii", None, BEARER) is not None
+
+
+@pytest.mark.parametrize(
+    "given", ["Bearer \xe9", "Bearer \ud800", "\xff", "Bearer", "Bearer  ", "Basic s3cret"]
+)
+def test_a_token_of_any_characters_is_just_a_wrong_one(given: str) -> None:
+    guard = Guard(token="s3cret")
+    assert not guard.has_token({"authorization": given})
+    assert guard.has_token({"authorization": "bearer s3cret "})
+    assert guard.has_token({}, "s3cret")
+    assert Guard().has_token({"authorization": given})
+
+
+@pytest.mark.parametrize(
+    ("headers", "served"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, False),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, True),
+        ({"sec-fetch-site": "cross-site", "referer": "https://evil.example/a/b"}, False),
+        ({"sec-fetch-site": "cross-site", "referer": "https://app.example/a/b"}, True),
+        ({"sec-fetch-site": "cross-site", "referer": "http://localhost:5173/"}, True),
+        ({"sec-fetch-site": "cross-site", "referer": "http://localhost:5173@evil.example/"}, False),
+        ({"sec-fetch-site": "cross-site", "referer": "nonsense"}, False),
+    ],
+)
+def test_what_a_page_of_another_site_loads_without_an_origin(headers: dict[str, str], served: bool) -> None:
+    guard = Guard((), ("https://app.example",))
+    assert (guard.refusal("localhost:3111", None, headers) is None) is served
+    assert Guard((), ("*",)).refusal("localhost:3111", None, headers) is None
+
+
+def test_each_refused_name_is_logged_once_with_its_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard()
+    for _ in range(3):
+        for number in range(100):
+            assert guard.refusal(f"box{number}", None, {}) is not None
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == MAX_WARNINGS + 1
+    assert "'box0'" in lines[0]
+    assert "--allowed-host" in lines[0]
+    assert "not logged any more" in lines[-1]
+
+
+def test_long_names_are_refused_and_not_kept() -> None:
+    guard = Guard(("box",), ("*",))
+    before = len(guard._fine)
+    for number in range(1000):
+        assert guard.refusal("a" * 250_000, f"https://{number}", {}) is not None
+        assert guard.refusal("localhost", "b" * 10_000 + str(number), {}) is None
+        assert guard.refusal(f"{number}.localhost", None, {}) is None
+    assert len(guard._fine) - before <= REMEMBERED
+    assert sum(len(host or "") + len(origin or "") for host, origin in guard._fine) < 100_000
 
 
 @pytest.mark.parametrize(

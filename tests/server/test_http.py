@@ -14,6 +14,7 @@ from iii_skill.calls import Call, Failure
 from iii_skill.config import Cors, Middleware
 from iii_skill.errors import PortTaken
 from iii_skill.server.guard import Guard
+from iii_skill.server.http.limits import Limits
 
 VARY = "origin, access-control-request-method, access-control-request-headers"
 OK = {"body": {"ok": True}}
@@ -146,7 +147,7 @@ async def test_a_chunked_json_body_is_joined() -> None:
 
 
 async def test_a_json_body_over_the_limit_is_413_and_calls_nothing() -> None:
-    async with open_site(max_body_bytes=1000) as site:
+    async with open_site(limits=Limits(max_body_bytes=1000)) as site:
         site.answer("/x", OK, "POST")
         json_type = {"content-type": "application/json"}
         exact = b'"' + b"x" * 998 + b'"'
@@ -462,7 +463,7 @@ async def test_a_request_whose_body_breaks_off_is_refused_and_forgotten(kind: by
         writer.write(POST % kind + rest)
         reply = await read_reply(reader)
         assert (reply.status // 100, reply.body, reply.header("connection")) == (4, b"", "close")
-        await until(lambda: not site.http.app.running and len(site.engine.channels) == 0)
+        await until(lambda: site.http.app.in_flight == 0)
 
 
 async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> None:
@@ -472,11 +473,12 @@ async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> 
         reader, writer = await site.connect()
         writer.write(b"GET /slow HTTP/1.1\r\n\r\n" + POST % b"text/plain" + b"zz\r\n")
         await until(lambda: len(site.calls) == 1)
-        site.calls[0].succeed(b'{"body":"slow"}')
-        reply = await read_reply(reader)
-        assert (reply.json(), reply.header("connection")) == ("slow", "close")
-        assert await reader.read() == b""
         assert len(site.calls) == 1
+        site.calls[0].succeed(b'{"body":"slow"}')
+        assert (await read_reply(reader)).json() == "slow"
+        assert (await read_reply(reader)).status == 400
+        assert await reader.read() == b""
+        await until(lambda: site.http.app.in_flight == 0)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +490,7 @@ async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> 
     ],
 )
 async def test_a_client_that_falls_silent_within_a_request_is_refused(half: bytes) -> None:
-    async with open_site(silence_s=0.1) as site:
+    async with open_site(limits=Limits(silence_s=0.1)) as site:
         site.answer("/x", OK)
         site.answer("/x", OK, "POST")
         reader, writer = await site.connect()
@@ -500,13 +502,13 @@ async def test_a_client_that_falls_silent_within_a_request_is_refused(half: byte
 
 
 async def test_a_client_that_says_nothing_at_all_is_hung_up_on() -> None:
-    async with open_site(silence_s=0.1) as site:
+    async with open_site(limits=Limits(silence_s=0.1)) as site:
         reader, _ = await site.connect()
         assert await reader.read() == b""
 
 
 async def test_a_client_may_fall_silent_while_it_waits_and_while_a_function_reads_its_body() -> None:
-    async with open_site(silence_s=0.1) as site:
+    async with open_site(limits=Limits(silence_s=0.1)) as site:
         site.route("/x", never)
         site.route("/x", never, "POST")
         waiting, uploading, silent = [await site.connect() for _ in range(3)]
@@ -563,9 +565,9 @@ async def test_a_client_that_leaves_does_not_stop_the_function() -> None:
         await until(lambda: len(site.calls) == 1)
         writer.close()
         await writer.wait_closed()
-        await until(lambda: not site.http.app.running)
+        await until(lambda: site.http.app.in_flight == 0)
         site.calls[0].succeed(b'{"body":1}')
-        assert len(site.engine.channels) == 0
+        assert site.http.app.in_flight == 0
 
 
 async def test_removing_route_and_function_lets_a_running_call_finish() -> None:
@@ -585,7 +587,7 @@ async def test_no_channel_is_left_of_answered_requests() -> None:
         site.answer("/x", OK)
         for _ in range(3):
             await site.get("/x")
-        assert len(site.engine.channels) == 0
+        assert site.http.app.in_flight == 0
 
 
 async def test_tcp_nodelay_is_set() -> None:
@@ -594,8 +596,9 @@ async def test_tcp_nodelay_is_set() -> None:
         reader, writer = await site.connect()
         writer.write(b"GET /x HTTP/1.1\r\n\r\n")
         await read_reply(reader)
-        (connection,) = site.http._state.connections
-        served = connection.transport.get_extra_info("socket")
+        (connection,) = site.http.connections
+        assert connection._transport is not None
+        served = connection._transport.get_extra_info("socket")
         assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
@@ -665,7 +668,7 @@ async def test_a_worker_that_never_answers_keeps_no_call_past_the_timeout(*, lea
         await until(lambda: site.engine.in_flight == 1)
         if leaves:
             writer.transport.abort()
-            await until(lambda: not site.http.app.running)
+            await until(lambda: site.http.app.in_flight == 0)
             assert site.engine.in_flight == 1
         else:
             assert (await read_reply(reader)).status == 504

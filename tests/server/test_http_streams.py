@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from iii_skill.calls import Failure
+from iii_skill.server.http.limits import Limits
 
 JSON = {"content-type": "application/json"}
 
@@ -191,7 +192,7 @@ async def test_a_client_that_leaves_ends_the_stream_for_its_writer(site: Site) -
         await w.send(b"a")
         await (await w.ping())
         writer.transport.abort()
-        await until(lambda: len(site.engine.channels) == 0)
+        await until(lambda: site.http.app.in_flight == 0)
         await w.send(b"b")
         with pytest.raises(ConnectionClosed):
             await w.recv()
@@ -210,7 +211,7 @@ async def test_a_client_that_leaves_with_another_request_waiting_ends_the_stream
             while True:
                 await w.send(b"b")
                 await (await w.ping())
-    await until(lambda: len(site.engine.channels) == 0)
+    await until(lambda: site.http.app.in_flight == 0)
     assert len(site.calls) == 1
 
 
@@ -277,7 +278,7 @@ async def test_a_second_reader_is_closed_at_once(site: Site) -> None:
 
 
 async def test_a_large_json_body_comes_in_messages_that_every_sdk_takes() -> None:
-    async with open_site(max_body_bytes=8 << 20) as site:
+    async with open_site(limits=Limits(max_body_bytes=8 << 20)) as site:
         body = json.dumps("x" * (3 << 20)).encode()
         asking = await begin(site, "POST", body, **JSON)
         async with connect(site.channel_url(site.data()["request_body"])) as r:

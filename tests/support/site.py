@@ -15,7 +15,8 @@ from iii_skill.config import HttpSettings
 from iii_skill.engine.engine import Engine
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
-from iii_skill.server.http import SILENCE_S, HttpServer
+from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.triggers import Trigger
 
@@ -40,12 +41,12 @@ class Reply(msgspec.Struct):
 class Site:
     """Routes, functions, and a client."""
 
-    def __init__(self, settings: HttpSettings, guard: Guard | None, **limits: Any) -> None:
+    def __init__(self, settings: HttpSettings, guard: Guard | None, limits: Limits) -> None:
         self.engine = Engine()
         self.triggers = HttpTriggers()
         self.engine.add_provider(self.triggers)
         self.calls: list[Call] = []
-        self.http = HttpServer(self.engine, self.triggers, settings, guard=guard, **limits)
+        self.http = HttpServer(self.engine, self.triggers, settings, guard=guard, limits=limits)
         self.workers = WorkerServer(self.engine, Listening(host="127.0.0.1", port=0), Guard())
         self._writers: list[asyncio.StreamWriter] = []
         self._count = 0
@@ -162,13 +163,11 @@ async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 async def open_site(
     *,
     guard: Guard | None = None,
-    max_body_bytes: int = 1 << 20,
-    silence_s: float = SILENCE_S,
+    limits: Limits | None = None,
     **settings: Any,
 ) -> AsyncIterator[Site]:
     """A site on free ports."""
-    limits = {"max_body_bytes": max_body_bytes, "silence_s": silence_s}
-    site = Site(HttpSettings(port=0, **settings), guard, **limits)
+    site = Site(HttpSettings(port=0, **settings), guard, limits or Limits(max_body_bytes=1 << 20))
     await site.workers.start()
     await site.http.start()
     try:

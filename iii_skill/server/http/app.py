@@ -1,29 +1,27 @@
-"""The ASGI callable of the HTTP port: request -> route -> middleware -> condition -> function -> response."""
+"""The way of a request: guard -> route -> body -> middleware -> condition -> function -> answer."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from typing import Any, TypeAlias
+from itertools import count
 
-from iii_skill.calls import Call, Failure, Outcome, Result
+from iii_skill.calls import STOPPED, Call, Failure, Outcome, Result, trace_context
 from iii_skill.config import HttpSettings
+from iii_skill.engine.channel import Direction
+from iii_skill.engine.channels import Offer, reference
+from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.ids import fresh_id, token
 from iii_skill.http import request, response
-from iii_skill.http.cors import CorsPolicy, Headers
+from iii_skill.http.cors import NO_CORS, CorsPolicy
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.request import RequestParts
 from iii_skill.http.response import Response
-from iii_skill.http.routes import Route
 from iii_skill.server.guard import Guard
-from iii_skill.server.http_complaints import Complaints
-from iii_skill.server.http_exchange import Exchange
-from iii_skill.server.http_io import ClientGone, Receive, Send, read_body, send_response, send_stream
-from iii_skill.server.http_protocol import CLIENT_GONE
-from iii_skill.server.http_waiter import Waiter, Waiters
-
-Scope: TypeAlias = dict[str, Any]
+from iii_skill.server.http.body import Body
+from iii_skill.server.http.complaints import Complaints
+from iii_skill.server.http.exchange import Exchange
+from iii_skill.server.http.limits import Budget, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +31,18 @@ NOT_MET = Response(
     [response.JSON_TYPE],
     b'{"error":{"code":"CONDITION_NOT_MET","message":"Request condition not met"},"skipped":true}',
 )
-STOPPED = Failure("invocation_stopped", "Invocation stopped")
+TIMED_OUT = Response(504, [])
+UNREAD = response.problem(
+    503, "BUSY", "Clients leave more answers unread than this host holds in memory; try again later."
+)
+LARGE_ANSWER = 64 * 1024
 
-
-class _TimedOut(Exception):
-    """The budget of the request is used up."""
+BODY, RESPONSE = "b", "r"
+"""The last letter of the id of a request's channels."""
 
 
 class HttpApp:
-    """All requests. `running` holds what waits for a function, so that shutting down can settle it."""
+    """All requests. `running` holds what waits for functions, with one budget of time for each request."""
 
     def __init__(
         self,
@@ -50,106 +51,218 @@ class HttpApp:
         settings: HttpSettings,
         *,
         guard: Guard,
-        max_body_bytes: int,
+        limits: Limits,
+        bodies: Budget,
+        unread: Budget,
     ) -> None:
         self._engine = engine
         self._triggers = triggers
         self._guard = guard
-        self._max_body_bytes = max_body_bytes
-        self._timeout_s = settings.default_timeout_ms / 1000
+        self._limits = limits
+        self._bodies = bodies
+        self._unread = unread
         self._cors = CorsPolicy(settings.cors)
-        self._middleware = tuple(
+        self._middleware = [
             entry.function_id for entry in sorted(settings.middleware, key=lambda entry: entry.priority)
-        )
-        self._complaints = Complaints(self._timeout_s)
-        self.running = Waiters()
+        ]
+        timeout_s = settings.default_timeout_ms / 1000
+        self._complaints = Complaints(timeout_s)
+        self.running: Deadlines[Exchange] = Deadlines(timeout_s, self._expired)
+        # By serial number: what a function was called for, until its answer is out.
+        self._called: dict[int, Exchange] = {}
+        self._serials = count(1)
+        engine.channels.add_source(self._channel)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        pairs = scope["headers"]
-        headers = request.header_map(pairs)
+    @property
+    def in_flight(self) -> int:
+        """Requests whose functions run, or whose answers come through their channels."""
+        return len(self._called)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self.running.close()
+        self._engine.channels.remove_source(self._channel)
+
+    def stop(self) -> None:
+        """Settle everything that still waits for a function."""
+        for exchange in self.running:
+            exchange.reply(STOPPED)
+            if exchange.client is not None:
+                # It waited for its channel, or for a function after the one that was stopped.
+                self._answer(exchange, response.failed(STOPPED))
+
+    # The way in.
+
+    def serve(self, exchange: Exchange) -> None:
+        """Serve one request; its body may still be on its way."""
+        headers = exchange.headers
         host, origin = headers.get("host"), headers.get("origin")
-        if len(headers) != len(pairs):
-            host, origin = request.joined(pairs, b"host"), request.joined(pairs, b"origin")
-        refusal = self._guard.refusal(host, origin)
+        if len(headers) != len(exchange.pairs):
+            host, origin = (
+                request.joined(exchange.pairs, b"host"),
+                request.joined(exchange.pairs, b"origin"),
+            )
+        refusal = self._guard.refusal(host, origin, headers)
         if refusal is not None:
-            await send_response(send, response.problem(403, "FORBIDDEN", refusal), [])
+            exchange.answer(response.problem(403, "FORBIDDEN", refusal), NO_CORS)
             return
-        method = scope["method"]
-        place, path_params = self._triggers.find(scope["raw_path"].decode("ascii"))
-        allow = [] if place is None else [(b"allow", place.allow.encode())]
+        method = exchange.method
+        place, path_params = self._triggers.find(exchange.path)
         if method == "OPTIONS":
-            await send_response(send, Response(200, allow), self._cors.preflight(origin))
+            allow = [] if place is None else [(b"allow", place.allow.encode())]
+            exchange.answer(Response(200, allow), self._cors.preflight(origin))
             return
-        cors = self._cors.headers(origin)
+        exchange.cors = self._cors.headers(origin)
         route = None if place is None else place.find(method)
         if route is None:
             # A GET route names HEAD in `allow`, and yet HEAD is 404, as on the engine.
-            missing = place is None or (method == "HEAD" and "GET" in place.methods)
-            await send_response(send, NOT_FOUND if missing else Response(405, allow), cors)
-            return
-        try:
-            parts = RequestParts(headers, path_params, scope["query_string"])
-            await self._serve(route, parts, scope, receive, send, cors)
-        except _TimedOut:
-            await send_response(send, Response(504, []), [])
-        except ClientGone:
-            return
-
-    async def _serve(
-        self, route: Route, parts: RequestParts, scope: Scope, receive: Receive, send: Send, cors: Headers
-    ) -> None:
-        headers = parts.headers
-        body: bytes | Receive = b""
-        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            body = receive
-            if request.is_json(headers):
-                raw = await read_body(headers, receive, self._max_body_bytes)
-                if raw is None:
-                    await send_response(send, self._too_large(), cors)
-                    return
-                body = raw
-                parts.body = request.json_body(raw)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
-        if self._middleware or route.condition_function_id is not None or route.middleware_function_ids:
-            early = await self._before(route, parts, scope, deadline)
-            if early is not None:
-                await send_response(send, early, cors)
-                return
-        exchange = Exchange(loop, self._engine.channels, body)
-        try:
-            trigger = route.trigger
-            call = Call(
-                trigger.function_id,
-                request.payload(route, parts, exchange.references()),
-                exchange.reply,
-                trigger.namespace,
-                None,
-                trigger.metadata,
-                request.traceparent(headers),
-                headers.get("baggage"),
-                fresh_id(),
-            )
-            self._engine.invoke(call)
-            if not exchange.settled:
-                if exchange.null:
-                    self._complaints.if_silent(route, exchange)
-                else:
-                    exchange.on_null = lambda: self._complaints.if_silent(route, exchange)
-                await self._settle(exchange, call, scope, deadline, loop)
-            outcome = exchange.outcome
-            if exchange.streaming:
-                await send_stream(send, exchange, cors, buffered=scope["http_version"] == "1.0")
-            elif outcome is not None:
-                await send_response(send, self._answer(route, outcome), cors)
+            if place is None or (method == "HEAD" and "GET" in place.methods):
+                self._answer(exchange, NOT_FOUND)
             else:
-                raise _TimedOut
-        finally:
-            exchange.close()
+                self._answer(exchange, Response(405, [(b"allow", place.allow.encode())]))
+            return
+        exchange.route = route
+        exchange.parts = RequestParts(headers, path_params, exchange.query)
+        body = exchange.body
+        if body is None or not request.is_json(headers):
+            self._start(exchange)
+        elif int(headers.get("content-length", "0")) > self._limits.max_body_bytes:
+            self._answer(exchange, self._too_large())
+        else:
+            # The body holds the exchange until it is whole, and lets go of it then.
+            body.collect(self._limits.max_body_bytes, lambda: self._collected(exchange, body))
 
-    def _answer(self, route: Route, outcome: Outcome) -> Response:
+    def _collected(self, exchange: Exchange, body: Body) -> None:
+        if not body.whole:
+            self._answer(exchange, self._too_large())
+            return
+        raw = body.take()
+        exchange.weight = len(raw)
+        self._bodies.take(exchange.weight)
+        exchange.parts.body = request.json_body(raw)
+        # What is no JSON arrives as null and can still be read as it is; JSON is read out of the payload.
+        exchange.body = None if exchange.parts.body is raw else Body.kept(raw)
+        self._start(exchange)
+
+    # Through the functions.
+
+    def _start(self, exchange: Exchange) -> None:
+        self.running.start(exchange)
+        route = exchange.route
+        condition = route.condition_function_id
+        if self._middleware or condition is not None or route.middleware_function_ids:
+            steps = [*self._middleware, *route.middleware_function_ids]
+            if condition is not None:
+                steps.insert(len(self._middleware), condition)
+            exchange.steps = steps[::-1]
+            self._ask(exchange)
+        else:
+            self._call(exchange)
+
+    def _ask(self, exchange: Exchange) -> None:
+        """Call the middleware or condition that is next."""
+        route, steps = exchange.route, exchange.steps
+        assert steps is not None
+        after = len(route.middleware_function_ids)
+        if self._is_condition(exchange, len(steps)):
+            data = request.condition_payload(route, exchange.parts)
+        else:
+            data = request.middleware_payload(route, exchange.parts)
+        # Global middleware comes out of the configuration, and so out of the default namespace.
+        own = len(steps) <= after + (route.condition_function_id is not None)
+        namespace = route.trigger.namespace if own else None
+        exchange.call = Call(steps[-1], data, exchange.reply, namespace, invocation_id=fresh_id())
+        self._engine.invoke(exchange.call)
+
+    def _is_condition(self, exchange: Exchange, left: int) -> bool:
+        route = exchange.route
+        return route.condition_function_id is not None and left == len(route.middleware_function_ids) + 1
+
+    def _call(self, exchange: Exchange) -> None:
+        """Call the function of the route."""
+        route, headers = exchange.route, exchange.headers
+        trigger = route.trigger
+        exchange.serial = serial = next(self._serials)
+        exchange.key = token()
+        self._called[serial] = exchange
+        call = Call(
+            trigger.function_id,
+            request.payload(route, exchange.parts, _references(serial, exchange.key)),
+            exchange.reply,
+            trigger.namespace,
+            None,
+            trigger.metadata,
+            trace_context(headers.get("traceparent")),
+            headers.get("baggage"),
+            fresh_id(),
+        )
+        if exchange.body is None and exchange.weight:
+            # One copy of the body is enough: `request_body` reads it where it stands in the payload.
+            start = len(request.BODY_FIRST)
+            exchange.body = Body.kept(memoryview(call.data)[start : start + exchange.weight])
+            exchange.parts.body = b""
+        exchange.call = call
+        self._engine.invoke(call)
+
+    def settled(self, exchange: Exchange, outcome: Outcome) -> None:
+        """A middleware, the condition or the function has answered."""
+        steps = exchange.steps
+        if steps is None:
+            self._answer(exchange, self._response(exchange, outcome))
+            return
+        condition = self._is_condition(exchange, len(steps))
+        steps.pop()
+        early = _condition(outcome) if condition else _middleware(outcome)
+        if early is not None:
+            self._answer(exchange, early)
+        elif steps:
+            self._ask(exchange)
+        else:
+            exchange.steps = None
+            self._call(exchange)
+
+    def nothing(self, exchange: Exchange) -> None:
+        """Null is fine when the function opens `response`, and else a request that hangs."""
+        exchange.silence = self._complaints.if_silent(exchange)
+
+    def streams(self, exchange: Exchange) -> None:
+        """The answer has begun: it may take as long as it likes."""
+        self.running.stop(exchange)
+
+    def left(self, exchange: Exchange) -> None:
+        """The client is gone: what was called runs on, and has the same time as with one that stayed."""
+        if exchange.call is None or exchange.streaming:
+            self.over(exchange)
+        else:
+            self._called.pop(exchange.serial, None)
+
+    def over(self, exchange: Exchange) -> None:
+        """The answer is out, or nobody waits for it."""
+        self.running.stop(exchange)
+        self._called.pop(exchange.serial, None)
+        if exchange.weight:
+            self._bodies.give(exchange.weight)
+            exchange.weight = 0
+        call, exchange.call = exchange.call, None
+        if call is not None:
+            self._engine.abandon(call)
+
+    def _expired(self, exchange: Exchange) -> None:
+        if exchange.client is None:
+            self.over(exchange)
+        else:
+            exchange.answer(TIMED_OUT, NO_CORS)
+
+    # The way out.
+
+    def _answer(self, exchange: Exchange, answer: Response) -> None:
+        if len(answer.body) > LARGE_ANSWER and self._unread.used + len(answer.body) > self._unread.limit:
+            answer = UNREAD
+        exchange.answer(answer, exchange.cors)
+
+    def _response(self, exchange: Exchange, outcome: Outcome) -> Response:
         """The response to the outcome of the function."""
+        route = exchange.route
         if type(outcome) is Failure:
             logger.warning(
                 "%s: function %s: %s: %s",
@@ -166,68 +279,39 @@ class HttpApp:
             self._complaints.add(route, answered.complaint)
         return answered.response
 
-    async def _before(
-        self, route: Route, parts: RequestParts, scope: Scope, deadline: float
-    ) -> Response | None:
-        """Global middleware, condition, route middleware; a response when one of them ends the request."""
-        payload = b""
-        for function_id in self._middleware:
-            payload = payload or request.middleware_payload(route, parts)
-            early = _judged(await self._ask(function_id, payload, None, scope, deadline))
-            if early is not None:
-                return early
-        namespace = route.trigger.namespace
-        if route.condition_function_id is not None:
-            data = request.condition_payload(route, parts)
-            outcome = await self._ask(route.condition_function_id, data, namespace, scope, deadline)
-            if type(outcome) is Failure:
-                return response.failed(outcome)
-            if type(outcome) is Result and outcome.value == b"false":
-                return NOT_MET
-        for function_id in route.middleware_function_ids:
-            payload = payload or request.middleware_payload(route, parts)
-            early = _judged(await self._ask(function_id, payload, namespace, scope, deadline))
-            if early is not None:
-                return early
-        return None
-
-    async def _ask(
-        self, function_id: str, data: bytes, namespace: str | None, scope: Scope, deadline: float
-    ) -> Outcome:
-        """The outcome of a call before the function itself."""
-        loop = asyncio.get_running_loop()
-        waiter = Waiter(loop)
-        call = Call(function_id, data, waiter.reply, namespace, invocation_id=fresh_id())
-        self._engine.invoke(call)
-        if not waiter.settled:
-            await self._settle(waiter, call, scope, deadline, loop)
-        if waiter.outcome is None:
-            raise _TimedOut
-        return waiter.outcome
-
-    async def _settle(
-        self, waiter: Waiter, call: Call, scope: Scope, deadline: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        """Wait until the waiter is settled or the time is up; ClientGone when nobody waits any more."""
-        scope[CLIENT_GONE] = waiter.leave
-        await self.running.wait(waiter, deadline, loop)
-        if waiter.gone:
-            # The function runs on, and has the same time for it as with a client that stayed.
-            loop.call_at(deadline, self._engine.abandon, call)
-            raise ClientGone
-        if not waiter.settled:
-            self._engine.abandon(call)
-
     def _too_large(self) -> Response:
         return response.problem(
             413,
             "PAYLOAD_TOO_LARGE",
-            f"The JSON body is larger than {self._max_body_bytes} bytes. Send it with another content type "
-            "and read it from the `request_body` channel, which has no limit.",
+            f"The JSON body is larger than {self._limits.max_body_bytes} bytes. Send it with another content "
+            "type and read it from the `request_body` channel, which has no limit.",
         )
 
+    def _channel(self, channel_id: str) -> Offer | None:
+        """The channel of a request that waits for its function or is being answered."""
+        serial, end = channel_id[:-1], channel_id[-1:]
+        exchange = self._called.get(int(serial)) if serial.isdecimal() and len(serial) < 20 else None
+        if exchange is None or end not in (BODY, RESPONSE):
+            return None
+        return Offer(exchange.key, exchange.open_body if end == BODY else exchange.open_response)
 
-def _judged(outcome: Outcome) -> Response | None:
+
+def _references(serial: int, key: str) -> bytes:
+    """The keys `request_body` and `response` of the payload, encoded."""
+    return b',"request_body":%b,"response":%b' % (
+        reference(f"{serial}{BODY}", key, Direction.READ),
+        reference(f"{serial}{RESPONSE}", key, Direction.WRITE),
+    )
+
+
+def _condition(outcome: Outcome) -> Response | None:
+    """What a condition decided: None goes on."""
+    if type(outcome) is Failure:
+        return response.failed(outcome)
+    return NOT_MET if type(outcome) is Result and outcome.value == b"false" else None
+
+
+def _middleware(outcome: Outcome) -> Response | None:
     """What a middleware decided: None goes on."""
     if type(outcome) is Failure:
         return response.failed(outcome)

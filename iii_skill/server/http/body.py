@@ -1,98 +1,159 @@
-"""Reading a body and writing an answer, as ASGI messages."""
+"""The body of a request: collected whole for a function, or passed on as it comes to whoever reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
-from iii_skill.http import response
-from iii_skill.http.cors import ALLOW_ORIGIN, Headers
-from iii_skill.http.response import HeaderList, Response
-from iii_skill.server.http_protocol import send_whole
+from iii_skill.engine.channel import Channel
 
-Receive: TypeAlias = Callable[[], Awaitable[Any]]
-Send: TypeAlias = Callable[[Any], Awaitable[None]]
-
-BODYLESS = (204, 304)
-MAX_STREAM_1_0 = 64 * 1024 * 1024
+CHUNK = 64 * 1024
+"""The largest binary message that SDKs send and are sent, and so much of a body waits for a reader."""
 
 
-class ClientGone(Exception):
-    """The client left."""
+class Source(Protocol):
+    """Where a body comes from."""
+
+    def want_body(self) -> None:
+        """Somebody takes the body: let it come."""
+
+    def hold_body(self) -> None:
+        """Nobody takes it as fast as it comes: let it wait."""
 
 
-class Stream(Protocol):
-    """A streamed answer."""
+class Body:
+    """A body on its way. It is the writing end of the channel `request_body` once somebody reads that.
 
-    status: int
-    headers: HeaderList
+    Without a reader and without `collect` the first part of it waits, and the client with the rest.
+    """
 
-    async def next_chunk(self) -> bytes | None:
-        """The next part; None at the end."""
+    __slots__ = ("_channel", "_collected", "_dropped", "_limit", "_parts", "_source", "held", "size", "whole")
 
+    def __init__(self, source: Source | None) -> None:
+        self._source = source
+        self._parts: deque[bytes | memoryview] = deque()
+        self._channel: Channel | None = None
+        self._collected: Callable[[], None] | None = None
+        self._limit = 0
+        self._dropped = False
+        self.size = 0
+        self.held = 0
+        """Bytes of it that are in memory."""
+        self.whole = False
+        """True when the client has sent all of it."""
 
-async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> bytes | None:
-    """The whole body; None when it is over the limit, ClientGone when it never comes to its end."""
-    declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        event = await receive()
-        if event["type"] != "http.request":
-            raise ClientGone
-        chunk = event.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-        if not event.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    @classmethod
+    def kept(cls, data: bytes | memoryview) -> Body:
+        """A body that is complete already."""
+        body = cls(None)
+        if data:
+            body._parts.append(data)
+        body.size = body.held = len(data)
+        body.whole = True
+        return body
 
+    # What the connection calls.
 
-async def send_response(send: Send, answer: Response, extra: Headers) -> None:
-    """Send a complete response; headers of the answer that CORS sets itself are overwritten."""
-    headers = _merged(answer.headers, extra)
-    body = answer.body
-    if answer.status in BODYLESS:
-        body = b""
-    else:
-        headers.append((b"content-length", b"%d" % len(body)))
-    await send_whole(send, answer.status, headers, body)
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the body."""
+        self.size += len(data)
+        if self._dropped:
+            return
+        self._parts.append(data)
+        self.held += len(data)
+        if self._collected is not None:
+            if self.size > self._limit:
+                self._end_collecting()
+            return
+        if self._channel is not None:
+            self._pass_on()
+        if self.held >= CHUNK and self._source is not None:
+            self._source.hold_body()
 
+    def end(self) -> None:
+        """That was all of it."""
+        self.whole = True
+        if self._collected is not None:
+            self._end_collecting()
+        elif self._channel is not None:
+            self._pass_on()
 
-async def send_stream(send: Send, stream: Stream, extra: Headers, *, buffered: bool) -> None:
-    """Send a streamed answer chunked; `buffered` collects it for a client of HTTP/1.0."""
-    if 100 <= stream.status < 200:
-        await send_response(send, Response(500, []), extra)
-        return
-    if buffered:
-        await send_response(send, await _collected(stream), extra)
-        return
-    headers = _merged(stream.headers, extra)
-    await send({"type": "http.response.start", "status": stream.status, "headers": headers})
-    silent = stream.status in BODYLESS
-    while (chunk := await stream.next_chunk()) is not None:
-        if not silent:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    # What takes it.
 
+    def collect(self, limit: int, collected: Callable[[], None]) -> None:
+        """Keep all of it, and call when it is `whole`, or longer than the limit and then not whole."""
+        self._limit = limit
+        self._collected = collected
+        if self._source is not None:
+            self._source.want_body()
 
-async def _collected(stream: Stream) -> Response:
-    chunks: list[bytes] = []
-    size = 0
-    while (chunk := await stream.next_chunk()) is not None:
-        size += len(chunk)
-        if size > MAX_STREAM_1_0:
-            return response.problem(
-                500, "STREAM_TOO_LONG", "This answer is too long for a client of HTTP/1.0; use HTTP/1.1."
-            )
-        chunks.append(chunk)
-    return Response(stream.status, stream.headers, b"".join(chunks))
+    def take(self) -> bytes:
+        """What was collected, which is given away."""
+        parts, self._parts = self._parts, deque()
+        self.held = 0
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
+    def open(self) -> Channel:
+        """The channel on which it is read."""
+        channel = self._channel = Channel()
+        channel.attach_writer(self)
+        if self._source is not None:
+            self._source.want_body()
+        self._pass_on()
+        return channel
 
-def _merged(headers: HeaderList, extra: Headers) -> HeaderList:
-    if any(name == ALLOW_ORIGIN for name, _ in headers) and any(name == ALLOW_ORIGIN for name, _ in extra):
-        headers = [pair for pair in headers if pair[0] != ALLOW_ORIGIN]
-    return [*headers, *extra]
+    def leave(self) -> None:
+        """The request is over. Half a body never looks like a whole one; a whole one is read to its end."""
+        self._source = None
+        self._collected = None
+        if self.whole and self._channel is not None and not self._dropped:
+            return
+        self._drop()
+        if self._channel is not None:
+            self._channel.abort()
+            self._channel = None
+
+    # What the channel calls.
+
+    def resume(self) -> None:
+        """The reader has room again."""
+        self._pass_on()
+        if not self.whole and self.held < CHUNK and self._source is not None:
+            self._source.want_body()
+
+    def dropped(self) -> None:
+        """Nobody reads any more: what is left of the body is thrown away as it comes."""
+        self._drop()
+        self._channel = None
+        if self._source is not None:
+            self._source.want_body()
+
+    def _drop(self) -> None:
+        self._dropped = True
+        self._parts.clear()
+        self.held = 0
+
+    def _end_collecting(self) -> None:
+        collected, self._collected = self._collected, None
+        assert collected is not None
+        collected()
+
+    def _pass_on(self) -> None:
+        """Send on as long as the channel has room; finish it after the last part."""
+        channel = self._channel
+        if channel is None:
+            return
+        while self._parts and not channel.full:
+            part = self._parts.popleft()
+            if len(part) > CHUNK:
+                self._parts.appendleft(memoryview(part)[CHUNK:])
+                part = memoryview(part)[:CHUNK]
+            self.held -= len(part)
+            channel.send(bytes(part))
+            if self._channel is None:
+                # The reader left while it was told.
+                return
+        if self.whole and not self._parts:
+            self._channel = None
+            channel.finish()

@@ -1,141 +1,252 @@
-"""One HTTP request on its way through functions: what settles it, and its two channels."""
+"""One HTTP request on its way through functions: what settles it, its body and its two channels."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
-from iii_skill.calls import Outcome, Result
+from iii_skill.calls import Call, Outcome, Result
 from iii_skill.engine.channel import Channel
-from iii_skill.engine.channels import Channels
-from iii_skill.engine.ids import token
-from iii_skill.http.response import HeaderList, stream_headers
-from iii_skill.server.http_io import Receive
-from iii_skill.server.http_waiter import Waiter
+from iii_skill.http.cors import CorsHeaders
+from iii_skill.http.request import RequestParts
+from iii_skill.http.response import HeaderList, Response, problem, stream_headers
+from iii_skill.http.routes import Route
+from iii_skill.server.http.body import Body
 
-CHUNK = 64 * 1024
-"""The largest binary message that SDKs send and are sent."""
+MAX_STREAM_1_0 = 64 * 1024 * 1024
 
 
-class Exchange(Waiter):
-    """The call of a route's function, with `request_body` to read and `response` to write.
+class Client(Protocol):
+    """The connection that a request came from. Whatever ends the answer makes it forget the exchange."""
 
-    The first of these settles it: an answer that is not null, a binary message on `response`, or its end.
-    Both channels are made when somebody opens them.
+    writable: bool
+    """False while the client reads slower than it is answered."""
+
+    def answer(self, response: Response, cors: CorsHeaders) -> None:
+        """Send a complete answer."""
+
+    def begin_stream(self, status: int, headers: HeaderList, cors: CorsHeaders) -> None:
+        """Send the head of an answer that comes in parts."""
+
+    def stream(self, data: bytes) -> None:
+        """Send a part of it."""
+
+    def end_stream(self) -> None:
+        """That was the last part."""
+
+
+class Steward(Protocol):
+    """Who leads exchanges through functions."""
+
+    def settled(self, exchange: Exchange, outcome: Outcome) -> None:
+        """The function that was called last has answered."""
+
+    def nothing(self, exchange: Exchange) -> None:
+        """The function of the route answered null: the request waits for the `response` channel."""
+
+    def streams(self, exchange: Exchange) -> None:
+        """The answer comes through the `response` channel, and has begun."""
+
+    def left(self, exchange: Exchange) -> None:
+        """The client is gone."""
+
+    def over(self, exchange: Exchange) -> None:
+        """Nobody waits for anything any more."""
+
+
+class Exchange:
+    """A request and its answer. It holds its client until the answer is out or the client is gone.
+
+    The first of these settles the function of a route: an answer that is not null, a binary message on
+    `response`, or the end of that channel. Both channels are made when somebody opens them.
     """
 
     __slots__ = (
-        "_body",
-        "_channels",
-        "_first",
-        "_ids",
-        "_pump",
+        "_collected",
+        "_collected_size",
+        "_steward",
+        "body",
+        "call",
+        "client",
+        "cors",
         "headers",
+        "key",
+        "method",
         "null",
-        "on_null",
+        "old",
+        "pairs",
+        "parts",
+        "path",
+        "query",
+        "request",
         "response",
+        "route",
+        "serial",
+        "silence",
         "status",
+        "steps",
+        "stream_headers",
         "streaming",
+        "weight",
     )
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        channels: Channels,
-        body: bytes | Receive,
+        client: Client,
+        steward: Steward,
+        method: str,
+        path: str,
+        query: bytes,
+        pairs: list[tuple[bytes, bytes]],
+        headers: dict[str, str],
+        body: Body | None,
+        *,
+        old: bool,
     ) -> None:
-        super().__init__(loop)
-        self._ids = (token(), token(), token(), token())
-        self._channels = channels
-        self._body = body
-        self._pump: BodyPump | None = None
-        self._first: bytes | None = None
+        self.client: Client | None = client
+        self._steward = steward
+        self.method = method
+        self.path = path
+        self.query = query
+        self.pairs = pairs
+        self.headers = headers
+        self.body = body
+        self.old = old
+        """True for a client of HTTP/1.0, which takes no chunks."""
+        self.cors: CorsHeaders
+        self.route: Route
+        self.parts: RequestParts
+        self.steps: list[str] | None = None
+        """The middleware and condition still to be asked, the next one last; None once the function is."""
+        self.call: Call | None = None
+        self.weight = 0
+        """Bytes of its body that stay in memory until it is over."""
+        self.serial = 0
+        self.key = ""
+        self.null = False
+        self.silence: asyncio.TimerHandle | None = None
+        self.request: Channel | None = None
         self.response: Channel | None = None
         self.streaming = False
-        self.null = False
-        self.on_null: Callable[[], object] | None = None
         self.status = 200
-        self.headers: HeaderList = []
-        channels.offer(self._ids[0], self._ids[1], self._open_body)
-        channels.offer(self._ids[2], self._ids[3], self._open_response)
+        self.stream_headers: HeaderList = []
+        self._collected: list[bytes] | None = None
+        self._collected_size = 0
 
-    @property
-    def settled(self) -> bool:
-        """True when there is something to go on with."""
-        return self.streaming or self.gone or self.outcome is not None
-
-    def references(self) -> bytes:
-        """The keys `request_body` and `response` of the payload, encoded."""
-        body_id, body_key, response_id, response_key = self._ids
-        return (
-            f',"request_body":{{"channel_id":"{body_id}","access_key":"{body_key}","direction":"read"}}'
-            f',"response":{{"channel_id":"{response_id}","access_key":"{response_key}","direction":"write"}}'
-        ).encode()
+    def answer(self, response: Response, cors: CorsHeaders) -> None:
+        """Send a complete answer, and be done."""
+        client = self.client
+        if client is not None:
+            self.client = None
+            client.answer(response, cors)
+        self._end()
 
     def reply(self, outcome: Outcome) -> None:
-        """Take the outcome; after a null one the request waits for the `response` channel."""
-        if type(outcome) is Result and (outcome.value is None or outcome.value == b"null"):
-            self.null = True
-            if self.on_null is not None:
-                self.on_null()
+        """Take the outcome of the call; one that comes too late is dropped."""
+        if self.call is None:
             return
-        super().reply(outcome)
+        self.call = None
+        if self.client is None:
+            # The client left, and the call ran on.
+            self._steward.over(self)
+        elif self.streaming:
+            return
+        elif self.steps is None and type(outcome) is Result and outcome.value in (None, b"null"):
+            self.null = True
+            self._steward.nothing(self)
+        else:
+            self._steward.settled(self, outcome)
+
+    def leave(self) -> None:
+        """The client is gone. What was called runs on, and its answer is dropped."""
+        self.client = None
+        self._close_channels()
+        self._steward.left(self)
+
+    def room(self) -> None:
+        """The client has taken what it was sent."""
+        if self.streaming:
+            self._send_stream()
+
+    def open_body(self) -> Channel:
+        """The channel `request_body`."""
+        if self.request is None:
+            if self.body is None:
+                self.body = Body.kept(b"")
+            self.request = self.body.open()
+        return self.request
+
+    def open_response(self) -> Channel:
+        """The channel `response`."""
+        if self.response is None:
+            self.response = Channel()
+            self.response.attach_reader(self)
+        return self.response
 
     def notify(self) -> None:
         """`response` has a message, or has ended."""
-        if self.settled:
-            self.wake()
-            return
         channel = self.response
-        assert channel is not None
+        if channel is None or self.client is None:
+            return
+        if self.streaming:
+            self._send_stream()
+            return
         while (message := channel.take()) is not None:
             if isinstance(message, bytes):
-                self._first = message
-                self.streaming = True
-                self.wake()
+                self._begin_stream(message)
                 return
             self._control(message)
         if channel.drained:
-            self.streaming = True
-            self.wake()
+            self._begin_stream(b"")
 
-    async def next_chunk(self) -> bytes | None:
-        """The next part of a streamed answer; None at its end, or when the client is gone."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        channel = self.response
+    def _begin_stream(self, first: bytes) -> None:
+        client = self.client
+        assert client is not None
+        self.streaming = True
+        self._steward.streams(self)
+        if 100 <= self.status < 200:
+            self.answer(Response(500, []), self.cors)
+        elif self.old:
+            self._collected = [first]
+            self._collected_size = len(first)
+            self._send_stream()
+        else:
+            client.begin_stream(self.status, self.stream_headers, self.cors)
+            if first:
+                client.stream(first)
+            self._send_stream()
+
+    def _send_stream(self) -> None:
+        """Send on as long as the client takes it: the bound of the channel holds the writer back."""
+        channel, client = self.response, self.client
         assert channel is not None
-        while not self.gone:
+        while client is not None and (client.writable or self._collected is not None):
             message = channel.take()
-            if isinstance(message, bytes):
-                return message
             if message is None:
-                if channel.drained:
-                    return None
-                await self.pause()
-        return None
+                break
+            if isinstance(message, bytes) and message:
+                if self._collected is None:
+                    client.stream(message)
+                else:
+                    self._collect(self._collected, message)
+                client = self.client
+        if client is None or not channel.drained:
+            return
+        if self._collected is not None:
+            self.answer(Response(self.status, self.stream_headers, b"".join(self._collected)), self.cors)
+            return
+        self.client = None
+        client.end_stream()
+        self._end()
 
-    def close(self) -> None:
-        """The response is out, or nobody wants it: both references end."""
-        self._channels.withdraw(self._ids[0])
-        self._channels.withdraw(self._ids[2])
-        if self.response is not None:
-            self.response.leave()
-        if self._pump is not None:
-            self._pump.close(complete=not self.gone)
-
-    def _open_response(self) -> Channel:
-        self.response = Channel()
-        self.response.attach_reader(self)
-        return self.response
-
-    def _open_body(self) -> Channel:
-        channel = Channel()
-        self._pump = BodyPump(self._loop, channel, self._body)
-        return channel
+    def _collect(self, collected: list[bytes], data: bytes) -> None:
+        collected.append(data)
+        self._collected_size += len(data)
+        if self._collected_size > MAX_STREAM_1_0:
+            text = "This answer is too long for a client of HTTP/1.0; use HTTP/1.1."
+            self.answer(problem(500, "STREAM_TOO_LONG", text), self.cors)
 
     def _control(self, text: str) -> None:
         """`set_status` and `set_headers`; anything else is ignored."""
@@ -151,50 +262,24 @@ class Exchange(Waiter):
                 self.status = status
         elif message.get("type") == "set_headers" and isinstance(message.get("headers"), dict):
             pairs = message["headers"].items()
-            self.headers = stream_headers({name: value for name, value in pairs if isinstance(value, str)})
+            self.stream_headers = stream_headers(
+                {name: value for name, value in pairs if isinstance(value, str)}
+            )
 
+    def _end(self) -> None:
+        self._close_channels()
+        self._steward.over(self)
 
-class BodyPump:
-    """The writing end of `request_body`: sends the body in small messages, as fast as they are taken."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Channel, body: bytes | Receive) -> None:
-        self._channel = channel
-        self._room = asyncio.Event()
-        channel.attach_writer(self)
-        self._task = loop.create_task(self._run(body))
-
-    def resume(self) -> None:
-        """There is room again."""
-        self._room.set()
-
-    def dropped(self) -> None:
-        """Nobody reads: what is left of the body stays with the connection."""
-        self._task.cancel()
-
-    def close(self, *, complete: bool) -> None:
-        """End the channel: cleanly after a response, without a close when the client left midway."""
-        self._task.cancel()
-        if complete:
-            self._channel.finish()
-        else:
-            self._channel.abort()
-
-    async def _run(self, body: bytes | Receive) -> None:
-        if isinstance(body, bytes):
-            await self._send(body)
-        else:
-            more = True
-            while more:
-                event = await body()
-                if event["type"] != "http.request":
-                    self._channel.abort()
-                    return
-                await self._send(event.get("body", b""))
-                more = event.get("more_body", False)
-        self._channel.finish()
-
-    async def _send(self, data: bytes) -> None:
-        for start in range(0, len(data), CHUNK):
-            self._room.clear()
-            if not self._channel.send(data[start : start + CHUNK]):
-                await self._room.wait()
+    def _close_channels(self) -> None:
+        """Both references end. The channel and the exchange let go of each other."""
+        if self.silence is not None:
+            self.silence.cancel()
+            self.silence = None
+        response, self.response = self.response, None
+        if response is not None:
+            response.leave()
+        self.request = None
+        body, self.body = self.body, None
+        if body is not None:
+            body.leave()
+        self._collected = None

@@ -7,7 +7,7 @@ import msgspec
 MAX_URL = 65534
 MAX_HEADERS = 100
 MAX_HEAD = 64 * 1024
-"""Bytes of all header lines of a request, and of all trailer lines and chunk extensions without a body byte."""
+"""Bytes of all header lines of a request, and of trailers and chunk extensions between two body bytes."""
 
 MEBIBYTE = 1024 * 1024
 

@@ -1,185 +1,632 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on the head of a request and on a client's silence."""
+"""One client connection: bytes in, requests to the app in order, answers out.
+
+llhttp reads the bytes. It is never given more than the rest of one message, so nothing behind a request is
+looked at before that is answered, and a client that does not read its answers gets no more work done.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
-from typing import Any
+import logging
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
 
-import httptools
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-MAX_URL = 65534
-MAX_HEADERS = 100
-MAX_HEAD = 512 * 1024
+from iii_skill.http.cors import ALLOW_ORIGIN, NO_CORS, CorsHeaders
+from iii_skill.http.request import header_map, joined
+from iii_skill.http.response import HeaderList, Response, failure, problem
+from iii_skill.server.http.body import Body
+from iii_skill.server.http.exchange import Exchange, Steward
+from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, Limits
+
+logger = logging.getLogger(__name__)
+
 LINGER_S = 1.0
 """How long a refused client may go on sending: closing at once would cost it the answer."""
 
-CLIENT_GONE = "iii_skill.client_gone"
-"""The key of `scope` under which an application leaves the callable to tell."""
+AT_ONCE = 32
+"""So many pipelined requests are served in one turn of the event loop, then others have theirs."""
 
-# Any status from 100 to 999 may be answered; uvicorn knows the lines below 600.
-for _status in range(600, 1000):
-    httptools_impl.STATUS_LINE.setdefault(_status, b"HTTP/1.1 %d \r\n" % _status)
+END = b"\r\n\r\n"
+"""How a head ends, and a chunked body with its trailers."""
+
+BODYLESS = (204, 304)
+SCHEMES = (b"http:", b"https:")
+BUSY = problem(
+    503, "BUSY", "More request bodies are on their way than this host holds in memory; try again later."
+)
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
+
+
+def _absolute(target: bytes) -> tuple[str, bytes]:
+    """Authority and the rest of `http://authority/path?query`."""
+    rest = target.split(b"://", 1)[1]
+    cut = min(at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0)
+    path = rest[cut:]
+    return rest[:cut].decode("ascii"), path if path.startswith(b"/") else b"/" + path
+
+
+STATUS_LINES = {status: _status_line(status) for status in range(100, 1000)}
+
+
+class Shared:
+    """What all connections of a port share."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.connections: set[HttpConnection] = set()
+        self.bodies = Budget(limits.max_bodies_bytes)
+        self.unread = Budget(limits.max_unread_bytes)
+        self.stopping = False
+        self.steward: Steward
+        self.serve: Callable[[Exchange], None]
+        self.left: Callable[[], None]
+        self._second = 0
+        self._date = b""
+
+    def date(self) -> bytes:
+        """The `date` line of an answer."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._date
 
 
 class _Refused(Exception):
     """The head of a request is beyond its bounds."""
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """One client connection."""
+class HttpConnection(asyncio.Protocol):
+    """One client. It is reading a head, or the body of the request that it is serving or has answered."""
 
-    _status = 400
-    _refused = False
-    _in_head = False
-    _head_fed = 0
-    _serving: RequestResponseCycle | None = None
-    """The request that the application has now; `cycle` may be a pipelined one behind it."""
-    _heard = 0.0
+    __slots__ = (
+        "_chunked",
+        "_closing",
+        "_continue",
+        "_counted",
+        "_exchange",
+        "_fed",
+        "_ghost",
+        "_head_done",
+        "_head_size",
+        "_in_body",
+        "_keep_alive",
+        "_linger",
+        "_message_done",
+        "_overhead",
+        "_pairs",
+        "_parser",
+        "_parsing",
+        "_received",
+        "_remaining",
+        "_rest",
+        "_served",
+        "_shared",
+        "_status",
+        "_stream_chunked",
+        "_stuck_at",
+        "_tail",
+        "_transport",
+        "_unread",
+        "_url",
+        "_version",
+        "age",
+        "reading",
+        "writable",
+    )
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        # The head that is being read.
+        self._url = b""
+        self._pairs: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._fed = 0
+        self._tail = b""
+        self._head_done = False
+        self._version = ""
+        # The body that is being read.
+        self._in_body = False
+        self._chunked = False
+        self._remaining = 0
+        self._received = 0
+        self._overhead = 0
+        self._message_done = False
+        self._ghost = False
+        self._continue = False
+        # What is not parsed yet.
+        self._rest = b""
+        self._parsing = False
+        self.reading = True
+        self._counted = 0
+        # The answer.
+        self._status = 400
+        self._served = False
+        self._keep_alive = True
+        self._stream_chunked = False
+        self._closing = False
+        self._linger: asyncio.TimerHandle | None = None
+        self.writable = True
+        self._unread = 0
+        self._stuck_at = 0
+        self.age = 0.0
+        """Seconds in the state that has to end: without a request, within a head or a body, or stuck."""
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
-        super().connection_made(transport)
-        self._heard = self.loop.time()
+        self._transport = cast(asyncio.Transport, transport)
+        self._shared.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: tell what is on its way, and let go of everything that holds this."""
+        shared = self._shared
+        shared.connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        self._transport = self._parser = None
+        self._closing = True
+        self._rest = b""
+        self._pairs = []
+        self._count(0)
+        shared.unread.give(self._unread)
+        self._unread = 0
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if exchange is not None:
+            exchange.leave()
+        shared.left()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a malformed request is answered 400, a head beyond its bounds 414 or 431, all empty."""
-        if self._refused:
+        """Take what came; behind the last request of a connection it is dropped."""
+        if self._closing:
             return
-        self._heard = self.loop.time()
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return
-        except httptools.HttpParserError:
-            self._refuse()
-            return
-        if self._in_head:
-            self._head_fed += len(data)
-            if self._head_fed > MAX_HEAD:
-                self._status = 431
-                self._refuse()
+        if self._rest:
+            # It was on its way when reading stopped.
+            self._keep(self._rest + data)
+        else:
+            self._take(data)
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._in_head = True
-        self._head_fed = 0
+    def pause_writing(self) -> None:
+        """The client reads slower than it is answered: it gets nothing more done until it has caught up."""
+        self.writable = False
+        self.age = 0.0
+        if self._transport is not None:
+            self._unread = self._stuck_at = self._transport.get_write_buffer_size()
+            self._shared.unread.take(self._unread)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self.writable = True
+        self.age = 0.0
+        self._shared.unread.give(self._unread)
+        self._unread = 0
+        if self._exchange is not None:
+            self._exchange.room()
+        self._go_on_soon()
+
+    # What the parser calls.
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request target."""
-        self.url += url
-        if len(self.url) > MAX_URL:
+        self._url += url
+        if len(self._url) > MAX_URL:
             self._status = 414
             raise _Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        if len(self.headers) >= MAX_HEADERS:
+        """One header, or one trailer: those are counted and left out, whatever they are named."""
+        self._head_size += len(name) + len(value)
+        pairs = self._pairs
+        if len(pairs) == MAX_HEADERS or self._head_size > MAX_HEAD:
             self._status = 431
             raise _Refused
-        super().on_header(name, value)
+        pairs.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: the application starts."""
-        self._in_head = False
-        super().on_headers_complete()
+        """The head is complete."""
+        if not self._ghost:
+            self._head_done = True
+            parser = self._parser
+            assert parser is not None
+            self._version = parser.get_http_version()
+            self._keep_alive = parser.should_keep_alive()
 
-    def expire(self, since: float) -> None:
-        """End a client that has sent nothing after `since` and owes the rest of a head or of a JSON body.
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+        self._received += len(data)
+        self._overhead = 0
+        if self._exchange is not None and self._exchange.body is not None:
+            self._exchange.body.feed(data)
 
-        A body that a function reads from its channel has the time of the function.
-        """
-        if self._refused or self._heard > since:
+    def on_message_complete(self) -> None:
+        """The body is complete, or there is none."""
+        self._message_done = True
+
+    # Reading.
+
+    def _take(self, data: bytes) -> None:
+        """Parse message by message, as far as there is leave to."""
+        self._parsing = True
+        position, size, served = 0, len(data), 0
+        while position < size and not self._closing:
+            if not self._in_body:
+                if self._exchange is not None or not self.writable or served == AT_ONCE:
+                    self._keep(data[position:])
+                    break
+                served += 1
+            stop = self._boundary(data, position, size)
+            piece = data if stop - position == size else data[position:stop]
+            position = stop
+            self._feed(piece)
+        self._parsing = False
+        if self._rest and self._exchange is None and self.writable:
+            self._go_on_soon()
+
+    def _boundary(self, data: bytes, position: int, size: int) -> int:
+        """Where the piece ends that belongs to this message for sure."""
+        if self._in_body and not self._chunked:
+            return min(size, position + self._remaining)
+        tail = self._tail
+        if tail:
+            # The end may lie across two reads.
+            found = (tail + data[position : position + 3]).find(END)
+            if found >= 0:
+                return position + found + 4 - len(tail)
+        found = data.find(END, position)
+        return size if found < 0 else found + 4
+
+    def _feed(self, piece: bytes) -> None:
+        parser = self._parser
+        assert parser is not None
+        offered = False
+        try:
+            parser.feed_data(piece)
+        except HttpParserUpgrade:
+            offered = True
+        except HttpParserError:
+            self._refuse(self._status)
             return
-        cycle, serving = self.cycle, self._serving
-        if serving is None or serving.response_complete:
-            if self._in_head:
-                self._status = 408
-                self._refuse()
-            elif serving is None:
-                self.transport.close()
-        elif cycle is serving and cycle.more_body and CLIENT_GONE not in cycle.scope:
-            self._status = 408
-            self._refuse()
+        if self._head_done:
+            self._head_done = False
+            self._begin(offered=offered)
+        elif not self._in_body:
+            self._within_head(piece)
+        else:
+            self._within_body(piece)
+        if self._message_done and not self._closing:
+            self._end_of_message()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the application that nobody takes its answer any more."""
-        super().connection_lost(exc)
-        self.pipeline.clear()
-        if self._serving is not None:
-            _leave(self._serving)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._serving = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _refuse(self) -> None:
-        self._refused = True
-        cycle, serving = self.cycle, self._serving
-        if serving is not None and not serving.response_complete:
-            if cycle is serving and cycle.more_body:
-                # Its own body is malformed and will never be complete.
-                started = cycle.response_started
-                _leave(cycle)
-                if started:
-                    self.transport.abort()
-                    return
-            else:
-                # A pipelined request is malformed: the answers before it are still to be written.
-                if cycle.more_body:
-                    self.pipeline = deque(entry for entry in self.pipeline if entry[0] is not cycle)
-                last = self.pipeline[0][0] if self.pipeline else serving
-                last.keep_alive = False
+    def _within_head(self, piece: bytes) -> None:
+        if not self._fed:
+            # Blank lines may stand before a request; they neither begin it nor keep a connection alive.
+            piece = piece.lstrip(b"\r\n")
+            if not piece:
                 return
-        line = httptools_impl.STATUS_LINE[self._status]
-        self.transport.write(line + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        self.loop.call_later(LINGER_S, self.transport.close)
+            self.age = 0.0
+        self._fed += len(piece)
+        self._tail = (self._tail + piece)[-3:]
+        if self._fed > MAX_URL + 2 * MAX_HEAD:
+            self._refuse(431)
+        elif not self._count(self._fed):
+            self._refuse(503)
 
+    def _within_body(self, piece: bytes) -> None:
+        self._remaining -= len(piece)
+        if self._chunked:
+            # Chunk sizes, extensions and trailers: parsed, and of no use to anybody.
+            self._overhead += len(piece)
+            self._tail = (self._tail + piece)[-3:]
+            if self._overhead > MAX_HEAD + len(piece):
+                self._refuse(431)
+                return
+        exchange = self._exchange
+        if exchange is not None and exchange.body is not None and not self._count(exchange.body.held):
+            if exchange.streaming:
+                self._refuse(503)
+            else:
+                self._keep_alive = False
+                exchange.answer(BUSY, exchange.cors)
 
-def _leave(cycle: RequestResponseCycle) -> None:
-    """Tell the application that nobody takes the answer any more."""
-    if cycle.response_complete:
-        return
-    cycle.disconnected = True
-    cycle.message_event.set()
-    scope: Any = cycle.scope
-    gone = scope.get(CLIENT_GONE)
-    if gone is not None:
-        gone()
+    def _begin(self, *, offered: bool) -> None:
+        """A head is complete: find out how long its message is, and have the request served."""
+        parser = self._parser
+        assert parser is not None
+        pairs, self._pairs = self._pairs, []
+        target, self._url = self._url, b""
+        self._head_size = self._fed = 0
+        self._tail = b""
+        if self._counted:
+            self._count(0)
+        headers = header_map(pairs)
+        coding = headers.get("transfer-encoding")
+        if len(headers) != len(pairs) and coding is not None:
+            coding = joined(pairs, b"transfer-encoding")
+        length = headers.get("content-length", "0")
+        method = parser.get_method()
+        refusal = self._wrong_head(method, target, coding, length)
+        if refusal:
+            self._refuse(refusal)
+            return
+        self._chunked = coding is not None
+        self._remaining = int(length)
+        body = None
+        if self._chunked or self._remaining:
+            body = Body(self)
+            self._in_body = True
+            self._received = self._overhead = 0
+            self._message_done = False
+            self._continue = self._version == "1.1" and headers.get("expect", "").lower() == "100-continue"
+            self.age = 0.0
+            if offered:
+                # No offer of another protocol is taken, and the parser believes that what follows speaks
+                # it. Its body is read behind a head of our own that says the same of its length.
+                self._ghost = True
+                line = b"transfer-encoding: chunked" if self._chunked else b"content-length: %d" % int(length)
+                parser.feed_data(b"POST / HTTP/1.1\r\n" + line + END)
+                self._ghost = False
+                self._pairs = []
+                self._url = b""
+                self._head_size = 0
+        if not target.startswith(b"/") and target != b"*":
+            # The authority of an absolute target takes the place of Host (RFC 9112, 3.2.2).
+            authority, target = _absolute(target)
+            headers["host"] = authority
+        path, _, query = target.partition(b"?")
+        exchange = Exchange(
+            self,
+            self._shared.steward,
+            method.decode("ascii"),
+            path.decode("ascii"),
+            query,
+            pairs,
+            headers,
+            body,
+            old=self._version == "1.0",
+        )
+        self._exchange = exchange
+        self._served = True
+        try:
+            self._shared.serve(exchange)
+        except Exception as error:
+            logger.exception("a request of %s could not be served", exchange.path[:200])
+            exchange.answer(failure("internal_error", f"this host failed: {error}"), NO_CORS)
 
+    def _wrong_head(self, method: bytes, target: bytes, coding: str | None, length: str) -> int:
+        """The status of a head that could be read in two ways, or asks for what no server of ours does."""
+        if self._version not in ("1.1", "1.0"):
+            return 505
+        if method == b"CONNECT":
+            return 405
+        if b"#" in target or not target.isascii():
+            return 400
+        if not target.startswith(b"/") and target != b"*" and not target.lower().startswith(SCHEMES):
+            return 400
+        if coding is not None:
+            if self._version == "1.0" or length != "0":
+                return 400
+            if coding.lower() != "chunked":
+                return 501
+        return 0
 
-async def send_whole(send: Any, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    """Send a complete response in one write.
+    def _end_of_message(self) -> None:
+        self._message_done = False
+        self._in_body = False
+        self._tail = b""
+        # Trailers.
+        self._pairs = []
+        self._head_size = 0
+        exchange = self._exchange
+        if exchange is not None and exchange.body is not None:
+            exchange.body.end()
 
-    `send` is that of uvicorn, which would write head and body apart, two system calls. The headers are
-    valid, `content-length` among them where there is one.
-    """
-    cycle: RequestResponseCycle = send.__self__
-    if cycle.flow.write_paused and not cycle.disconnected:
-        await cycle.flow.drain()
-    if cycle.disconnected:
-        return
-    parts = [httptools_impl.STATUS_LINE[status]]
-    for name, value in cycle.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-        if name == b"connection" and b"close" in value.lower():
-            cycle.keep_alive = False
-    if not cycle.keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts.append(b"\r\n")
-    if cycle.scope["method"] != "HEAD":
-        parts.append(body)
-    cycle.waiting_for_100_continue = False
-    cycle.response_started = cycle.response_complete = True
-    cycle.message_event.set()
-    cycle.transport.write(b"".join(parts))
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
+    def _keep(self, data: bytes) -> None:
+        """Leave the rest for later, and the client with what comes behind it."""
+        self._rest = data
+        self._update_reading()
+        if not self._count(len(data)):
+            self._refuse(503)
+
+    def _go_on_soon(self) -> None:
+        """Parse the rest in a turn of its own: an answer must not call what makes the next one."""
+        if self._rest and not self._parsing and self._transport is not None:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._closing or not self._rest or self._exchange is not None or not self.writable:
+            return
+        rest, self._rest = self._rest, b""
+        self._count(0)
+        self._take(rest)
+        self._update_reading()
+
+    # What a body asks for.
+
+    def want_body(self) -> None:
+        """Let the body come; a client that waits for leave to send it gets it."""
+        if self._continue and not self._received and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._continue = False
+        self._update_reading()
+
+    def hold_body(self) -> None:
+        """Let it wait."""
+        self._update_reading(held=True)
+
+    def _update_reading(self, *, held: bool = False) -> None:
+        wanted = not held and not self._rest
+        if wanted is self.reading or self._transport is None:
+            return
+        self.reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _count(self, size: int) -> bool:
+        """So many bytes are held for this connection now; False when all connections hold too many."""
+        more, self._counted = size - self._counted, size
+        return self._shared.bodies.take(more) or more <= 0
+
+    # Writing.
+
+    def answer(self, response: Response, cors: CorsHeaders) -> None:
+        """Send a complete answer in one write."""
+        transport = self._transport
+        exchange, self._exchange = self._exchange, None
+        if transport is None or exchange is None:
+            return
+        body = response.body
+        head = self._head(exchange, response.status, response.headers, cors)
+        if response.status in BODYLESS:
+            transport.write(head + b"\r\n")
+        elif exchange.method == "HEAD":
+            transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
+        else:
+            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        self._answered()
+
+    def begin_stream(self, status: int, headers: HeaderList, cors: CorsHeaders) -> None:
+        """Send the head of an answer in chunks."""
+        exchange = self._exchange
+        if self._transport is None or exchange is None:
+            return
+        head = self._head(exchange, status, headers, cors)
+        self._stream_chunked = status not in BODYLESS and exchange.method != "HEAD"
+        framing = b"" if status in BODYLESS else b"transfer-encoding: chunked\r\n"
+        self._transport.write(head + framing + b"\r\n")
+
+    def stream(self, data: bytes) -> None:
+        """Send a chunk."""
+        if self._stream_chunked and self._transport is not None:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_stream(self) -> None:
+        """The answer is complete."""
+        self._exchange = None
+        if self._stream_chunked and self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
+        self._answered()
+
+    def _head(self, exchange: Exchange, status: int, headers: HeaderList, cors: CorsHeaders) -> bytes:
+        """The lines of a head up to those of its framing."""
+        if self._shared.stopping or (self._in_body and self._continue):
+            # A client that was not told to send its body may do so or not: nobody can read on behind it.
+            self._keep_alive = False
+        parts = [STATUS_LINES[status], self._shared.date()]
+        said = False
+        for name, value in headers:
+            if name == ALLOW_ORIGIN and cors.sets_origin:
+                continue
+            if name == b"connection":
+                said = True
+                if b"close" in value.lower():
+                    self._keep_alive = False
+            parts.append(b"%b: %b\r\n" % (name, value))
+        parts.append(cors.lines)
+        if not said:
+            if not self._keep_alive:
+                parts.append(b"connection: close\r\n")
+            elif exchange.old:
+                parts.append(b"connection: keep-alive\r\n")
+        return b"".join(parts)
+
+    def _answered(self) -> None:
+        """An answer is out: the next request, or the end."""
+        self.age = 0.0
+        if self._counted:
+            self._count(len(self._rest))
+        if not self._keep_alive or self._shared.stopping:
+            self._finish()
+            return
+        self._continue = False
+        # What is left of a body that nobody read is dropped as it comes.
+        self._update_reading()
+        self._go_on_soon()
+
+    def _refuse(self, status: int) -> None:
+        """End a connection on which nobody knows what comes next. The answer is empty."""
+        exchange, self._exchange = self._exchange, None
+        streaming = exchange is not None and exchange.streaming
+        if exchange is not None:
+            exchange.leave()
+        if self._transport is None:
+            return
+        if streaming:
+            self._transport.abort()
+            return
+        self._transport.write(STATUS_LINES[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self._in_body = True
+        self._finish()
+
+    def _finish(self) -> None:
+        """Close after what is written; a client that is still sending gets the time to read it."""
+        self._closing = True
+        self._rest = b""
+        self._count(0)
+        transport = self._transport
+        if transport is None:
+            return
+        if not self._in_body:
+            transport.close()
+            return
+        self._update_reading()
+        transport.write_eof()
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+
+    # What the port calls.
+
+    def end_when_idle(self) -> None:
+        """The port stops: close, at once or after the answer that is being made."""
+        if self._transport is not None and self._exchange is None and not self._closing:
+            self._closing = True
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close without another word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def look(self, seconds: float) -> None:
+        """So much time has passed: end a client that owes something for too long."""
+        transport = self._transport
+        if transport is None or self._closing:
+            return
+        self.age += seconds
+        limits = self._shared.limits
+        late = self.age - limits.silence_s
+        if not self.writable:
+            # Taken at a snail's pace, an answer is in memory as long as one that is not taken at all.
+            taken = self._stuck_at - transport.get_write_buffer_size()
+            if late > 0 and taken < late * limits.rate:
+                transport.abort()
+        elif self._in_body and self._owes_body():
+            if late > 0 and self._received < late * limits.rate:
+                self._refuse(408)
+        elif self._exchange is None:
+            if self._fed:
+                if late > 0:
+                    self._refuse(408)
+            elif not self._rest and self.age > (limits.keep_alive_s if self._served else limits.silence_s):
+                transport.close()
+
+    def _owes_body(self) -> bool:
+        """True while a body comes that no function reads: those have their own time."""
+        exchange = self._exchange
+        return exchange is None or (exchange.call is None and not exchange.null and not exchange.streaming)
