@@ -7,27 +7,36 @@ The rules, all of them tested by `iii_skill.testing.AdapterContract`:
 * There is one mutation, `update`. It reads the current bytes, runs `change` and stores what that
   returned, all inside one atomic section per key. `change` is pure and quick; after a lost race run it
   again on the newer bytes. What `change` raises reaches the caller, and nothing is changed.
+* The current bytes are those of the store, not of a cache: what any host was answered is seen by every
+  later `get`, `list` and `change` of all hosts.
 * `update` answers only when the write is as durable as `durability` declares, and a read never shows
   what a crash could take back.
 * Every change of a key takes a revision above all earlier ones of that key, also across delete, re-create
-  and restart. A delete that found nothing takes one too. KEEP takes none: its Change has revision 0.
+  and restart, whatever the clock says and however much the store has forgotten since. A delete that found
+  nothing takes one too. KEEP takes none: its Change has revision 0.
 * `list` gives pairs in the order of each key's first insertion: an overwrite keeps the place, delete and
-  set moves to the end. It is one moment, never a mix of two.
+  set moves to the end. It is one moment, never a mix of two: one statement, one transaction or one command.
 * Every method may be a plain `def` that returns the value (or a Deferred, or a Future), or an `async def`.
-  All are called on the host's event loop and must not block it. Answers for one key must come in the order of
-  the calls when they are given by a plain `def`; `async def` updates are put in order by the host.
+  All are called on the host's event loop and must not block it. The host sends events in the order of the
+  answers, so a plain `def` applies and answers the changes of one key in the order of the calls. Reads may
+  overtake calls that are under way. `async def` updates are put in order by the host.
 * A caller may be cancelled while it waits; the store stays whole and later calls work.
-* Errors: raise `AdapterUnavailable`, `AdapterTimeout`, `StorageFailed`, `StoreRefused` or `AdapterError`
-  with one sentence that says what to do.
+* A call over a network ends: with an answer, or with an error within `CALL_SECONDS`. A write whose answer was
+  lost is never sent again unless the store can tell that it was done: it ends with `AdapterTimeout`.
+* No host waits for another one: whatever a host holds at the store lapses when that host stops.
+* Errors: raise `AdapterUnavailable` (the call had no effect), `AdapterTimeout` (a write may have happened),
+  `StorageFailed`, `StoreRefused` or `AdapterError` with one sentence that says what to do.
 * A capability that is not declared is refused, never half-working.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import AsyncIterator, Callable, Sequence
+import inspect
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -35,9 +44,41 @@ from iii_skill.deferred import Deferred
 from iii_skill.errors import CapabilityMissing, StorageFailed
 from iii_skill.values import KEEP, Answer, Change, ChangeFunction, Durability
 
+T = TypeVar("T")
+
+ADAPTER_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+"""What the name of an adapter looks like."""
+CALL_SECONDS: Final = 15.0
+"""Within so many seconds every call is answered or refused, with an adapter's default settings."""
+CHANGES_SECONDS: Final = 10.0
+"""So many seconds after a lost connection can be made again, `changes()` has caught up."""
+
 
 class NoConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The configuration of an adapter that has no settings."""
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """Some pairs of a scope, in order."""
+
+    pairs: Sequence[tuple[str, bytes]]
+    after: str | None
+    """Where the next page begins, in the adapter's own words; None when this was the last one."""
+    total: int
+    """How many keys the scope holds now."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the store is, for people and tools."""
+
+    ok: bool = True
+    """False when calls cannot be answered now."""
+    message: str = ""
+    """One sentence that says what is wrong and what to do; empty when nothing is."""
+    warnings: Sequence[str] = ()
+    """What works but breaks a promise sooner or later, one sentence each with its remedy."""
+    facts: Mapping[str, str | int | float | bool] = {}
+    """What a person would look up: version of the server, size, replicas."""
 
 
 class StateAdapter(abc.ABC):
@@ -50,12 +91,20 @@ class StateAdapter(abc.ABC):
     shared: ClassVar[bool] = False
     """True when other hosts write to the same store too; then `changes` yields everyone's Changes."""
     checked: ClassVar[bool] = False
-    """True when a shared adapter gives out no value that a stranger broke, so that nobody looks again."""
+    """True when the adapter itself makes sure that it gives out no bytes but those it was given (a checksum,
+    or nobody else can write). Otherwise the host looks at every value, so that one which a stranger broke is
+    an error of that call and not an answer that nobody can read."""
     changes_from_call: ClassVar[bool] = False
-    """True when `changes()` counts from its call, not from when it is first awaited: then it is only called
-    once somebody listens."""
+    """True when `changes()` counts from its call, not from when it is first awaited: what this host writes
+    after the call is yielded. Then it is called only once somebody listens, and costs nothing before."""
+    server_setting: ClassVar[str | None] = None
+    """The setting that names the server, as a URL or `host:port`: the kit puts its proxy there."""
+    maintenance_seconds: ClassVar[float | None] = None
+    """How often the host calls `maintain`; None: never."""
     config_type: ClassVar[type[msgspec.Struct]] = NoConfig
-    """A frozen msgspec Struct with `forbid_unknown_fields`: the settings, their types and defaults."""
+    """A frozen msgspec Struct with `forbid_unknown_fields`: the settings, their types and defaults. Each is
+    described by `msgspec.Meta(description=...)` or by the text below it. Secrets come as `${VAR}` out of
+    iii-config.yaml or the environment, never from the command line; no message of an adapter repeats them."""
 
     data_dir: Path | None = None
     """The absolute directory that holds the data, set by `open`; None when there is none."""
@@ -64,7 +113,12 @@ class StateAdapter(abc.ABC):
 
     @abc.abstractmethod
     async def open(self, config: Any) -> None:
-        """Open the store with a `config_type`; raise StoreRefused when it cannot be used as it is."""
+        """Open the store with a `config_type`; raise StoreRefused when it cannot be used as it is.
+
+        A server that is away is no reason to refuse: log it once and go on; calls raise AdapterUnavailable
+        until it is there. Wrong credentials, a wrong version or another layout are one. It ends within
+        `CALL_SECONDS`, too.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:
@@ -97,6 +151,23 @@ class StateAdapter(abc.ABC):
 
         return later()
 
+    def page(self, scope: str, after: str | None, limit: int) -> Answer[Page]:
+        """At most `limit` pairs of `list(scope)`, from the start or after a former page.
+
+        Pages that follow each other give every key that was there all the time exactly once, in order;
+        a key that was made, deleted or moved meanwhile at most once. Override it where a page costs less than
+        the scope; without that the only page is the whole scope.
+        """
+        pairs = self.list(scope)
+        if isinstance(pairs, Sequence):
+            return Page(pairs, None, len(pairs))
+
+        async def later() -> Page:
+            found = await pairs
+            return Page(found, None, len(found))
+
+        return later()
+
     def set(self, scope: str, key: str, value: bytes) -> Answer[Change]:
         """Store `value` whatever is there. Override it only for a cheaper round trip."""
         return self.update(scope, key, lambda _old: value)
@@ -106,10 +177,66 @@ class StateAdapter(abc.ABC):
         return self.update(scope, key, lambda _old: None)
 
     def changes(self) -> AsyncIterator[Change]:
-        """Every Change made by any host from now on, in order per key. Only when `shared` is declared."""
+        """Every Change made by any host on this store from now on, own ones included. Only when `shared`.
+
+        Each comes once; those of a key come in order of revision, those of different keys in any order. KEEP
+        is none; a delete that found nothing is one. "Now" is when it is first awaited (with
+        `changes_from_call`, when it is called). A change is yielded soon after its writer was answered, a
+        second at most while nothing is wrong.
+
+        It ends when the adapter is closed and never raises: a lost connection is waited out, and it goes on
+        after the last change that it yielded, `CHANGES_SECONDS` after the server is back at the latest. So it
+        reads a log with positions, and no connection that only tells what happens from now on. Where the log
+        was trimmed past its position, changes are lost: it logs one warning that names the remedy and goes on
+        with the oldest that is left. A reader that is slow is waited for, in bounded memory; nothing is
+        dropped for it. Other stores on the same server are not heard.
+        """
         raise CapabilityMissing(
             f"The adapter '{self.name}' does not declare `shared`, so it has no changes()."
         )
 
+    async def health(self) -> Health:
+        """How the store is now; within `CALL_SECONDS`, and without an error when the server is away."""
+        return Health()
 
-__all__ = ["KEEP", "Answer", "Change", "ChangeFunction", "Deferred", "Durability", "NoConfig", "StateAdapter"]
+    async def maintain(self) -> None:  # noqa: B027 - optional
+        """Drop what no promise needs any more: old entries of the log, marks of deleted keys.
+
+        Called by the host every `maintenance_seconds` beside other calls. No answer depends on it.
+        """
+
+    async def erase(self) -> None:
+        """Remove the store and all it holds, what other hosts wrote included; only tools and tests call it.
+
+        The adapter is open and is closed after it. Without an override every key is deleted, which leaves
+        tables and logs behind.
+        """
+        for scope in await settled(self.scopes()):
+            for key in await settled(self.keys(scope)):
+                await settled(self.delete(scope, key))
+
+
+async def settled(answer: Answer[T]) -> T:
+    """What a method of an adapter gives, awaited where it must be."""
+    if inspect.isawaitable(answer):
+        result: T = await answer
+        return result
+    return answer
+
+
+__all__ = [
+    "ADAPTER_NAME",
+    "CALL_SECONDS",
+    "CHANGES_SECONDS",
+    "KEEP",
+    "Answer",
+    "Change",
+    "ChangeFunction",
+    "Deferred",
+    "Durability",
+    "Health",
+    "NoConfig",
+    "Page",
+    "StateAdapter",
+    "settled",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import msgspec
 import pluggy
 
 from iii_skill import hookspecs
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import ADAPTER_NAME, StateAdapter
 from iii_skill.entry_points import GROUP, name_and_version, read_entry_points
 from iii_skill.errors import PluginError
 from iii_skill.hookspecs import PluginHost
@@ -26,7 +25,6 @@ from iii_skill.values import Durability
 if TYPE_CHECKING:
     import click
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _NO_HOOKS = "hooks: it implements none; mark its functions with @iii_skill.hookimpl."
 
 
@@ -261,7 +259,7 @@ def _fault(adapter: Any) -> str | None:
     absent = [field for field in ("name", "durability") if not hasattr(adapter, field)]
     if absent:
         return f"Adapter {label} does not declare {' and '.join(absent)}."
-    if not (isinstance(adapter.name, str) and _NAME.match(adapter.name)):
+    if not (isinstance(adapter.name, str) and ADAPTER_NAME.match(adapter.name)):
         return f"Adapter {label} is named {adapter.name!r}; use lower-case letters, digits and hyphens."
     if not isinstance(adapter.durability, Durability):
         return f"Adapter {label} declares durability {adapter.durability!r}, which is no Durability."

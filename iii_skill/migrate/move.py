@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from iii_skill.adapter import Deferred, StateAdapter
+from iii_skill.adapter import Deferred, StateAdapter, settled
 from iii_skill.errors import StoreRefused, ValueRefused
 from iii_skill.readable import check_value
 from iii_skill.values import Change
 
 from .archive import Damaged
-from .sources import Finding, ScopePairs, Source, settled
+from .sources import Finding, ScopePairs, Source
 
 IN_FLIGHT = 256
 

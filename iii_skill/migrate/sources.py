@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from iii_skill.adapter import Answer, StateAdapter
-
-T = TypeVar("T")
+from iii_skill.adapter import StateAdapter, settled
 
 BOOKKEEPING = {
     "__state_private_namespaces": "it is the upstream state worker's list of private namespaces",
@@ -81,11 +78,3 @@ class AdapterSource:
     async def close(self) -> None:
         """Close the adapter."""
         await self._adapter.close()
-
-
-async def settled(answer: Answer[T]) -> T:
-    """What an adapter method gives, awaited where it must be."""
-    if inspect.isawaitable(answer):
-        result: T = await answer
-        return result
-    return answer

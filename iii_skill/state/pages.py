@@ -1,4 +1,8 @@
-"""`state::list_entries`: pages over a snapshot of a scope, with single-use cursors and firm caps."""
+"""`state::list_entries`: pages of a scope, with single-use cursors and firm caps.
+
+A scope of up to SNAPSHOT_ROWS keys is paged as of one moment: what the later pages give is kept. A larger one
+is read page by page, so its later pages show what was written meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from iii_skill.adapter import Page
 from iii_skill.errors import CallerError
 from iii_skill.readable import MAX_NESTING, fits
 from iii_skill.state.requests import EntriesRequest
 
+SNAPSHOT_ROWS = 1000
 LIFETIME = 120.0
 MAX_SNAPSHOTS = 16
 MAX_SNAPSHOT_BYTES = 32_000_000
@@ -47,12 +53,20 @@ class Reader:
 
 
 @dataclass
-class _Snapshot:
+class _Paging:
+    """What one reader was given so far, and what comes next."""
+
     reader: Reader
     rows: Sequence[Row]
-    offset: int
-    size: int
+    """Read and not given yet, from `start` on."""
+    total: int
     expires: float
+    after: str | None = None
+    """Where the adapter's next page begins; None when `rows` are all that is left."""
+    start: int = 0
+    offset: int = 0
+    size: int = 0
+    reading: bool = False
 
 
 def reader_of(request: EntriesRequest, caller: str | None) -> Reader:
@@ -71,37 +85,66 @@ def reader_of(request: EntriesRequest, caller: str | None) -> Reader:
 
 
 class Pages:
-    """The live snapshots of one worker."""
+    """The unfinished pagings of one worker."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._snapshots: dict[str, _Snapshot] = {}
+        self._pagings: dict[str, _Paging] = {}
 
     def check_room(self) -> None:
-        """Refuse a new read while as many snapshots live as may live."""
+        """Refuse a new read while as many pagings live as may live."""
         self._expire()
-        if len(self._snapshots) >= MAX_SNAPSHOTS:
+        if len(self._pagings) >= MAX_SNAPSHOTS:
             raise _no_room()
 
     def first(self, reader: Reader, rows: Sequence[Row]) -> bytes:
-        """The first page of a scope; only a scope that needs more pages is kept."""
+        """The first page of a scope whose rows these are; they are kept if they need more pages."""
         self.check_room()
         if len(rows) > MAX_ROWS:
             raise _no_room()
-        snapshot = _Snapshot(reader, rows, 0, 0, self._clock() + LIFETIME)
-        return self._page(snapshot, None)
+        return self._page(_Paging(reader, rows, len(rows), self._clock() + LIFETIME), None)
 
-    def next(self, reader: Reader, cursor: str) -> bytes:
-        """The page at a cursor; the cursor is used up unless the call fails."""
+    def first_of_many(self, reader: Reader, page: Page) -> bytes:
+        """The first page of a scope that is read page by page."""
+        self.check_room()
+        paging = _Paging(reader, page.pairs, page.total, self._clock() + LIFETIME, after=page.after)
+        return self._page(paging, None)
+
+    def wanted(self, reader: Reader, cursor: str) -> tuple[str, int] | None:
+        """From where and how many rows have to be read for the page at a cursor; None: none.
+
+        Until `next` or `failed` the cursor serves nobody else.
+        """
         self._expire()
-        snapshot = self._snapshots.get(cursor)
-        if snapshot is None or snapshot.reader != reader:
+        paging = self._pagings.get(cursor)
+        if paging is None or paging.reading or paging.reader != reader:
             raise _bad_cursor()
-        return self._page(snapshot, cursor)
+        missing = reader.limit - (len(paging.rows) - paging.start)
+        if paging.after is None or missing <= 0:
+            return None
+        paging.reading = True
+        return paging.after, missing
 
-    def _page(self, snapshot: _Snapshot, cursor: str | None) -> bytes:
-        reader, rows, start = snapshot.reader, snapshot.rows, snapshot.offset
-        tail = (_TAIL % (start, len(rows))).encode()
+    def failed(self, cursor: str) -> None:
+        """The rows could not be read: the cursor stays."""
+        if (paging := self._pagings.get(cursor)) is not None:
+            paging.reading = False
+
+    def next(self, reader: Reader, cursor: str, page: Page | None = None) -> bytes:
+        """The page at a cursor, with what was read for it; the cursor is used up unless the call fails."""
+        self._expire()
+        paging = self._pagings.get(cursor)
+        if paging is None or paging.reader != reader:
+            raise _bad_cursor()
+        paging.reading = False
+        if page is not None:
+            paging.rows = [*paging.rows[paging.start :], *page.pairs]
+            paging.start, paging.after = 0, page.after
+        return self._page(paging, cursor)
+
+    def _page(self, paging: _Paging, cursor: str | None) -> bytes:
+        reader, rows, start = paging.reader, paging.rows, paging.start
+        tail = (_TAIL % (paging.offset, paging.total)).encode()
         last = b'],"next_cursor":null,"done":true' + tail
         more = b'],"next_cursor":"%b","done":false' + tail
         head = b'{"entries":['
@@ -118,34 +161,36 @@ class Pages:
             taken.append(row)
             if size <= room_more:
                 kept = len(taken)
-        if start + len(taken) == len(rows):
-            self._snapshots.pop(cursor or "", None)
+        if paging.after is None and start + len(taken) == len(rows):
+            self._pagings.pop(cursor or "", None)
             return head + b",".join(taken) + last
-        if not kept:
+        if not kept and start < len(rows):
             raise _Refusal("ROW_TOO_LARGE", "a complete keyed row does not fit the page byte budget")
-        following = self._keep(snapshot, cursor, start + kept)
+        following = self._keep(paging, cursor, kept)
         return head + b",".join(taken[:kept]) + more % following.encode()
 
-    def _keep(self, snapshot: _Snapshot, cursor: str | None, offset: int) -> str:
-        if cursor is None:
-            for key, value in snapshot.rows:
+    def _keep(self, paging: _Paging, cursor: str | None, given: int) -> str:
+        if cursor is None or paging.after is not None:
+            paging.size = 0
+            for key, value in paging.rows:
                 if len(value) > MAX_ROW_BYTES:
                     raise _Refusal("ROW_TOO_LARGE", "a complete keyed row does not fit the page byte budget")
-                snapshot.size += len(key.encode()) + len(value) + 5 + ROW_OVERHEAD
-            total = sum(other.size for other in self._snapshots.values())
-            if snapshot.size > MAX_SNAPSHOT_BYTES or total + snapshot.size > MAX_TOTAL_BYTES:
+                paging.size += len(key.encode()) + len(value) + 5 + ROW_OVERHEAD
+            total = sum(other.size for other in self._pagings.values() if other is not paging)
+            if paging.size > MAX_SNAPSHOT_BYTES or total + paging.size > MAX_TOTAL_BYTES:
                 raise _no_room()
-        else:
-            del self._snapshots[cursor]
+        if cursor is not None:
+            del self._pagings[cursor]
         following = str(uuid.uuid4())
-        snapshot.offset = offset
-        self._snapshots[following] = snapshot
+        paging.start += given
+        paging.offset += given
+        self._pagings[following] = paging
         return following
 
     def _expire(self) -> None:
         now = self._clock()
-        for cursor in [one for one, snapshot in self._snapshots.items() if snapshot.expires <= now]:
-            del self._snapshots[cursor]
+        for cursor in [one for one, paging in self._pagings.items() if paging.expires <= now]:
+            del self._pagings[cursor]
 
 
 def _check_row(row: bytes, value: bytes) -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from iii_skill.adapter import Page, StateAdapter
 from iii_skill.calls import Call
 from iii_skill.errors import CallerError
 from iii_skill.state import requests
 from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.changes import is_json, unreadable
 from iii_skill.state.errors import FunctionErrors, refusal
-from iii_skill.state.pages import Pages, reader_of
+from iii_skill.state.pages import SNAPSHOT_ROWS, Pages, Reader, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
-
-if TYPE_CHECKING:
-    from iii_skill.adapter import StateAdapter
 
 log = logging.getLogger("iii_skill.state")
 
@@ -38,7 +36,7 @@ class Reads:
         self, adapter: StateAdapter, *, answers: AdapterAnswers, pages: Pages, emptied: EmptiedScopes
     ) -> None:
         self._adapter = adapter
-        self._unsure = adapter.shared and not adapter.checked
+        self._unsure = not adapter.checked
         self._answers = answers
         self._pages = pages
         self._emptied = emptied
@@ -118,22 +116,49 @@ class Reads:
             request = requests.LIST_ENTRIES.read(call.data)
             check_scope(request.scope)
             reader = reader_of(request, call.caller_id)
-            if request.cursor is not None:
-                call.succeed(self._pages.next(reader, request.cursor))
-                return
-            self._pages.check_room()
-            answer = self._adapter.list(request.scope)
+            cursor = request.cursor
+            if cursor is None:
+                self._pages.check_room()
+                answer = self._adapter.page(request.scope, None, reader.limit)
+            else:
+                wanted = self._pages.wanted(reader, cursor)
+                if wanted is None:
+                    call.succeed(self._pages.next(reader, cursor))
+                    return
+                answer = self._adapter.page(request.scope, *wanted)
         except Exception as error:
             call.fail(refusal(error, _ENTRIES))
             return
 
-        def done(call: Call, rows: Sequence[tuple[str, bytes]]) -> None:
-            try:
-                page = self._pages.first(reader, self._readable_rows(request.scope, rows))
-            except CallerError as error:
-                call.fail(error)
+        def done(call: Call, page: Page) -> None:
+            readable = self._readable_rows(request.scope, page.pairs)
+            if readable is not page.pairs:
+                page = Page(readable, page.after, page.total)
+            if cursor is not None:
+                _give(call, lambda: self._pages.next(reader, cursor, page))
+            elif page.after is None:
+                _give(call, lambda: self._pages.first(reader, page.pairs))
+            elif page.total > SNAPSHOT_ROWS:
+                _give(call, lambda: self._pages.first_of_many(reader, page))
             else:
-                call.succeed(page)
+                self._whole_entries(call, reader)
+
+        def failed(call: Call, error: BaseException) -> None:
+            if cursor is not None:
+                self._pages.failed(cursor)
+            _ENTRIES.fail(call, error)
+
+        if isinstance(answer, Page):
+            done(call, answer)
+        else:
+            self._answers.wait(answer, None, call, done, failed)
+
+    def _whole_entries(self, call: Call, reader: Reader) -> None:
+        """A scope of several pages that is small enough to be kept as it is at one moment."""
+        answer = self._adapter.list(reader.scope)
+
+        def done(call: Call, rows: Sequence[tuple[str, bytes]]) -> None:
+            _give(call, lambda: self._pages.first(reader, self._readable_rows(reader.scope, rows)))
 
         self._now_or_later(call, answer, done, _ENTRIES)
 
@@ -152,3 +177,13 @@ class Reads:
         if len(good) < len(rows):
             log.warning("%d values of scope %r are left out: they are not JSON", len(rows) - len(good), scope)
         return good
+
+
+def _give(call: Call, page: Callable[[], bytes]) -> None:
+    """Answer with the page, or with why there is none."""
+    try:
+        found = page()
+    except CallerError as error:
+        call.fail(error)
+    else:
+        call.succeed(found)

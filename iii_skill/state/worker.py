@@ -7,6 +7,8 @@ that other hosts write to as well come from its `changes()`, never from own writ
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
@@ -21,6 +23,8 @@ from iii_skill.state.scopes import EmptiedScopes
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.writes import Writes
 
+log = logging.getLogger("iii_skill.state")
+
 
 class StateWorker:
     """Answers `state::*` calls and publishes what the writes did."""
@@ -29,7 +33,7 @@ class StateWorker:
         self, adapter: StateAdapter, *, settings: LiveSettings, publish: Publish, listeners: Sized
     ) -> None:
         """Nothing is published while `listeners` is empty; `listen` says that somebody came."""
-        unsure = adapter.shared and not adapter.checked
+        unsure = not adapter.checked
         publisher = Publisher(publish, settings, listeners=listeners, shared=adapter.shared, unsure=unsure)
         emptied = EmptiedScopes()
         self._answers = AdapterAnswers()
@@ -37,6 +41,8 @@ class StateWorker:
             adapter, answers=self._answers, publisher=publisher, settings=settings, emptied=emptied
         )
         reads = Reads(adapter, answers=self._answers, pages=Pages(), emptied=emptied)
+        self._adapter = adapter
+        self._maintenance: asyncio.Task[None] | None = None
         self._on_demand = adapter.changes_from_call
         self._feed: ChangeFeed | None = None
         if adapter.shared:
@@ -64,6 +70,16 @@ class StateWorker:
         """Begin to follow the changes of a shared adapter, unless that can wait until somebody listens."""
         if self._feed is not None and not self._on_demand:
             self._feed.start()
+        if self._adapter.maintenance_seconds is not None:
+            self._maintenance = asyncio.ensure_future(self._maintain(self._adapter.maintenance_seconds))
+
+    async def _maintain(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self._adapter.maintain()
+            except Exception as error:
+                log.warning("maintenance of the adapter '%s' failed: %s", self._adapter.name, error)
 
     def listen(self) -> None:
         """A listener came: it hears of every write from now on."""
@@ -72,6 +88,9 @@ class StateWorker:
 
     async def close(self) -> None:
         """Stop following changes and wait for the answers that are under way."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
+            await asyncio.wait([self._maintenance])
         if self._feed is not None:
             await self._feed.close()
         await self._answers.close()

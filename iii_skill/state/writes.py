@@ -47,7 +47,7 @@ class Writes:
         emptied: EmptiedScopes,
     ) -> None:
         self._adapter = adapter
-        self._unsure = adapter.shared and not adapter.checked
+        self._unsure = not adapter.checked
         self._answers = answers
         self._publisher = publisher
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Subject: the adapter under test with its settings, and Store: one opened instance of it."""
+"""Subject: the adapter under test with its settings, and OpenedAdapter: one opened instance of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from iii_skill.adapter import ChangeFunction, StateAdapter
+from iii_skill.adapter import ChangeFunction, Page, StateAdapter, settled
 from iii_skill.values import Answer, Change
 
 T = TypeVar("T")
@@ -32,13 +32,6 @@ def expect(condition: object, sentence: str) -> None:
         raise ContractBroken(sentence)
 
 
-async def settle(answer: Answer[T]) -> T:
-    """The value of an adapter's answer, whether it came at once or has to be awaited."""
-    if inspect.isawaitable(answer):
-        return await answer
-    return answer
-
-
 def begin(answer: Answer[T]) -> asyncio.Future[T]:
     """An adapter's answer as a future, so that many calls can be under way."""
     if inspect.isawaitable(answer):
@@ -48,7 +41,7 @@ def begin(answer: Answer[T]) -> asyncio.Future[T]:
     return done
 
 
-class Store:
+class OpenedAdapter:
     """One opened adapter; every answer is awaited and its type is checked."""
 
     def __init__(self, adapter: StateAdapter) -> None:
@@ -56,31 +49,38 @@ class Store:
 
     async def get(self, scope: str, key: str) -> bytes | None:
         """What the adapter's `get` answers."""
-        return _bytes_or_none("get", await settle(self.adapter.get(scope, key)))
+        return _bytes_or_none("get", await settled(self.adapter.get(scope, key)))
 
     async def list(self, scope: str) -> Pairs:
         """What the adapter's `list` answers."""
-        return _pairs(await settle(self.adapter.list(scope)))
+        return _pairs(await settled(self.adapter.list(scope)))
 
     async def keys(self, scope: str) -> Names:
         """What the adapter's `keys` answers."""
-        return list(await settle(self.adapter.keys(scope)))
+        return list(await settled(self.adapter.keys(scope)))
+
+    async def page(self, scope: str, after: str | None, limit: int) -> Page:
+        """What the adapter's `page` answers."""
+        page = await settled(self.adapter.page(scope, after, limit))
+        expect(isinstance(page, Page), f"`page` answered {type(page).__name__}, not a Page.")
+        expect(page.after is None or type(page.after) is str, "`page` gave an `after` that is no string.")
+        return Page(_pairs(page.pairs), page.after, page.total)
 
     async def scopes(self) -> Names:
         """What the adapter's `scopes` answers."""
-        return list(await settle(self.adapter.scopes()))
+        return list(await settled(self.adapter.scopes()))
 
     async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
         """What the adapter's `update` answers."""
-        return _change("update", await settle(self.adapter.update(scope, key, change)))
+        return _change("update", await settled(self.adapter.update(scope, key, change)))
 
     async def set(self, scope: str, key: str, value: bytes) -> Change:
         """What the adapter's `set` answers."""
-        return _change("set", await settle(self.adapter.set(scope, key, value)))
+        return _change("set", await settled(self.adapter.set(scope, key, value)))
 
     async def delete(self, scope: str, key: str) -> Change:
         """What the adapter's `delete` answers."""
-        return _change("delete", await settle(self.adapter.delete(scope, key)))
+        return _change("delete", await settled(self.adapter.delete(scope, key)))
 
     def begin_update(self, scope: str, key: str, change: ChangeFunction) -> asyncio.Future[Change]:
         """Call `update` now and await the answer later."""
@@ -106,13 +106,13 @@ class Subject:
         self._opened.append(adapter)
         return adapter
 
-    async def open(self) -> Store:
+    async def open(self) -> OpenedAdapter:
         """Open a new instance on the storage."""
         adapter = self.make()
         await adapter.open(self.config())
-        return Store(adapter)
+        return OpenedAdapter(adapter)
 
-    async def reopen(self, store: Store) -> Store:
+    async def reopen(self, store: OpenedAdapter) -> OpenedAdapter:
         """Close the instance and open another one on the same storage."""
         await store.adapter.close()
         return await self.open()

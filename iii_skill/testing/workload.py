@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.testing.subject import Store
+from iii_skill.testing.subject import OpenedAdapter
 
 WRITERS = 4
 COUNTERS = 2
@@ -47,7 +47,7 @@ def tell(*words: Any) -> None:
     os.write(1, json.dumps(words).encode() + b"\n")
 
 
-async def hold(store: Store, _base: int) -> None:
+async def hold(store: OpenedAdapter, _base: int) -> None:
     """Keep the storage open until the parent says so, then write once more and close."""
     await store.set("scope", "key", b'"first"')
     tell("open")
@@ -57,7 +57,7 @@ async def hold(store: Store, _base: int) -> None:
     tell("finished")
 
 
-async def write(store: Store, base: int) -> None:
+async def write(store: OpenedAdapter, base: int) -> None:
     """Write and read without end; every line says what an answer said."""
 
     async def writer(name: int) -> None:
@@ -111,7 +111,7 @@ def main() -> None:
     async def run() -> None:
         adapter = adapter_type()
         await adapter.open(msgspec.convert(request["settings"], adapter_type.config_type, strict=False))
-        await SCENARIOS[request["scenario"]](Store(adapter), request["options"].get("base", 0))
+        await SCENARIOS[request["scenario"]](OpenedAdapter(adapter), request["options"].get("base", 0))
 
     asyncio.run(run())
 

@@ -27,6 +27,7 @@ class FileAdapter(StateAdapter):
 
     name: ClassVar[str] = "file"
     durability: ClassVar[Durability] = Durability.DISK
+    checked: ClassVar[bool] = True
     config_type: ClassVar[type[FileConfig]] = FileConfig
 
     # From `open` on. Keys are cached only from then on, and a call that finds none is refused first.

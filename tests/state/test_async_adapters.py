@@ -142,7 +142,7 @@ class Misanswering(MemoryAdapter):
         loop.call_soon(answer.set_result, 7)
         return answer
 
-    get = list = keys = scopes = set = delete = update = _wrong
+    get = list = keys = page = scopes = set = delete = update = _wrong
 
 
 @pytest.mark.parametrize("how", ["coroutine", "deferred", "future"])
@@ -167,14 +167,14 @@ class Broken(MemoryAdapter):
     def _fail(self, *_: Any) -> Any:
         raise self.error
 
-    get = list = keys = scopes = set = delete = update = _fail
+    get = list = keys = page = scopes = set = delete = update = _fail
 
 
 class BrokenLater(Broken):
     async def _fail_later(self, *_: Any) -> Any:
         raise self.error
 
-    get = list = keys = scopes = set = delete = update = _fail_later
+    get = list = keys = page = scopes = set = delete = update = _fail_later
 
 
 LEADS = {
@@ -251,6 +251,7 @@ class Shared(MemoryAdapter):
     """A store with other writers: `changes` yields what is put into `stream`, an exception breaks it."""
 
     shared: ClassVar[bool] = True
+    checked: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,3 +322,59 @@ async def test_foreign_garbage_harms_its_own_key_only(caplog: pytest.LogCaptureF
             await ask(name, bad)
     assert await ask("set", bad) == {"new_value": 1, "old_value": None}
     assert await ask("get", bad) == 1
+
+
+class EditedByHand(MemoryAdapter):
+    """A store of this host alone in which a person wrote something that is no JSON."""
+
+    checked: ClassVar[bool] = False
+
+    def edit(self, key: str) -> None:
+        self._scopes.setdefault("s", {})[key] = b"{no json"
+
+
+async def test_a_value_that_somebody_broke_in_a_store_of_one_host_is_an_error_of_its_call() -> None:
+    adapter = EditedByHand()
+    ask = Asking(adapter)
+    await ask("set", {"scope": "s", "key": "good", "value": 1})
+    adapter.edit("bad")
+    with pytest.raises(InvocationError) as caught:
+        await ask("get", {"scope": "s", "key": "bad"})
+    assert caught.value.code == "GET_ERROR"
+    assert await ask("list", {"scope": "s"}) == [1]
+    assert (await ask("list_entries", {"scope": "s"}))["entries"] == [["good", 1]]
+    answer = await ask("set", {"scope": "s", "key": "bad", "value": 2})
+    assert answer == {"new_value": 2, "old_value": None}
+    assert await ask("get", {"scope": "s", "key": "bad"}) == 2
+
+
+class Kept(MemoryAdapter):
+    """Counts its maintenance, which fails the first time."""
+
+    maintenance_seconds: ClassVar[float | None] = 0.001
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+        self.thrice = asyncio.Event()
+
+    async def maintain(self) -> None:
+        self.times += 1
+        if self.times == 1:
+            raise AdapterUnavailable("The server is away.")
+        if self.times == 3:
+            self.thrice.set()
+
+
+async def test_an_adapter_is_maintained_as_often_as_it_asks_also_after_a_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    adapter = Kept()
+    worker = Asking(adapter).worker
+    await worker.start()
+    await asyncio.wait_for(adapter.thrice.wait(), 5)
+    await worker.close()
+    assert "maintenance of the adapter 'memory' failed: The server is away." in caplog.text
+    times = adapter.times
+    await asyncio.sleep(0.02)
+    assert adapter.times == times

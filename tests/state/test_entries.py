@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from iii_state_memory import MemoryAdapter
 from support.calls import Asking
 
-from iii_skill.errors import CallerError, InvocationError
+from iii_skill.adapter import Page
+from iii_skill.errors import AdapterUnavailable, CallerError, InvocationError
 from iii_skill.state import pages
 from iii_skill.state.pages import Pages, Reader
 
@@ -190,3 +192,115 @@ def test_rows_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code_of(lambda: some.first(reader(), rows(2, 300))) == "SNAPSHOT_CAPACITY"
     monkeypatch.setattr(pages, "MAX_ROW_BYTES", 400)
     assert code_of(lambda: some.first(reader(), [*rows(2), ("big", b"1" * 500)])) == "ROW_TOO_LARGE"
+
+
+# Scopes that are read page by page
+
+
+class Counting(MemoryAdapter):
+    """Tells how many rows were read; `lag`: answers later."""
+
+    lag = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def page(self, scope: str, after: str | None, limit: int) -> Any:
+        found = super().page(scope, after, limit)
+        self.read += len(found.pairs)
+
+        async def later() -> Page:
+            await asyncio.sleep(0)
+            return found
+
+        return later() if self.lag else found
+
+    def list(self, scope: str) -> Any:
+        found = super().list(scope)
+        self.read += len(found)
+        return found
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "later"])
+async def large(request: pytest.FixtureRequest) -> tuple[Asking, Counting]:
+    """A scope of 5,000 keys."""
+    adapter = Counting()
+    for number in range(5000):
+        adapter.set("s", f"k{number}", b"%d" % number)
+    adapter.lag = request.param
+    return Asking(adapter), adapter
+
+
+async def test_a_page_of_a_large_scope_reads_a_page(large: tuple[Asking, Counting]) -> None:
+    ask, adapter = large
+    first = await page(ask, limit=10)
+    assert first["entries"] == [[f"k{number}", number] for number in range(10)]
+    assert (first["done"], first["offset"], first["total"]) == (False, 0, 5000)
+    second = await page(ask, limit=10, cursor=first["next_cursor"])
+    assert second["entries"][0] == ["k10", 10]
+    assert (second["offset"], second["total"]) == (10, 5000)
+    assert adapter.read == 20
+
+
+async def test_the_pages_of_a_large_scope_cover_it(large: tuple[Asking, Counting]) -> None:
+    ask, adapter = large
+    seen: list[list[Any]] = []
+    cursor = None
+    while True:
+        found = await page(ask, limit=700, max_bytes=4000, cursor=cursor)
+        assert found["offset"] == len(seen)
+        seen += found["entries"]
+        cursor = found["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == [[f"k{number}", number] for number in range(5000)]
+    assert found["done"]
+    assert adapter.read == 5000
+
+
+async def test_a_large_scope_shows_what_was_written_between_two_pages(
+    large: tuple[Asking, Counting],
+) -> None:
+    ask, _ = large
+    first = await page(ask, limit=1000)
+    await ask("delete", {"scope": "s", "key": "k999"})
+    await ask("set", {"scope": "s", "key": "k1000", "value": "changed"})
+    second = await page(ask, limit=1000, cursor=first["next_cursor"])
+    assert second["entries"][:2] == [["k1000", "changed"], ["k1001", 1001]]
+
+
+async def test_a_cursor_whose_rows_are_being_read_serves_nobody_else(
+    large: tuple[Asking, Counting],
+) -> None:
+    ask, adapter = large
+    adapter.lag = True
+    cursor = (await page(ask, limit=10))["next_cursor"]
+    results = await asyncio.gather(
+        *(page(ask, limit=10, cursor=cursor) for _ in range(3)), return_exceptions=True
+    )
+    served = [result for result in results if isinstance(result, dict)]
+    assert len(served) == 1
+    codes = {result.code for result in results if isinstance(result, InvocationError)}
+    assert codes == {"INVALID_CURSOR"}
+
+
+async def test_a_cursor_stays_when_its_rows_cannot_be_read(large: tuple[Asking, Counting]) -> None:
+    ask, adapter = large
+    cursor = (await page(ask, limit=10))["next_cursor"]
+    works = adapter.page
+
+    async def away(*_arguments: Any) -> Page:
+        raise AdapterUnavailable("The store is away.")
+
+    adapter.page = away  # type: ignore[method-assign]
+    for _ in range(2):
+        assert await refused_entries(ask, cursor) == "LIST_ENTRIES_ERROR"
+    adapter.page = works  # type: ignore[method-assign]
+    assert (await page(ask, limit=10, cursor=cursor))["offset"] == 10
+
+
+async def refused_entries(ask: Asking, cursor: str) -> str | None:
+    with pytest.raises(InvocationError) as caught:
+        await page(ask, limit=10, cursor=cursor)
+    return caught.value.code

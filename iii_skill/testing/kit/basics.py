@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iii_skill.testing.checks import Group
-from iii_skill.testing.subject import Store, Subject, expect
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect
 from iii_skill.values import KEEP
 
 group = Group("basics")
@@ -176,7 +176,7 @@ async def many_scopes(subject: Subject) -> None:
     expect(sorted(await store.scopes()) == sorted(names), "`scopes` of 300 scopes misses or repeats some.")
 
 
-async def _absent(store: Store) -> None:
+async def _absent(store: OpenedAdapter) -> None:
     expect(await store.get("scope", "key") is None, "`get` gives a value for a key that is not there.")
     expect(await store.list("scope") == [], "`list` gives a key that is not there.")
     expect(await store.keys("scope") == [], "`keys` gives a key that is not there.")

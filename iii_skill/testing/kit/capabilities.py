@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Awaitable, Generator
 from typing import Any, TypeVar
 
 import msgspec
 
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import ADAPTER_NAME, StateAdapter
 from iii_skill.errors import CapabilityMissing, StoreRefused
 from iii_skill.testing.checks import Group, is_not_shared, keeps_data_here
 from iii_skill.testing.child import Child
@@ -32,7 +31,7 @@ async def the_declarations_are_well_formed(subject: Subject) -> None:
     adapter = subject.adapter_type
     expect(issubclass(adapter, StateAdapter), "The adapter is not a subclass of iii_skill.StateAdapter.")
     name = getattr(adapter, "name", None)
-    valid = isinstance(name, str) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    valid = isinstance(name, str) and ADAPTER_NAME.match(name)
     expect(valid, f"The name {name!r} is not lower case letters, digits and hyphens.")
     expect(isinstance(adapter.durability, Durability), "`durability` is not one of iii_skill.Durability.")
     expect(type(adapter.shared) is bool, "`shared` is not True or False.")

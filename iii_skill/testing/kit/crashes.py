@@ -8,7 +8,7 @@ from typing import Any
 
 from iii_skill.testing.checks import Group, keeps_data, keeps_data_here
 from iii_skill.testing.child import Child
-from iii_skill.testing.subject import Store, Subject, expect
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect
 from iii_skill.testing.workload import MADE, SCOPE, WRITERS, number_of
 
 group = Group("crashes", applies=keeps_data, seconds=120.0)
@@ -110,7 +110,7 @@ async def _write_and_kill(subject: Subject, told: Told, *, base: int, count: int
             told.note(line)
 
 
-async def _expect_written(store: Store, told: Told, *, base: int) -> None:
+async def _expect_written(store: OpenedAdapter, told: Told, *, base: int) -> None:
     for writer in range(WRITERS):
         key = f"writer-{writer}"
         value = await store.get(SCOPE, key)
@@ -139,7 +139,7 @@ def _expect_at_least(key: str, number: int, told: Told) -> None:
     expect(number >= saw, f"A read showed what a kill took back: {key} is {number}, {saw} was seen.")
 
 
-async def _expect_made(store: Store, told: Told) -> None:
+async def _expect_made(store: OpenedAdapter, told: Told) -> None:
     names = await store.keys(MADE)
     expect(names == sorted(names), "After a kill the order is not that of first insertion.")
     there = {int(name) for name in names}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from iii_skill.testing.checks import Group, is_shared, keeps_data
 from iii_skill.testing.linearizable import ANY, Operation, fault
-from iii_skill.testing.subject import Store, Subject, expect, gather
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect, gather
 from iii_skill.values import KEEP, Change, ChangeFunction
 
 group = Group("histories")
@@ -82,7 +82,7 @@ async def a_sequence_does_what_a_dictionary_does(subject: Subject, seed: int) ->
         await _compare(store, model, step)
 
 
-async def _expect_linearizable(stores: Sequence[Store], seed: int) -> None:
+async def _expect_linearizable(stores: Sequence[OpenedAdapter], seed: int) -> None:
     recorder = Recorder()
     numbers = itertools.count(1)
     await gather(
@@ -96,7 +96,9 @@ async def _expect_linearizable(stores: Sequence[Store], seed: int) -> None:
         expect(reason is None, f"The history of key '{key}' is not linearizable. {reason}")
 
 
-async def _work(store: Store, recorder: Recorder, chance: random.Random, numbers: Iterator[int]) -> None:
+async def _work(
+    store: OpenedAdapter, recorder: Recorder, chance: random.Random, numbers: Iterator[int]
+) -> None:
     for _ in range(20):
         key, value = chance.choice(KEYS), b"%d" % next(numbers)
         kind = chance.choices(
@@ -117,7 +119,7 @@ async def _work(store: Store, recorder: Recorder, chance: random.Random, numbers
             await asyncio.sleep(0)
 
 
-async def _give_up(store: Store, recorder: Recorder, key: str, value: bytes, turns: int) -> None:
+async def _give_up(store: OpenedAdapter, recorder: Recorder, key: str, value: bytes, turns: int) -> None:
     called = next(recorder.clock)
     task = asyncio.create_task(store.set("scope", key, value))
     for _ in range(turns):
@@ -142,7 +144,7 @@ def _changes(kind: str, value: bytes) -> ChangeFunction:
     return lambda old: b"%d" % (int(value) * 1000 + int(old or b"0") % 1000)
 
 
-async def _call(store: Store, scope: str, key: str, kind: str, step: int) -> Change:
+async def _call(store: OpenedAdapter, scope: str, key: str, kind: str, step: int) -> Change:
     if kind == "set":
         return await store.set(scope, key, b"%d" % step)
     if kind == "delete":
@@ -159,7 +161,7 @@ def _store(model: dict[str, dict[str, bytes]], scope: str, key: str, new: bytes 
         del model[scope]
 
 
-async def _compare(store: Store, model: dict[str, dict[str, bytes]], step: int) -> None:
+async def _compare(store: OpenedAdapter, model: dict[str, dict[str, bytes]], step: int) -> None:
     expect(sorted(await store.scopes()) == sorted(model), f"After call {step} `scopes` is wrong.")
     for scope in "xy":
         held = model.get(scope, {})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 
+from iii_skill.adapter import Page
 from iii_skill.testing.checks import Group, keeps_data
-from iii_skill.testing.subject import Store, Subject, expect
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect, gather
 from iii_skill.values import KEEP
 
 group = Group("ordering")
@@ -97,6 +99,76 @@ async def the_order_outlives_a_reopen(subject: Subject) -> None:
     await _expect_order(store, [*before, "after"], "After close and open a new key is not at the end")
 
 
+@group.table({"one": 1, "seven": 7, "as-many-as-there-are": 60, "more": 1000})
+async def pages_give_every_key_once_and_in_order(subject: Subject, limit: int) -> None:
+    """Pages that follow each other give what `list` gives, at most `limit` pairs each."""
+    store = await subject.open()
+    names = [f"{number * 37 % 60:02}" for number in range(60)]
+    await gather([store.set("scope", name, b'"%s"' % name.encode()) for name in names])
+    await store.delete("scope", names[0])
+    await store.set("scope", names[0], b'"again"')
+    expected = await store.list("scope")
+    found: list[tuple[str, bytes]] = []
+    after: str | None = None
+    while True:
+        page = await store.page("scope", after, limit)
+        _expect_page(page, limit, 60)
+        found += page.pairs
+        expect(len(found) <= 60, "Pages give more pairs than the scope has.")
+        after = page.after
+        if after is None:
+            break
+    expect(found == expected, "The pages of a scope do not give what `list` gives.")
+    empty = await store.page("unknown", None, limit)
+    expect(
+        (list(empty.pairs), empty.after, empty.total) == ([], None, 0),
+        "A page of an unknown scope is not empty.",
+    )
+
+
+@group.check()
+async def pages_give_every_key_that_stays_while_others_come_and_go(subject: Subject) -> None:
+    """While keys are deleted, made and moved between two pages, every key that stays comes exactly once."""
+    store = await subject.open()
+    names = [f"key-{number}" for number in range(60)]
+    for name in names:
+        await store.set("scope", name, b"0")
+    seen: list[str] = []
+    gone: set[str] = set()
+    after: str | None = None
+    for round_ in itertools.count():
+        page = await store.page("scope", after, 10)
+        seen += [key for key, _ in page.pairs]
+        after = page.after
+        if after is None:
+            break
+        expect(round_ < 60, "Pages do not come to an end although no key is made any more.")
+        if round_ < 5:
+            # What was given last, what comes soon and what was given long ago goes; one of them comes back.
+            moved = f"key-{round_ * 10 + 4}"
+            for name in {page.pairs[-1][0], moved, f"key-{round_ * 10 + 12}", f"key-{round_}"}:
+                await store.delete("scope", name)
+                gone.add(name)
+            await store.set("scope", moved, b"1")
+            await store.set("scope", f"new-{round_}", b"1")
+            await store.set("scope", f"key-{round_ * 10 + 15}", b"2")
+    stayed = [name for name in names if name not in gone]
+    missing = [name for name in stayed if name not in seen]
+    expect(not missing, f"Pages miss {len(missing)} keys that were there all the time: {missing[:3]}.")
+    twice = [name for name in stayed if seen.count(name) > 1]
+    expect(not twice, f"Pages give {len(twice)} keys twice that were there all the time: {twice[:3]}.")
+    expect(
+        [name for name in seen if name in stayed] == stayed, "Pages give keys in another order than `list`."
+    )
+
+
+def _expect_page(page: Page, limit: int, total: int) -> None:
+    whole = page.after is None and len(page.pairs) == total
+    expect(len(page.pairs) <= limit or whole, f"A page of at most {limit} pairs has {len(page.pairs)}.")
+    expect(page.pairs or page.after is None, "A page without pairs says that more follow.")
+    expect(page.total == total, f"A page tells a total of {page.total} keys where there are {total}.")
+
+
 @group.check()
 async def list_is_one_moment(subject: Subject) -> None:
     """While one writer numbers its writes over 8 keys, every `list` shows 8 consecutive numbers."""
@@ -133,6 +205,6 @@ async def list_is_one_moment(subject: Subject) -> None:
         await writer
 
 
-async def _expect_order(store: Store, names: list[str], fault: str) -> None:
+async def _expect_order(store: OpenedAdapter, names: list[str], fault: str) -> None:
     expect([key for key, _ in await store.list("scope")] == names, f"{fault} (`list`).")
     expect(await store.keys("scope") == names, f"{fault} (`keys`).")

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 from iii_skill.testing.checks import Group, keeps_data
-from iii_skill.testing.subject import Store, Subject, expect
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect
 from iii_skill.values import KEEP, Change
 
 group = Group("revisions")
@@ -94,7 +94,7 @@ async def revisions_rise_across_a_reopen(subject: Subject) -> None:
         _expect_rising(history)
 
 
-async def _life(store: Store) -> list[Change]:
+async def _life(store: OpenedAdapter) -> list[Change]:
     return [
         await store.set("scope", "key", b"1"),
         await store.set("scope", "key", b"1"),

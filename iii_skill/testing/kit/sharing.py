@@ -10,7 +10,7 @@ from iii_skill.testing.checks import Group, is_shared, keeps_data
 from iii_skill.testing.child import Child
 from iii_skill.testing.kit.concurrency import expect_chain, increment
 from iii_skill.testing.kit.watcher import drain, watch
-from iii_skill.testing.subject import Store, Subject, expect, gather
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect, gather
 from iii_skill.testing.workload import MADE, SCOPE
 from iii_skill.values import KEEP, Change
 
@@ -54,7 +54,7 @@ async def updates_of_two_hosts_lose_nothing(subject: Subject) -> None:
     """8 tasks on two instances increment one counter: it is 160 and the Changes form one chain."""
     stores = [await subject.open(), await subject.open()]
 
-    async def work(store: Store) -> list[Change]:
+    async def work(store: OpenedAdapter) -> list[Change]:
         return [await store.update("scope", "counter", increment) for _ in range(20)]
 
     changes = [c for part in await gather([work(stores[n % 2]) for n in range(8)]) for c in part]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 
-from iii_skill.testing.subject import ContractBroken, Store
+from iii_skill.testing.subject import ContractBroken, OpenedAdapter
 from iii_skill.values import Change
 
 
 class Watcher:
     """Reads `changes()` of one store; made with `watch`, which waits until it really listens."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: OpenedAdapter) -> None:
         self.seen: list[Change] = []
         self._probes: set[bytes | None] = set()
         self._news = asyncio.Event()
         self._task = asyncio.create_task(self._read(store))
 
-    async def _read(self, store: Store) -> None:
+    async def _read(self, store: OpenedAdapter) -> None:
         async for change in store.adapter.changes():
             if change.scope == "probe":
                 self._probes.add(change.new)
@@ -58,7 +58,7 @@ class Watcher:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-async def watch(store: Store, writer: Store) -> Watcher:
+async def watch(store: OpenedAdapter, writer: OpenedAdapter) -> Watcher:
     """A watcher that has seen a probe, so that everything written from now on has to come."""
     watcher = Watcher(store)
     number = 0
@@ -70,7 +70,7 @@ async def watch(store: Store, writer: Store) -> Watcher:
             return watcher
 
 
-async def drain(watcher: Watcher, writer: Store, count: int) -> list[Change]:
+async def drain(watcher: Watcher, writer: OpenedAdapter, count: int) -> list[Change]:
     """What the watcher sees until `count` changes came, and up to a later probe for what is too much."""
     await watcher.collect(count)
     for probe in (b'"end"', b'"after"'):
