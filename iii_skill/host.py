@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from iii_skill.adapter import StateAdapter
 from iii_skill.config import Config, StateConfig, adapter_settings
 from iii_skill.configuration.entries import Configurations
+from iii_skill.configuration.placeholders import Exposed
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.errors import (
@@ -56,6 +58,7 @@ class Host:
         self.http_triggers = HttpTriggers()
         self._python = PythonFunctions()
         self._servers: Servers | None = None
+        self._configurations: Configurations | None = None
         self._closed = False
 
     async def open(self) -> None:
@@ -64,7 +67,8 @@ class Host:
         if self.config.http is not None:
             self.engine.add_provider(self.http_triggers)
         try:
-            configurations = add_configuration(self.engine)
+            exposed = Exposed(os.environ, self.config.exposed_env)
+            configurations = self._configurations = add_configuration(self.engine, exposed)
             if self.config.state is not None:
                 await self._open_state(self.config.state, configurations)
             self._add_plugin_functions()
@@ -169,6 +173,8 @@ class Host:
         if self._servers is not None:
             await self._servers.drain(grace_s)
         await self._finish(deadline)
+        if self._configurations is not None:
+            await self._configurations.close()
         self.left = await close_state(self.state, self.adapter, deadline=deadline)
         if self.left:
             logger.error("ended without waiting any longer for %s", " and ".join(self.left))

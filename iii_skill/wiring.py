@@ -23,7 +23,7 @@ from iii_skill.values import Change
 Handlers: TypeAlias = Mapping[str, Callable[[Call], None]]
 
 
-def add_configuration(engine: Engine) -> Configurations:
+def add_configuration(engine: Engine, environment: Mapping[str, str]) -> Configurations:
     """`configuration::*` and the trigger type `configuration`."""
     triggers: ConfigurationTriggers = ConfigurationTriggers()
 
@@ -31,7 +31,7 @@ def add_configuration(engine: Engine) -> Configurations:
         for match in triggers.matching(event):
             engine.fanout.fire(match.trigger, event.id, event.payload, match.condition_function_id)
 
-    configurations = Configurations(publish)
+    configurations = Configurations(publish, environment=environment)
     _add(
         engine,
         configuration_functions.FUNCTIONS,

@@ -64,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     worker: WorkerListener = WorkerListener()
     http: HttpSettings | None = HttpSettings()
     state: StateConfig | None = StateConfig()
+    exposed_env: tuple[str, ...] = ()
+    """Patterns of the variables that placeholders in configuration entries of workers may read."""
     path: Path | None = None
     """The file it was read from."""
     unserved: tuple[str, ...] = ()

@@ -1,31 +1,44 @@
 """`configuration::*`: entries with a schema that are read and replaced while the host runs.
 
-Entries live as long as the host. The entry `iii-state` holds the live settings of the state worker.
+Entries live as long as the host. The entry `iii-state` holds the live settings of the state worker. Calls
+are worked off one after another, in the order in which they came: a value may wait for its schema's verdict.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 import msgspec
 
 from iii_skill.calls import Call, Handler
-from iii_skill.configuration.placeholders import expanded
-from iii_skill.configuration.schema import Schema
-from iii_skill.errors import CallerError, InputError
+from iii_skill.configuration.placeholders import ExpandFailed, expanded
+from iii_skill.errors import CallerError, IiiSkillError, InputError
+from iii_skill.json_schema import SchemaChecker
 from iii_skill.serde import reader
 from iii_skill.serde.reader import Mismatch, Shape
 
-log = logging.getLogger("iii_skill.state")
+MAX_CALL_BYTES = 1024 * 1024
+"""One call of `configuration::*`; an entry takes no more than two of them: schema and value."""
+MAX_TOTAL_BYTES = 16 * 1024 * 1024
+"""All entries that workers registered, keys and values."""
+MAX_WAITING = 256
+_OVERHEAD = 1024
+"""What an entry of a few bytes takes."""
+
+log = logging.getLogger("iii_skill.configuration")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _id = re.compile(r"[a-z0-9_-]{1,64}")
 _ABSENT: Any = object()
+
+_Function: TypeAlias = Callable[[bytes], Awaitable[Any]]
 
 
 class ConfigurationEvent(msgspec.Struct, frozen=True):
@@ -37,59 +50,90 @@ class ConfigurationEvent(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct):
-    """One entry: `value` is raw, with its placeholders; `apply` hears of every new one."""
+    """One entry: `value` is raw, with its placeholders; `apply` gets every new one."""
 
     id: str
     name: str
     description: str
-    schema: Schema
+    schema: msgspec.Raw
     value: Any = None
     metadata: Any = _ABSENT
     apply: Callable[[Any], None] | None = None
+    strict_schema: msgspec.Raw | None = None
+    """What values are judged by in place of the schema that is shown."""
+    fitting: bytes | None = None
+    """The filled-in value, encoded, that was last found to fit the schema."""
+    size: int = 0
+    """What it counts for in MAX_TOTAL_BYTES."""
 
     def described(self) -> dict[str, Any]:
         """Everything but the value."""
-        row = {
-            "id": self.id,
-            "name": self.name,
-            "description": self.description,
-            "schema": self.schema.document,
-        }
+        row = {"id": self.id, "name": self.name, "description": self.description, "schema": self.schema}
         return row if self.metadata is _ABSENT else {**row, "metadata": self.metadata}
 
 
+class LimitExceeded(CallerError):
+    """An entry, a call or their number is larger than the host takes."""
+
+    code = "LIMIT_EXCEEDED"
+
+
 class Configurations:
-    """The entries and the functions that work on them."""
+    """The entries and the functions that work on them. Close it with the host."""
 
     def __init__(
         self,
         publish: Callable[[ConfigurationEvent], None],
         *,
         environment: Mapping[str, str] = os.environ,
+        schemas: SchemaChecker | None = None,
     ) -> None:
         self._publish = publish
         self._environment = environment
+        self.schemas = SchemaChecker() if schemas is None else schemas
         self._entries: dict[str, Entry] = {}
-        self.functions: dict[str, Handler] = {
-            "configuration::register": _answering(self._register),
-            "configuration::set": _answering(self._set),
-            "configuration::get": _answering(self._get),
-            "configuration::schema": _answering(self._schema),
-            "configuration::list": _answering(self._list),
+        self._total = 0
+        self._waiting: deque[tuple[str, _Function, Call]] = deque()
+        self._working: asyncio.Task[None] | None = None
+        functions: dict[str, _Function] = {
+            "configuration::register": self._register,
+            "configuration::set": self._set,
+            "configuration::get": self._get,
+            "configuration::schema": self._schema,
+            "configuration::list": self._list,
         }
+        self.functions = {name: self._in_turn(name, function) for name, function in functions.items()}
 
     def add(self, entry: Entry) -> None:
-        """Offer an entry of the host."""
+        """Offer an entry of the host, whose value fits."""
+        entry.fitting = _encode(entry.value)
         self._entries[entry.id] = entry
 
-    def value(self, entry_id: str) -> Any:
-        """The value of an entry with its placeholders filled in, checked against its schema."""
-        entry = self._found(entry_id)
-        value = expanded(entry.value, self._environment)
-        _check(entry.schema, value)
-        return value
+    async def close(self) -> None:
+        """End the process that checks schemas."""
+        await self.schemas.close()
 
-    def _register(self, payload: bytes) -> Any:
+    def _in_turn(self, function_id: str, function: _Function) -> Handler:
+        def handler(call: Call) -> None:
+            if len(call.data) > MAX_CALL_BYTES:
+                call.fail(LimitExceeded(f"{function_id} takes at most {MAX_CALL_BYTES} bytes in a call"))
+            elif len(self._waiting) >= MAX_WAITING:
+                call.fail(LimitExceeded(f"{MAX_WAITING} calls of configuration::* are waiting; try again"))
+            else:
+                self._waiting.append((function_id, function, call))
+                if self._working is None:
+                    self._working = asyncio.get_running_loop().create_task(self._work())
+
+        return handler
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                await _answer(*self._waiting.popleft())
+        finally:
+            self._working = None
+
+    async def _register(self, payload: bytes) -> Any:
         given = _read("configuration::register", _REGISTER, payload)
         entry_id = given["id"]
         if _id.fullmatch(entry_id) is None:
@@ -98,20 +142,22 @@ class Configurations:
         if known is not None and known.apply is not None:
             message = f"configuration '{entry_id}' belongs to this host and cannot be registered by a worker"
             raise CallerError(message, code="NOT_PERMITTED")
-        entry = Entry(entry_id, given["name"], given["description"], Schema(_value(given["schema"])))
+        entry = Entry(entry_id, given["name"], given["description"], given["schema"].copy())
         if given["metadata"] is not _ABSENT:
-            entry.metadata = _value(given["metadata"])
+            entry.metadata = given["metadata"].copy()
         if given["initial_value"] is not _ABSENT:
-            entry.value = _value(given["initial_value"])
-            _check(entry.schema, _lenient(entry.value, self._environment))
-        elif known is not None:
-            entry.value = known.value
-        self._entries[entry_id] = entry
+            entry.value = _decode(given["initial_value"])
+            entry.fitting = await self._fitting(entry, entry.value)
+        else:
+            await self.schemas.check_schema(bytes(entry.schema))
+            if known is not None:
+                entry.value = known.value
+        self._keep(entry, entry.value)
         old = None if known is None else known.value
-        self._tell(entry, "registered" if known is None else "updated", old)
+        self._report(entry, "registered" if known is None else "updated", old)
         return {**entry.described(), "value": entry.value}
 
-    def _set(self, payload: bytes) -> Any:
+    async def _set(self, payload: bytes) -> Any:
         given = _read("configuration::set", _SET, payload)
         entry_id = given["id"]
         if _id.fullmatch(entry_id) is None:
@@ -120,24 +166,30 @@ class Configurations:
         if entry is None:
             message = f"configuration '{entry_id}' is not registered; call configuration::register first"
             raise CallerError(message, code="NOT_REGISTERED")
-        value = _value(given["value"])
-        _check(entry.schema, _lenient(value, self._environment))
-        old, entry.value = entry.value, value
+        value = _decode(given["value"])
+        fitting = await self._fitting(entry, value)
+        self._keep(entry, value)
+        old, entry.value, entry.fitting = entry.value, value, fitting
         if entry.apply is not None:
             entry.apply(_lenient(value, self._environment))
-        self._tell(entry, "updated", old)
+        self._report(entry, "updated", old)
         return {"old_value": old, "new_value": value}
 
-    def _get(self, payload: bytes) -> Any:
+    async def _get(self, payload: bytes) -> Any:
         given = _read("configuration::get", _GET, payload)
+        entry = self._found(given["id"])
         if given["raw"]:
-            return {"id": given["id"], "value": self._found(given["id"]).value}
-        return {"id": given["id"], "value": self.value(given["id"])}
+            return {"id": entry.id, "value": entry.value}
+        value = expanded(entry.value, self._environment)
+        # The environment may have changed since the value was set, and a value was perhaps never given.
+        if _encode(value) != entry.fitting:
+            entry.fitting = await self._fitting(entry, value)
+        return {"id": entry.id, "value": value}
 
-    def _schema(self, payload: bytes) -> Any:
+    async def _schema(self, payload: bytes) -> Any:
         return self._found(_read("configuration::schema", _SCHEMA, payload)["id"]).described()
 
-    def _list(self, payload: bytes) -> Any:
+    async def _list(self, payload: bytes) -> Any:
         _read("configuration::list", _LIST, payload)
         return {"configurations": [self._entries[name].described() for name in sorted(self._entries)]}
 
@@ -147,7 +199,26 @@ class Configurations:
             raise CallerError(f"configuration '{entry_id}' not found", code="NOT_FOUND")
         return entry
 
-    def _tell(self, entry: Entry, what: str, old: Any) -> None:
+    async def _fitting(self, entry: Entry, value: Any) -> bytes:
+        """The filled-in value, encoded, when it fits the schema of the entry."""
+        encoded = _encode(_lenient(value, self._environment))
+        errors = await self.schemas.errors(bytes(entry.strict_schema or entry.schema), encoded)
+        if errors:
+            raise CallerError(f"schema validation failed: {'; '.join(errors)}", code="SCHEMA_INVALID")
+        return encoded
+
+    def _keep(self, entry: Entry, value: Any) -> None:
+        """Put the entry with this value into the table, unless it would be too much."""
+        parts = (entry.schema, _encode(value), b"" if entry.metadata is _ABSENT else entry.metadata)
+        size = _OVERHEAD + len(entry.name) + len(entry.description) + sum(map(len, map(bytes, parts)))
+        known = self._entries.get(entry.id)
+        total = self._total + size - (0 if known is None else known.size)
+        if total > MAX_TOTAL_BYTES:
+            raise LimitExceeded(f"all configurations together may have {MAX_TOTAL_BYTES} bytes at most")
+        self._total, entry.size = total, size
+        self._entries[entry.id] = entry
+
+    def _report(self, entry: Entry, what: str, old: Any) -> None:
         event_type = f"configuration:{what}"
         payload = {
             "type": "configuration",
@@ -155,7 +226,7 @@ class Configurations:
             "id": entry.id,
             "name": entry.name,
             "description": entry.description,
-            "schema": entry.schema.document,
+            "schema": entry.schema,
             "old_value": _lenient(old, self._environment),
             "new_value": _lenient(entry.value, self._environment),
         }
@@ -164,39 +235,31 @@ class Configurations:
         self._publish(ConfigurationEvent(entry.id, event_type, _encode(payload)))
 
 
-def _answering(function: Callable[[bytes], Any]) -> Handler:
-    def handler(call: Call) -> None:
-        try:
-            answer = _encode(function(call.data))
-        except CallerError as error:
-            call.fail(error)
-        else:
-            call.succeed(answer)
-
-    return handler
+async def _answer(function_id: str, function: _Function, call: Call) -> None:
+    try:
+        answer = _encode(await function(call.data))
+    except CallerError as error:
+        call.fail(error)
+    except RecursionError:
+        call.fail(InputError(f"The payload of {function_id} is nested too deep."))
+    except Exception as error:
+        log.exception("%s failed", function_id)
+        call.fail(IiiSkillError(f"{function_id} failed: {type(error).__name__}: {error}"))
+    else:
+        call.succeed(answer)
 
 
 def _lenient(value: Any, environment: Mapping[str, str]) -> Any:
     """The value filled in as far as it goes; what is not set stands as it is until it is read."""
     try:
         return expanded(value, environment)
-    except CallerError:
+    except ExpandFailed:
         return value
 
 
-def _check(schema: Schema, value: Any) -> None:
-    errors = schema.errors(value)
-    if errors:
-        raise CallerError(f"schema validation failed: {'; '.join(errors)}", code="SCHEMA_INVALID")
-
-
 def _bad_id(entry_id: str) -> CallerError:
-    message = f"invalid configuration id '{entry_id}': must match [a-z0-9_-]{{1,64}}"
+    message = f"invalid configuration id '{entry_id[:100]}': must match [a-z0-9_-]{{1,64}}"
     return CallerError(message, code="INVALID_ID")
-
-
-def _value(raw: msgspec.Raw) -> Any:
-    return _decode(raw)
 
 
 def _read(function_id: str, shape: Shape, payload: bytes) -> dict[str, Any]:

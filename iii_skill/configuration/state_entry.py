@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import msgspec
+
 from iii_skill.calls import Call, FunctionInfo
 from iii_skill.configuration.entries import Entry
-from iii_skill.configuration.schema import Schema
 from iii_skill.state.functions import WORKER_NAME
 from iii_skill.state.settings import LiveSettings, StateSettings
 
@@ -39,6 +40,9 @@ def _adapter(name: str, config: str) -> dict[str, Any]:
 def _config(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
+
+_DRAFT_4 = "http://json-schema.org/draft-04/schema#"
+"""Later drafts take 100.0 for an integer, and the engine refuses it."""
 
 SCHEMA = {
     "type": "object",
@@ -100,9 +104,10 @@ def state_entry(settings: LiveSettings) -> Entry:
         WORKER_NAME,
         "State",
         "Settings of the state functions that change while the host runs.",
-        Schema(SCHEMA),
+        msgspec.Raw(msgspec.json.encode(SCHEMA)),
         value,
         apply=apply,
+        strict_schema=msgspec.Raw(msgspec.json.encode({**SCHEMA, "$schema": _DRAFT_4})),
     )
 
 
