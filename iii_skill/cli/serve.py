@@ -37,6 +37,12 @@ GRACE_S = 2.0
 @click.option("--host", "address", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
 @click.option("--token", help="What workers must present; needed beyond loopback.", envvar="III_SKILL_TOKEN")
 @click.option("--dangerously-no-auth", is_flag=True, help="Listen beyond loopback without a token.")
+@click.option(
+    "--expose-env",
+    metavar="NAME",
+    multiple=True,
+    help="A variable (or APP_*) that ${...} in configuration entries of workers may read; may be repeated.",
+)
 @click.option("--no-state", is_flag=True, help="Serve no state::*; `iii-skill attach` may bring it.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when ready.")
 @click.option(
@@ -57,6 +63,7 @@ def serve(
     address: str | None,
     token: str | None,
     dangerously_no_auth: bool,
+    expose_env: tuple[str, ...],
     no_state: bool,
     ready_json: bool,
     log_level: str,
@@ -96,7 +103,7 @@ def serve(
                         data_dir=data_dir,
                         redis_url=redis_url,
                     )
-            config = msgspec.structs.replace(config, state=state)
+            config = msgspec.structs.replace(config, state=state, exposed_env=expose_env)
             _warn(config)
             serving = _serve(
                 config,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,16 +37,18 @@ class DirectCall:
         self.answer.set_result({"error": {"code": error.code, "message": error.message}})
 
 
-def functions_of(settings: LiveSettings) -> Mapping[str, Handler]:
+@asynccontextmanager
+async def functions_of(settings: LiveSettings) -> AsyncIterator[Mapping[str, Handler]]:
     """The functions of a state worker over the memory adapter, and those of its configuration."""
     worker = StateWorker(MemoryAdapter(), settings=settings, publish=lambda change: None, listeners=())
     configurations = Configurations(lambda event: None)
     configurations.add(state_entry(settings))
-    return {
+    yield {
         **worker.functions,
         **configurations.functions,
         ON_CONFIG_CHANGE.id: on_config_change,
     }
+    await configurations.close()
 
 
 def plays_directly(case: Case, functions: Mapping[str, Handler]) -> bool:
@@ -61,7 +64,7 @@ async def ask(functions: Mapping[str, Handler], function_id: str, payload: Any) 
     """Call a function and wait for its answer."""
     call = DirectCall(json.dumps(payload).encode())
     functions[function_id](call)
-    return await asyncio.wait_for(call.answer, 5)
+    return await asyncio.wait_for(call.answer, 30)
 
 
 async def play(case: Case, functions: Mapping[str, Handler], scope: str) -> list[Answer]:

@@ -18,20 +18,20 @@ async def test_the_recording_is_complete() -> None:
 
 
 async def test_cases_are_answered_as_the_engine_answers() -> None:
-    functions = functions_of(LiveSettings())
     played = 0
     wrong: dict[str, list[str]] = {}
-    for case in cases():
-        if case.tags & FREE or not plays_directly(case, functions):
-            continue
-        played += 1
-        answers = await play(case, functions, f"s{played}_")
-        found = [
-            f"step {index}: {', '.join(difference)}: {got}"
-            for index, (step, got) in enumerate(zip(case.steps, answers, strict=True))
-            if (difference := differences(step, got))
-        ]
-        if found:
-            wrong[case.id] = found
+    async with functions_of(LiveSettings()) as functions:
+        for case in cases():
+            if case.tags & FREE or not plays_directly(case, functions):
+                continue
+            played += 1
+            answers = await play(case, functions, f"s{played}_")
+            found = [
+                f"step {index}: {', '.join(difference)}: {got}"
+                for index, (step, got) in enumerate(zip(case.steps, answers, strict=True))
+                if (difference := differences(step, got))
+            ]
+            if found:
+                wrong[case.id] = found
     assert not wrong
     assert played >= 610
