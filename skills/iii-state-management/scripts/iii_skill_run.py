@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run `iii-skill` out of the installed skill: the package beside this file, else the published one.
+"""Run `iii-skill` out of the installed skill: nothing of ours is fetched from a package index.
 
 Usage: python3 SKILL_DIR/scripts/iii_skill_run.py [--how] COMMAND [ARGUMENT ...]
 
@@ -8,12 +8,13 @@ Usage: python3 SKILL_DIR/scripts/iii_skill_run.py [--how] COMMAND [ARGUMENT ...]
   --how                            only say which way would be taken, as JSON
   --help                           this text; `COMMAND --help` for a command
 
-It says on stderr what it runs. The first way that is possible is taken:
-  1. uvx, with the package that lies beside this file (the whole repository was installed);
-  2. without uv: a virtual environment of its own in the user's cache directory, with that package;
-  3. only the skill was installed: an `iii-skill` command on PATH;
-  4. `uvx iii-skill`; 5. without uv: as 2, with the package from PyPI.
-Exit codes: 2 for a wrong call, 69 when no way is possible, else that of iii-skill.
+It says on stderr what it runs. The program comes from the first of these places that there is:
+  1. the package beside this file (the whole repository was installed);
+  2. an `iii-skill` command on PATH, with the plugins that are installed with it;
+  3. the wheel in the skill's folder `assets`.
+1 and 3 are run by uvx, or without uv in a virtual environment of their own in the user's cache directory;
+only the libraries that they name come from the package index.
+Exit codes: 2 for a wrong call, 69 when no way is possible, 130 when interrupted, else that of iii-skill.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 try:
@@ -32,6 +34,12 @@ except ImportError:
 
 SKILL = Path(__file__).resolve().parent.parent
 UNAVAILABLE = 69
+INTERRUPTED = 130
+OLDEST = (3, 11)
+NEWER = ["python3.{}".format(minor) for minor in range(20, OLDEST[1] - 1, -1)]
+PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "iii_skill", "plugins", "templates")
+ASTRAY = ("PREFIX", "TARGET", "ROOT", "USER", "PYTHON", "REQUIRE_VIRTUALENV", "DRY_RUN", "NO_DEPS")
+"""Settings of pip that put a package elsewhere than into its environment, or only half of it."""
 
 
 def package_beside():
@@ -42,56 +50,118 @@ def package_beside():
     return None
 
 
-def cached_environment(source):
-    """A virtual environment's folder, one for each source and version of Python."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    stamp = source
-    if Path(source).is_dir():
-        stamp += str(max(f.stat().st_mtime_ns for f in Path(source).rglob("*.py")))
-    name = hashlib.sha256((stamp + sys.version).encode()).hexdigest()[:16]
-    return base / "iii-skill" / name
+def wheel_in_skill():
+    """The package as the skill carries it, or None."""
+    return next(iter(sorted((SKILL / "assets").glob("iii_skill-*.whl"), reverse=True)), None)
 
 
 def choose():
     """The way to run iii-skill: its name, the command, and what must be installed first."""
     folder = package_beside()
-    uvx = shutil.which("uvx")
-    if folder and uvx:
-        return {"way": "uvx, package beside", "command": [uvx, "--from", str(folder), "iii-skill"]}
     installed = None if folder else shutil.which("iii-skill")
     if installed:
         return {"way": "command on PATH", "command": [installed]}
+    source = folder or wheel_in_skill()
+    if source is None:
+        stop(
+            "this copy of the skill is incomplete ({} has no assets/iii_skill-*.whl): install the skill "
+            "again, or install iii-skill from its repository.".format(SKILL)
+        )
+    place = "package beside" if folder else "wheel in the skill"
+    uvx = shutil.which("uvx")
     if uvx:
-        return {"way": "uvx, published package", "command": [uvx, "iii-skill"]}
-    source = str(folder) if folder else "iii-skill"
-    environment = cached_environment(source)
+        return {"way": "uvx, " + place, "command": [uvx, "--from", requirement(source), "iii-skill"]}
+    environment = cache_directory() / fingerprint(source)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+    suffix = ".exe" if os.name == "nt" else ""
     return {
-        "way": "virtual environment, package beside" if folder else "virtual environment, published package",
-        "command": [str(scripts / "iii-skill")],
-        "install": source,
+        "way": "virtual environment, " + place,
+        "command": [str(scripts / ("iii-skill" + suffix))],
+        "install": requirement(source),
         "environment": str(environment),
-        "otherwise": "install uv and try again" if folder else "pip install a clone of its repository",
+        "python": str(scripts / ("python" + suffix)),
     }
+
+
+def requirement(source):
+    """The package at this place, with what its adapter `redis` needs."""
+    return "{}[redis]".format(source)
+
+
+def fingerprint(source):
+    """A name for the environment: another for each content of the package, place and Python."""
+    digest = hashlib.sha256("{} {}".format(source, sys.version).encode())
+    files = [source] if source.is_file() else [source / name for name in PACKAGE]
+    for top in files:
+        inside = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
+        for path in inside:
+            if path.suffix != ".pyc":
+                digest.update("{}\n".format(path.relative_to(SKILL.anchor)).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_directory():
+    """Where environments are kept; without a usable HOME a folder of this user for temporary files."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    candidates = [Path(named)] if os.path.isabs(named) else []
+    with contextlib.suppress(RuntimeError):
+        candidates.append(Path.home() / ".cache")
+    for base in candidates:
+        with contextlib.suppress(OSError):
+            if base.is_absolute():
+                (base / "iii-skill").mkdir(parents=True, exist_ok=True)
+                if os.access(str(base / "iii-skill"), os.W_OK | os.X_OK):
+                    return base / "iii-skill"
+    user = str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    own = Path(tempfile.gettempdir()) / ("iii-skill-" + user)
+    try:
+        own.mkdir(mode=0o700, exist_ok=True)
+        about = own.lstat()
+    except OSError as error:
+        stop("there is no directory to keep the program in ({}): set HOME or XDG_CACHE_HOME.".format(error))
+    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o22 or own.is_symlink()):
+        stop("{} belongs to somebody else: remove it, or set XDG_CACHE_HOME.".format(own))
+    return own
+
+
+def usable(way):
+    """Whether the environment is whole: its Python may be gone, or its files may have been swept away."""
+    environment = Path(way["environment"])
+    package = [
+        path
+        for library in ("lib/python*/site-packages", "Lib/site-packages")
+        for path in environment.glob(library + "/iii_skill/__init__.py")
+    ]
+    programs = [way["python"], *way["command"]]
+    return bool((environment / "complete").is_file() and package and all(map(os.path.exists, programs)))
+
+
+def answers(way):
+    """Whether what was installed starts."""
+    version = [*way["command"], "--version"]
+    return subprocess.run(version, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def prepare(way):
     """Make the virtual environment of a way that needs one; of many callers at the same time one does it."""
-    environment = Path(way["environment"])
-    complete = environment / "complete"
-    if complete.is_file():
+    if usable(way):
         return
-    if sys.version_info < (3, 11):
-        stop("Python 3.11 or newer is needed, or uv (https://docs.astral.sh/uv/): install one of them.")
+    environment = Path(way["environment"])
     try:
-        environment.parent.mkdir(parents=True, exist_ok=True)
         with alone_in(environment.parent):
-            if not complete.is_file():
+            if not usable(way):
                 install(way, environment)
-                complete.touch()
+                (environment / "complete").touch()
+                if not (usable(way) and answers(way)):
+                    shutil.rmtree(str(environment), ignore_errors=True)
+                    stop(
+                        "pip put iii-skill, or what it needs, somewhere else than into {}: look for prefix, "
+                        "target and root in `pip config list`.".format(environment)
+                    )
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error if isinstance(error, OSError) else "the lines above say why"
-        stop("could not install {} ({}): {}.".format(way["install"], reason, way["otherwise"]))
+        stop("could not install {} ({}): install uv and try again.".format(way["install"], reason))
 
 
 @contextlib.contextmanager
@@ -100,7 +170,7 @@ def alone_in(folder):
     if fcntl is None:
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(str(folder), os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -110,15 +180,29 @@ def alone_in(folder):
 
 def install(way, environment):
     """Replace what a killed installation left; a failed one leaves nothing."""
-    shutil.rmtree(environment, ignore_errors=True)
+    shutil.rmtree(str(environment), ignore_errors=True)
     say("installing {install} into {environment}".format(**way))
+    astray = ["PIP_" + name for name in ASTRAY]
+    clean = {name: value for name, value in os.environ.items() if name.upper() not in astray}
+    for name in ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__"):
+        clean.pop(name, None)
+    make = [sys.executable, "-m", "venv", str(environment)]
+    pip = [way["python"], "-m", "pip", "install", "--quiet", "--no-user", "--disable-pip-version-check"]
     try:
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, stdout=sys.stderr)
-        pip = [str(Path(way["command"][0]).parent / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, way["install"]], check=True, stdout=sys.stderr)
+        for command in (make, [*pip, way["install"]]):
+            subprocess.run(command, check=True, stdout=sys.stderr, env=clean)
     except BaseException:
-        shutil.rmtree(environment, ignore_errors=True)
+        shutil.rmtree(str(environment), ignore_errors=True)
         raise
+
+
+def newer_python():
+    """Become a newer Python when this one is too old and no uv is there to bring one."""
+    for name in NEWER:
+        program = shutil.which(name)
+        if program:
+            os.execv(program, [program, *sys.argv])
+    stop("Python 3.11 or newer is needed, or uv (https://docs.astral.sh/uv/): install one of them.")
 
 
 def say(text):
@@ -138,6 +222,8 @@ def main(arguments):
         print(__doc__.strip())
         raise SystemExit(0 if arguments else 2)
     way = choose()
+    if "environment" in way and sys.version_info < OLDEST:
+        newer_python()
     if arguments[0] == "--how":
         print(json.dumps(way))
         return
@@ -154,4 +240,8 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        say("interrupted.")
+        raise SystemExit(INTERRUPTED) from None
