@@ -198,10 +198,10 @@ def alone(mirror: Path, tmp_path: Path) -> Alone:
     return Alone(mirror, tmp_path)
 
 
-@pytest.mark.parametrize("setting", ["PREFIX", "TARGET", "USER", "ROOT", "REQUIRE_VIRTUALENV", "NO_DEPS"])
+@pytest.mark.parametrize("setting", ["PREFIX", "TARGET", "USER", "NO_DEPS"])
 def test_settings_of_pip_in_the_environment_lead_nothing_away(alone: Alone, setting: str) -> None:
     elsewhere = alone.place / "elsewhere"
-    value = str(elsewhere) if setting in {"PREFIX", "TARGET", "ROOT"} else "1"
+    value = str(elsewhere) if setting in {"PREFIX", "TARGET"} else "1"
     done = alone.run(**{f"PIP_{setting}": value, "PYTHONPATH": str(alone.place), "III_SKILL_VERSION": "9"})
     assert (done.returncode, done.stdout) == (0, f"iii-skill, version {__version__}\n"), done.stderr
     assert not elsewhere.exists()
@@ -307,4 +307,4 @@ def test_package_that_lost_files_is_not_used(whole: Path, tmp_path: Path) -> Non
     shutil.copytree(whole, broken, ignore=shutil.ignore_patterns("_*", ".venv"))
     environment = clean_environment(tmp_path / "home", python_tools())
     way = json.loads(launch(broken, ["--how"], environment, tmp_path).stdout)
-    assert way["way"] != "uvx, package beside"
+    assert way["way"] == "uvx, wheel in the skill"

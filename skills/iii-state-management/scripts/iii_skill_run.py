@@ -33,6 +33,7 @@ except ImportError:
     fcntl = None
 
 SKILL = Path(__file__).resolve().parent.parent
+NAME = "iii-state-management"
 UNAVAILABLE = 69
 INTERRUPTED = 130
 OLDEST = (3, 11)
@@ -51,8 +52,9 @@ def package_beside():
 
 
 def wheel_in_skill():
-    """The package as the skill carries it, or None."""
-    return next(iter(sorted((SKILL / "assets").glob("iii_skill-*.whl"), reverse=True)), None)
+    """The package as the skill carries it, also when the whole repository lost files on its way; or None."""
+    folders = (SKILL / "assets", SKILL / "skills" / NAME / "assets")
+    return next((wheel for folder in folders for wheel in sorted(folder.glob("iii_skill-*.whl"))), None)
 
 
 def choose():
@@ -105,8 +107,9 @@ def cache_directory():
     """Where environments are kept; without a usable HOME a folder of this user for temporary files."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     candidates = [Path(named)] if os.path.isabs(named) else []
-    with contextlib.suppress(RuntimeError):
-        candidates.append(Path.home() / ".cache")
+    if os.environ.get("HOME") != "":
+        with contextlib.suppress(RuntimeError):
+            candidates.append(Path.home() / ".cache")
     for base in candidates:
         with contextlib.suppress(OSError):
             if base.is_absolute():
