@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iii_skill.cli.started_by import host_command
 from iii_skill.scaffold.plan import WRITES, Action
 
 if TYPE_CHECKING:
@@ -103,23 +103,6 @@ def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: P
         if run:
             commands.append({"run": run, "note": step.note, "background": step.background})
     return commands
-
-
-def host_command() -> str:
-    """How this program is started again: by its name, by uvx, or by the interpreter."""
-    if "archive-v0" in Path(sys.prefix).parts:  # the environment of uvx, which nothing else finds
-        return f"uvx --from {shlex.quote(_installed_from())} iii-skill"
-    found = shutil.which("iii-skill")
-    return "iii-skill" if found else f"{shlex.quote(sys.executable)} -m iii_skill"
-
-
-def _installed_from() -> str:
-    from importlib import metadata
-    from urllib.parse import unquote, urlsplit
-
-    text = metadata.distribution("iii-skill").read_text("direct_url.json")
-    url = json.loads(text)["url"] if text else "iii-skill"
-    return unquote(urlsplit(url).path) if url.startswith("file:") else str(url)
 
 
 def print_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,13 +16,13 @@ import pytest
 from support.host import free_port
 from support.markdown import blocks
 from support.skill_tools import CACHE, clean_environment, python_tools
-from support.tree import ROOT, SKILL_NAME, copy_tracked
+from support.tree import MIRROR, ROOT, SKILL_NAME, copy_tracked
 
 
-def environment_for(home: Path) -> dict[str, str]:
+def environment_for(home: Path, *tools: Path) -> dict[str, str]:
     """An environment where the default ports of the text lead to free ones."""
     port, http_port = free_port(), free_port()
-    environment = clean_environment(home, python_tools())
+    environment = clean_environment(home, *tools)
     (home / ".curlrc").write_text(f'connect-to = "127.0.0.1:3111:127.0.0.1:{http_port}"\n')
     return environment | {
         "III_SKILL_SERVE_PORT": str(port),
@@ -76,11 +77,20 @@ class Shell:
                 time.sleep(0.02)
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+@pytest.fixture(params=["whole repository, uv", "skill alone, no uv"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
     project = tmp_path / "project"
-    copy_tracked(project / ".agents" / "skills" / SKILL_NAME)
-    shell = Shell(project, environment_for(tmp_path / "home"))
+    folder = project / ".agents" / "skills" / SKILL_NAME
+    alone = request.param == "skill alone, no uv"
+    if alone:
+        shutil.copytree(MIRROR, folder)
+    else:
+        copy_tracked(folder)
+    environment = environment_for(tmp_path / "home", *(() if alone else (python_tools(),)))
+    if alone:
+        assert shutil.which("uvx", path=environment["PATH"]) is None
+        assert shutil.which("iii-skill", path=environment["PATH"]) is None
+    shell = Shell(project, environment)
     yield shell
     shell.close()
 
