@@ -43,6 +43,22 @@ class Reader(Protocol):
         """There is a message to take, or the channel ended."""
 
 
+class _Gone:
+    """An end that was taken and is not there any more: the channel holds nobody who is done with it."""
+
+    def resume(self) -> None:
+        """Nobody waits."""
+
+    def dropped(self) -> None:
+        """Nobody writes."""
+
+    def notify(self) -> None:
+        """Nobody reads."""
+
+
+_GONE = _Gone()
+
+
 class Channel:
     """One channel. `finished` and `aborted` say how the writer ended."""
 
@@ -110,6 +126,7 @@ class Channel:
         self.finished = True
         if self.reader is not None:
             self.reader.notify()
+        self.writer = _GONE
         if self.left or (self.reader is not None and not self.queue):
             self._end()
 
@@ -144,7 +161,16 @@ class Channel:
         self._clear()
         if self.writer is not None and not self.finished:
             self.writer.dropped()
+        self.writer = self.reader = _GONE
         self._end()
+
+    def expire(self) -> None:
+        """Its ends have not met in time: both are told that it is over."""
+        reader = self.reader
+        self.leave()
+        self.aborted = self.finished = True
+        if reader is not None:
+            reader.notify()
 
     def _clear(self) -> None:
         self.queue.clear()
@@ -152,6 +178,7 @@ class Channel:
         self.full = False
 
     def _end(self) -> None:
+        self.writer = self.reader = _GONE
         if self.on_end is not None:
             on_end, self.on_end = self.on_end, None
             on_end()

@@ -103,8 +103,7 @@ class Channels:
             if channel.writer is not None and channel.reader is not None:
                 continue
             self.withdraw(channel_id)
-            channel.leave()
-            channel.abort()
+            channel.expire()
 
     def handle_create(self, call: Call) -> None:
         """The function `engine::channels::create`."""

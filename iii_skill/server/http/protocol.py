@@ -375,9 +375,10 @@ class HttpConnection(asyncio.Protocol):
             self._continue = self._version == "1.1" and headers.get("expect", "").lower() == "100-continue"
             self.age = 0.0
             if offered:
-                # No offer of another protocol is taken, and the parser believes that what follows speaks
-                # it. Its body is read behind a head of our own that says the same of its length.
+                # No offer of another protocol is taken, but the parser believes that what follows speaks
+                # it. So another one reads the body, behind a head of ours that says the same of its length.
                 self._ghost = True
+                self._parser = parser = HttpRequestParser(self)
                 line = b"transfer-encoding: chunked" if self._chunked else b"content-length: %d" % int(length)
                 parser.feed_data(b"POST / HTTP/1.1\r\n" + line + END)
                 self._ghost = False
