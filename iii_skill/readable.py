@@ -1,15 +1,26 @@
-"""What every SDK can read back: valid UTF-8, no lone surrogate, doubles, at most MAX_NESTING levels."""
+"""What every SDK can read back: valid UTF-8, no lone surrogate, doubles, at most MAX_NESTING levels.
+
+Texts up to one slice are read in one go; longer ones a slice at a time (json_slices), so that no text takes
+more memory than it has bytes. Where texts of others come in, whoever has a loop to keep free waits for
+`inspect`; everyone else goes through all slices at once.
+"""
 
 from __future__ import annotations
 
-import functools
+import asyncio
+from weakref import WeakKeyDictionary
 
+import msgspec
 import orjson
 
 from iii_skill.errors import ValueRefused
+from iii_skill.json_slices import READER_LEVELS, SLICE, TooDeep, Unreadable, check, checking
 
 MAX_NESTING = 125
 """Levels of arrays and objects in a value; the frames around it take two more of the 127 that SDKs read."""
+
+SHALLOW = 64
+"""Levels that nothing legitimate comes near to."""
 
 WHY_UNREADABLE = (
     "it holds JSON that not every SDK can read (a lone surrogate, a number out of double range, "
@@ -18,6 +29,9 @@ WHY_UNREADABLE = (
 
 _SURELY_FLAT = 2 * MAX_NESTING
 """No level takes less than two bytes."""
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""One long text at a time in each loop: ten at once would take ten slices in every turn."""
 
 
 def check_value(encoded: bytes) -> None:
@@ -40,13 +54,23 @@ def listable(encoded: bytes) -> bool:
     return readable(b"[[%b]]" % encoded)
 
 
-def check_readable(encoded: bytes) -> None:
-    """The same without a look at the nesting: valid UTF-8, no lone surrogates, numbers that are doubles."""
+def unreadable_because(encoded: bytes) -> str | None:
+    """The reader's words for what not every SDK can read, or None; no look at the nesting."""
     try:
-        orjson.loads(encoded)
-    except orjson.JSONDecodeError as error:
-        reason = f"The value is not JSON that every SDK can read back, so it was not stored: {error}."
-        raise ValueRefused(reason) from None
+        if len(encoded) <= SLICE:
+            orjson.loads(encoded)
+        else:
+            check(encoded, READER_LEVELS)
+    except (orjson.JSONDecodeError, Unreadable) as error:
+        return str(error)
+    return None
+
+
+def check_readable(encoded: bytes) -> None:
+    """Accept valid UTF-8 without lone surrogates whose numbers are doubles; no look at the nesting."""
+    fault = unreadable_because(encoded)
+    if fault is not None:
+        raise ValueRefused(_unreadable(fault))
 
 
 def check_nesting(encoded: bytes) -> None:
@@ -54,31 +78,59 @@ def check_nesting(encoded: bytes) -> None:
     if len(encoded) <= _SURELY_FLAT:
         return
     if encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and not fits(encoded, MAX_NESTING):
-        raise ValueRefused(
-            f"The value is nested deeper than {MAX_NESTING} levels, which not every SDK can read back; "
-            "it was not stored."
-        )
+        raise ValueRefused(_TOO_DEEP)
 
 
 def fits(encoded: bytes, levels: int) -> bool:
     """True when readable JSON nests at most so many levels: the reader's own limit does the counting."""
-    outer = _reader_limit() - levels
+    outer = READER_LEVELS - levels
     try:
-        orjson.loads(b"[" * outer + encoded + b"]" * outer)
-    except orjson.JSONDecodeError:
+        if len(encoded) <= SLICE:
+            orjson.loads(b"[" * outer + encoded + b"]" * outer)
+        else:
+            check(encoded, levels)
+    except (orjson.JSONDecodeError, Unreadable):
         return False
     return True
 
 
-@functools.cache
-def _reader_limit() -> int:
-    """The deepest nesting that orjson reads (1024 in all known versions)."""
-    low, high = MAX_NESTING, 1 << 14
-    while low < high:
-        middle = (low + high + 1) // 2
-        try:
-            orjson.loads(b"[" * middle + b"]" * middle)
-            low = middle
-        except orjson.JSONDecodeError:
-            high = middle - 1
-    return low
+class Inspected(msgspec.Struct, frozen=True):
+    """What is known of a long text: why not every SDK can read it, else an upper bound of its levels."""
+
+    fault: str | None
+    levels: int = 0
+
+
+async def inspect(encoded: bytes, *, levels: int = MAX_NESTING) -> Inspected:
+    """Look at a long text while the loop goes on between two slices; one text at a time."""
+    loop = asyncio.get_running_loop()
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = asyncio.Lock()
+    async with turn:
+        # Nearly every text is shallow, and then nobody has to count again what is put deeper into another.
+        for bound in (SHALLOW, levels):
+            try:
+                for _ in checking(encoded, bound):
+                    await asyncio.sleep(0)
+            except TooDeep:
+                continue
+            except Unreadable as error:
+                return Inspected(_unreadable(str(error)))
+            return Inspected(None, bound)
+    return Inspected(_TOO_DEEP)
+
+
+def is_json(encoded: bytes) -> bool:
+    """True for encoded JSON that every SDK can read, however deep it nests."""
+    return unreadable_because(encoded) is None
+
+
+def _unreadable(reason: str) -> str:
+    return f"The value is not JSON that every SDK can read back, so it was not stored: {reason}."
+
+
+_TOO_DEEP = (
+    f"The value is nested deeper than {MAX_NESTING} levels, which not every SDK can read back; "
+    "it was not stored."
+)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import orjson
-
 from iii_skill.errors import AdapterError
-from iii_skill.readable import check_nesting
+from iii_skill.readable import check_nesting, is_json
 from iii_skill.state import ops
 from iii_skill.state.equality import equal
 from iii_skill.state.op_input import Op
@@ -51,15 +49,6 @@ class CompareAndSet:
         if present is None or self._expected is None:
             return self._value if present is self._expected else KEEP
         return self._value if equal(present, self._expected) else KEEP
-
-
-def is_json(value: bytes) -> bool:
-    """True for encoded JSON that every SDK can read."""
-    try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def unreadable() -> AdapterError:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from iii_skill.state.changes import is_json
+from iii_skill.readable import is_json
 from iii_skill.state.settings import LiveSettings
 from iii_skill.values import Change
 

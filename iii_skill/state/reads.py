@@ -11,9 +11,10 @@ import msgspec
 from iii_skill.adapter import Page, StateAdapter
 from iii_skill.calls import Call
 from iii_skill.errors import CallerError
+from iii_skill.readable import is_json
 from iii_skill.state import requests
 from iii_skill.state.adapter_answers import AdapterAnswers
-from iii_skill.state.changes import is_json, unreadable
+from iii_skill.state.changes import unreadable
 from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.pages import SNAPSHOT_ROWS, Pages, Reader, reader_of
 from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope

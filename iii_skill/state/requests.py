@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
 import msgspec
-import orjson
 
 from iii_skill.errors import InputError, ValueRefused
+from iii_skill.readable import unreadable_because
 from iii_skill.serde import reader
 from iii_skill.serde.reader import Mismatch, Reader, Shape
 from iii_skill.state.op_input import Op, read_ops
@@ -136,12 +136,10 @@ class Request(Generic[R]):
         return request
 
     def _read_slowly(self, payload: bytes) -> R:
-        try:
-            orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
+        fault = unreadable_because(payload)
+        if fault is not None:
             kind = ValueRefused if self._stores else InputError
-            text = f"The payload of {self._function_id} is not JSON that every SDK can read: {error}."
-            raise kind(text) from None
+            raise kind(f"The payload of {self._function_id} is not JSON that every SDK can read: {fault}.")
         try:
             return self._struct(**reader.read(self._shape, payload))
         except Mismatch as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from iii_skill.errors import ValueRefused
-from iii_skill.readable import MAX_NESTING, check_value, fits
+from iii_skill.json_slices import SLICE
+from iii_skill.readable import MAX_NESTING, SHALLOW, check_value, fits, inspect
 
 GOOD = [
     b"null",
@@ -59,3 +62,29 @@ def test_unreadable_values_are_refused(encoded: bytes) -> None:
 def test_nesting_is_counted_exactly(levels: int) -> None:
     assert fits(b"[" * levels + b"]" * levels, levels)
     assert not fits(b"[" * levels + b'{"a":1}' + b"]" * levels, levels)
+
+
+@pytest.mark.parametrize("encoded", GOOD + BAD, ids=lambda value: repr(value[:20]))
+async def test_a_long_text_is_judged_by_the_same_rule(encoded: bytes) -> None:
+    long = b"[" + b'"filler",' * 20_000
+    inside = MAX_NESTING + 1
+    found = await inspect(long + encoded + b"]", levels=inside)
+    assert (found.fault is None) == (encoded in GOOD)
+    assert found.fault is not None or found.levels in (SHALLOW, inside)
+
+
+async def test_others_go_on_while_a_long_text_is_inspected() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    texts = [b"[" + b"[]," * 200_000 + b"0]" for _ in range(3)]
+    found = await asyncio.gather(*map(inspect, texts))
+    counting.cancel()
+    assert all(one.fault is None for one in found)
+    assert turns >= 3 * len(texts[0]) // SLICE
