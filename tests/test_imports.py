@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "iii_skill"
 PLUGINS = ROOT / "plugins"
 
-PUBLIC = {"iii_skill", "iii_skill.adapter", "iii_skill.errors", "iii_skill.values"}
+PUBLIC = {
+    "iii_skill",
+    "iii_skill.adapter",
+    "iii_skill.adapters.shared",
+    "iii_skill.errors",
+    "iii_skill.values",
+}
 """All that a bundled plugin may import: what strangers get too."""
 
 

@@ -9,15 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
 from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
+from iii_skill.adapters.shared import FollowedChanges, Key, is_json
 from iii_skill.errors import AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
 
-from .change_stream import ChangeStream, newest
+from .change_stream import StreamFollower, newest
 from .cluster import ClusterStore
-from .commands import is_json
 from .config import RedisConfig
 from .key_commands import KeyCommands
-from .known_values import Key
 from .layout import decode
 from .scopes import ScopeFinder
 from .store import RedisStore
@@ -41,12 +40,12 @@ class RedisAdapter(StateAdapter):
 
     def __init__(self) -> None:
         self._opened: RedisStore | None = None
-        self._changes: set[ChangeStream] = set()
+        self._changes: set[FollowedChanges] = set()
 
     @property
     def _store(self) -> RedisStore:
         if self._opened is None:
-            raise closed()
+            raise not_open()
         return self._opened
 
     async def open(self, config: RedisConfig) -> None:
@@ -95,7 +94,7 @@ class RedisAdapter(StateAdapter):
     def update(self, scope: str, key: str, change: ChangeFunction) -> Deferred[Change]:
         """Compute the change here and swap it in; after a lost race, again on the newer bytes."""
         if self._opened is None:
-            raise closed()
+            raise not_open()
         return self._queues.update((scope, key), change)
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
@@ -126,12 +125,26 @@ class RedisAdapter(StateAdapter):
 
     def changes(self) -> AsyncIterator[Change]:
         """Every host's changes from now on, own ones included, in order per key, each once."""
-        changes = ChangeStream(self._store, self._changes.discard)
+        store = self._store
+        followers = [StreamFollower(store, bucket) for bucket in store.layout.buckets]
+
+        def locate() -> None:
+            for follower in followers:
+                follower.locate()
+
+        def closed(changes: FollowedChanges) -> None:
+            store.on_connected.remove(locate)
+            self._changes.discard(changes)
+
+        locate()
+        # Where the server is away: as soon as it is there, before the first call changes anything.
+        store.on_connected.append(locate)
+        changes = FollowedChanges(followers, closed)
         self._changes.add(changes)
         return changes
 
 
-def closed() -> AdapterUnavailable:
+def not_open() -> AdapterUnavailable:
     """The error of a call before `open` or after `close`."""
     return AdapterUnavailable("The adapter 'redis' is not open.")
 

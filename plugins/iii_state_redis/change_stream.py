@@ -1,33 +1,29 @@
 """Read the streams of changes on connections of their own: every host's changes, in order, each once.
 
-The position in a stream is the id of the last change taken from it, so that nothing is lost or repeated when
-the connection breaks. A stream is bounded: when it was trimmed past the position while we were away, that is
-logged, because then changes are missing.
+The position in a stream is the id of the last change taken from it. A stream is bounded: when it was trimmed
+past the position while we were away, that is logged, because then changes are missing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from iii_skill.adapters.shared import NULL, ChangeFollower, is_json
 from iii_skill.errors import AdapterError, AdapterUnavailable
 from iii_skill.values import Change
 
-from .commands import NULL, RawCommand, is_json, revision
-from .connection import ServerConnection, cancelled
+from .commands import RawCommand, revision
+from .connection import ServerConnection
 from .layout import Bucket, decode
 from .store import MOST_RESENDS, RedisStore
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
-PAUSE = 0.05
-LONG_PAUSE = 1.0
-GATHER = 0.002
-"""Changes that follow each other closely are read together: the first waits for nobody."""
+LOOK_AGAIN = 1.0
 NOTHING_YET = b"0-0"
 
 
@@ -38,69 +34,61 @@ def newest(store: RedisStore, bucket: Bucket) -> asyncio.Future[Any]:
     return command.future
 
 
-class StreamFollower:
+def end_of(entries: Sequence[Any]) -> bytes:
+    """The position that `newest` tells."""
+    return bytes(entries[0][0]) if entries else NOTHING_YET
+
+
+class StreamFollower(ChangeFollower[bytes]):
     """The position in the stream of one bucket, and the way to what comes after it."""
 
     def __init__(self, store: RedisStore, bucket: Bucket) -> None:
+        super().__init__()
         self._store = store
         self._bucket = bucket
-        self._position: bytes | None = None
+        self._connection: ServerConnection | None = None
         self._behind = True
         """Entries after the position may be gone already."""
         self._block = max(1, int(min(store.timeout / 2, 2.0) * 1000))
 
-    def look(self) -> None:
+    def locate(self) -> None:
         """Ask for the end of the stream, ahead of every later call; nothing once it has a position."""
-        if self._position is None:
-            newest(self._store, self._bucket).add_done_callback(self._seen)
+        if self.position is None:
+            newest(self._store, self._bucket).add_done_callback(self._located)
 
-    def _seen(self, end: asyncio.Future[Any]) -> None:
+    def _located(self, end: asyncio.Future[Any]) -> None:
         if not end.cancelled() and end.exception() is None:
-            self._stand(end.result())
+            self.stand(end_of(end.result()))
 
-    def _stand(self, end: Sequence[Any]) -> None:
-        # The first answer counts: a later one, after a lost connection, would skip what came between.
-        if self._position is None:
-            self._position = end[0][0] if end else NOTHING_YET
+    async def newest(self) -> bytes:
+        return end_of(await newest(self._store, self._bucket))
 
-    async def follow(self, batches: asyncio.Queue[Sequence[Change] | None]) -> None:
-        """Put what comes after the position into the queue, for ever; faults are waited out."""
-        while True:
-            connection = self._store.new_connection(self._bucket)
-            try:
-                await connection.open()
-                while connection.target == self._store.target_of(self._bucket):
-                    if not await connection.connected(seconds=LONG_PAUSE):
-                        # Away; meanwhile another node may have taken the bucket over.
-                        continue
-                    changes = await self._next(connection)
-                    if changes:
-                        await batches.put(changes)
-                        await asyncio.sleep(GATHER)
-            except AdapterError as error:
-                # A missing right or a broken key: only somebody else can mend it.
-                log.error("The changes of other hosts cannot be read: %s Trying again.", error)
-                await asyncio.sleep(LONG_PAUSE)
-            finally:
-                await connection.abort()
+    async def after(self, position: bytes) -> tuple[Sequence[Change], bytes]:
+        connection = self._connection
+        if connection is None or connection.target != self._store.target_of(self._bucket):
+            # The first one, or another node has taken the bucket over.
+            await self.release()
+            connection = self._connection = self._store.new_connection(self._bucket)
+            await connection.open()
+        if not await connection.connected(seconds=LOOK_AGAIN):
+            return (), position
+        entries = await self._read(connection, position)
+        changes = [change for entry in entries if (change := self._change(entry)) is not None]
+        return changes, entries[-1][0] if entries else position
 
-    async def _next(self, connection: ServerConnection) -> Sequence[Change]:
-        try:
-            if self._position is None:
-                self._stand(await newest(self._store, self._bucket))
-            entries = await self._read(connection)
-        except AdapterUnavailable:
-            # The connection is made again; the position stays, and what it names may be trimmed meanwhile.
-            self._behind = True
-            await asyncio.sleep(PAUSE)
-            return ()
-        if entries:
-            self._position = entries[-1][0]
-        return [change for entry in entries if (change := self._change(entry)) is not None]
+    async def failed(self, error: AdapterError) -> None:
+        # A connection that is away makes itself again; what the position names may be trimmed meanwhile.
+        self._behind = True
+        if not isinstance(error, AdapterUnavailable):
+            await self.release()
 
-    async def _read(self, connection: ServerConnection) -> Sequence[Any]:
-        stream, position = self._bucket.stream, self._position
-        assert position is not None
+    async def release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.abort()
+
+    async def _read(self, connection: ServerConnection, position: bytes) -> Sequence[Any]:
+        stream = self._bucket.stream
         behind, self._behind = self._behind, True
         if (
             behind
@@ -141,47 +129,3 @@ class StreamFollower:
             # The write that repaired a broken key: its caller was told the same.
             old = NULL
         return Change(scope, key, old or None, new or None, revision(stream_id))
-
-
-class ChangeStream:
-    """An async iterator over the changes of all buckets from now on; it ends when the adapter is closed."""
-
-    def __init__(self, store: RedisStore, closed: Callable[[ChangeStream], None]) -> None:
-        """`closed` is called when it has ended."""
-        self._store = store
-        self._closed = closed
-        self._followers = [StreamFollower(store, bucket) for bucket in store.layout.buckets]
-        self._batches: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue(maxsize=8)
-        self._ready: deque[Change] = deque()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._ended = False
-        self._look()
-        # Where the server is away: as soon as it is there, before the first call changes anything.
-        store.on_connected.append(self._look)
-
-    def __aiter__(self) -> ChangeStream:
-        return self
-
-    async def __anext__(self) -> Change:
-        while not self._ready:
-            if self._ended:
-                raise StopAsyncIteration
-            if not self._tasks:
-                self._tasks = [asyncio.create_task(f.follow(self._batches)) for f in self._followers]
-            self._ready.extend(await self._batches.get() or ())
-        return self._ready.popleft()
-
-    async def aclose(self) -> None:
-        """Stop reading; who waits for the next change gets the end."""
-        if not self._ended:
-            self._ended = True
-            self._store.on_connected.remove(self._look)
-            self._closed(self)
-        await cancelled(*self._tasks)
-        while not self._batches.empty():
-            self._batches.get_nowait()
-        self._batches.put_nowait(None)
-
-    def _look(self) -> None:
-        for follower in self._followers:
-            follower.look()

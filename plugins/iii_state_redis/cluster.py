@@ -14,12 +14,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from iii_skill.adapters.shared import end_tasks
 from iii_skill.errors import AdapterError
 
 from .commands import CommandRules, FireAndForget, RawCommand
 from .config import RedisConfig
 from .connect import Address, Mode
-from .connection import ServerConnection, cancelled
+from .connection import ServerConnection
 from .layout import Bucket
 from .server_errors import ServerFault
 from .store import MOST_RESENDS, RedisStore
@@ -52,7 +53,7 @@ class ClusterStore(RedisStore):
     async def close(self) -> None:
         """Wait for what is on its way, then disconnect from all nodes."""
         if self._watcher is not None:
-            await cancelled(self._watcher)
+            await end_tasks(self._watcher)
         await asyncio.gather(*(connection.close() for connection in self._all()))
 
     def send(self, command: CommandRules) -> None:

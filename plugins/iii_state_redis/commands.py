@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
-import orjson
 
 from iii_skill.adapter import Deferred
+from iii_skill.adapters.shared import NULL, Key, KnownValues, broken_value, is_json
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change
 
-from .known_values import Key, KnownValues
 from .layout import Bucket
 from .resends import Resends
 from .server_errors import FATE_UNKNOWN, ServerFault, adapter_error
 
-NULL = b"null"
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 
@@ -47,15 +45,6 @@ class Backend(Protocol):
         """A value of so many bytes has gone into the stream of the bucket."""
 
 
-def is_json(value: bytes) -> bool:
-    """True when the bytes are one JSON document that every SDK can read."""
-    try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
 def revision(stream_id: bytes) -> int:
     """A stream id as one integer that sorts like it: 41 bits of milliseconds, 22 of sequence."""
     milliseconds, _, sequence = stream_id.partition(b"-")
@@ -66,14 +55,6 @@ def revision(stream_id: bytes) -> int:
 def _beginning(milliseconds: bytes) -> int:
     """The first revision of a millisecond; most ids share theirs with the one before."""
     return int(milliseconds) << 22
-
-
-def broken(key: Key) -> AdapterError:
-    """The error of a key whose bytes another program broke."""
-    return AdapterError(
-        f"The value of key {key[1]!r} in scope {key[0]!r} is no JSON; another program wrote it. "
-        "Set or delete the key to repair it."
-    )
 
 
 class CommandRules:
@@ -218,7 +199,7 @@ class GetValue(Command):
             known.put(self.key, value)
             self.answer.set_result(value)
         else:
-            self.answer.set_exception(broken(self.key))
+            self.answer.set_exception(broken_value(self.key))
 
     def failed(self, error: AdapterError) -> None:
         if not self.answer.done():

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
+from iii_skill.adapters.shared import Pauses, end_tasks
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
 from .connect import Address, Mode, NotReady, Server, connect
@@ -19,23 +19,10 @@ from .server_errors import MOVED_ROLE, ServerFault
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
-CANCEL_AGAIN = 0.5
 QUIET_AT_CLOSE = 0.5
 """Replies that are due are waited for as long as no silence is longer than so many seconds."""
 STEADY = 1.0
 """A connection that lived so many seconds is replaced without a pause."""
-
-
-async def cancelled(*tasks: asyncio.Task[None]) -> None:
-    """End the tasks; a cancellation that `asyncio.wait_for` of Python 3.11 swallows is repeated."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ServerConnection:
@@ -88,7 +75,7 @@ class ServerConnection:
     async def close(self) -> None:
         """Wait for the replies that are due, then break the connection."""
         if self._keeper is not None:
-            await cancelled(self._keeper)
+            await end_tasks(self._keeper)
         pipeline, self._pipeline = self._pipeline, None
         self.send = self._refuse
         self._reason = "the adapter is closed"
@@ -151,7 +138,7 @@ class ServerConnection:
     async def _keep(self, pipeline: Pipeline | None) -> None:
         """Watch the pipeline, and make a new one whenever it is lost."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_PAUSE
+        pauses = Pauses()
         while True:
             if pipeline is not None:
                 # Connected: wait for the end of it.
@@ -161,12 +148,11 @@ class ServerConnection:
                 self._down(reason)
                 if loop.time() - since > STEADY:
                     # It worked until now, so the server is most likely there: calls need not be refused.
-                    pause = FIRST_PAUSE
+                    pauses.reset()
                     pipeline = await self._at_once(Pipeline(self._timeout, self._fault))
             if pipeline is None or pipeline.lost.done():
                 # It is away, or takes connections and drops them: try with growing pauses.
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
+                await pauses.wait()
                 pipeline = await self._once(Pipeline(self._timeout, self._fault))
             if pipeline is not None:
                 log.warning("Redis at %s is back.", self.target.label)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from iii_skill.adapters.shared import Key, KeyQueue, KeyQueues
+
 from .commands import CommandRules, revision
-from .key_queues import KeyQueue, KeyQueues
-from .known_values import Key
 from .layout import Bucket, Place
 from .server_errors import adapter_error
 from .store import RedisStore

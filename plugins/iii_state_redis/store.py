@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from iii_skill.adapter import Deferred
+from iii_skill.adapters.shared import Key, KnownValues
 from iii_skill.errors import StoreRefused
 from iii_skill.values import Change
 
@@ -15,7 +16,6 @@ from .commands import CommandRules, FireAndForget, GetValue, ReadCommand, Snapsh
 from .config import RedisConfig
 from .connect import Address, Mode, Server, address
 from .connection import ServerConnection
-from .known_values import Key, KnownValues
 from .layout import Bucket, Layout, Place
 from .resends import Resends
 from .scripts import CUT, SCRIPTS, WITH_ORDER

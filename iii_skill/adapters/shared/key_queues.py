@@ -17,11 +17,9 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from iii_skill.adapter import Deferred
+from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import KEEP, Change, ChangeFunction, Keep
-
-from .commands import NULL, broken, is_json
-from .known_values import Key, KnownValues
 
 MAX_TOGETHER = 64
 MAX_TOGETHER_BYTES = 1024 * 1024
@@ -46,7 +44,7 @@ class QueuedCall(msgspec.Struct, eq=False):
         if not sound:
             # A broken value is an error for whoever looks at it, and null for whoever replaces it.
             if not self.blind:
-                self.error = broken(key)
+                self.error = broken_value(key)
                 return
             self.old = NULL
         if self.change is not None:

@@ -1,0 +1,30 @@
+"""Parts of an adapter for a server that many hosts share.
+
+`SharedAdapter` is a whole adapter but for what only you know: how to talk to your server. It sends the calls
+of one turn of the event loop together, keeps one change per key on its way and runs it again after a lost
+race, follows the changes of all hosts from a position over lost connections, and answers every call in time.
+An adapter that speaks a protocol of its own takes the parts one by one, as the bundled `redis` does.
+"""
+
+from iii_skill.adapters.shared.change_follower import ChangeFollower, FollowedChanges, ReadyChanges
+from iii_skill.adapters.shared.connection_keeper import ConnectionKeeper, Pauses, end_tasks
+from iii_skill.adapters.shared.key_queues import KeyQueue, KeyQueues
+from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
+from iii_skill.adapters.shared.turn_batches import TurnBatches
+
+__all__ = [
+    "NULL",
+    "ChangeFollower",
+    "ConnectionKeeper",
+    "FollowedChanges",
+    "Key",
+    "KeyQueue",
+    "KeyQueues",
+    "KnownValues",
+    "Pauses",
+    "ReadyChanges",
+    "TurnBatches",
+    "broken_value",
+    "end_tasks",
+    "is_json",
+]
