@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import click
 
     from iii_skill.adapter import StateAdapter
+    from iii_skill.companion import Companion
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -37,6 +38,11 @@ class PluginHost(Protocol):
 @hookspec
 def iii_state_adapters() -> Iterable[type[StateAdapter]]:  # type: ignore[empty-body]
     """The adapter classes of this plugin."""
+
+
+@hookspec
+def iii_companions() -> Iterable[type[Companion]]:  # type: ignore[empty-body]
+    """The companion classes of this plugin: workers that live in the host."""
 
 
 @hookspec

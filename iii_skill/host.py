@@ -10,7 +10,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from iii_skill.adapter import StateAdapter
+from iii_skill.clock import Clock
+from iii_skill.companion import Companion
+from iii_skill.companions import Companions
 from iii_skill.config import Config, StateConfig, adapter_settings
 from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.placeholders import Exposed
@@ -56,7 +61,12 @@ class Host:
         self.left: list[str] = []
         """What `close` did not see the end of; it may keep threads, and so the process, alive."""
         self.http_triggers = HttpTriggers()
+        self.clock = Clock()
         self._python = PythonFunctions()
+        self.companions = Companions(self.engine, self._python, self.clock)
+        self._memory: StateAdapter | None = None
+        self.unserved: list[str] = []
+        """Workers that the configuration lists and nobody here is."""
         self._servers: Servers | None = None
         self._configurations: Configurations | None = None
         self._closed = False
@@ -71,6 +81,7 @@ class Host:
             configurations = self._configurations = add_configuration(self.engine, exposed)
             if self.config.state is not None:
                 await self._open_state(self.config.state, configurations)
+            await self._start_companions()
             self._add_plugin_functions()
         except BaseException:
             await self.close()
@@ -172,12 +183,15 @@ class Host:
         deadline = asyncio.get_running_loop().time() + grace_s
         if self._servers is not None:
             await self._servers.drain(grace_s)
+        await self.companions.stop(deadline)
         await self._finish(deadline)
         if self._configurations is not None:
             await self._configurations.close()
         self.left = await close_state(self.state, self.adapter, deadline=deadline)
         if self.left:
             logger.error("ended without waiting any longer for %s", " and ".join(self.left))
+        if self._memory is not None:
+            await self._memory.close()
         if self._servers is not None:
             await self._servers.stop()
         self.engine.close()
@@ -208,6 +222,31 @@ class Host:
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
         self.state = add_state(self.engine, adapter, LiveSettings(live), configurations)
         await self.state.start()
+
+    async def _start_companions(self) -> None:
+        """Start the companions that the configuration lists, or those that are on without one."""
+        installed = self.plugins.companions()
+        chosen: dict[type[Companion], msgspec.Struct] = {}
+        if self.config.companions is None:
+            for kind in installed.values():
+                if kind.on_by_default and kind.name not in self.config.without:
+                    chosen[kind] = kind.config_type()
+        else:
+            by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
+            for section in self.config.companions:
+                found = by_name.get(section.name)
+                if found is None:
+                    self.unserved.append(section.name)
+                elif found.name not in self.config.without:
+                    chosen[found] = adapter_settings(found.config_type, section.config, where=section.where)
+        if not chosen:
+            return
+        adapter = self.adapter
+        if adapter is None:
+            # A host without state: what companions must remember lives as long as the process.
+            adapter = self._memory = self.plugins.adapter("memory")()
+            await adapter.open(adapter.config_type())
+        await self.companions.start(chosen, adapter)
 
     def _adapter_type(self, config: StateConfig) -> type[StateAdapter]:
         try:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from iii_skill.values import Durability
 if TYPE_CHECKING:
     import click
 
+    from iii_skill.companion import Companion
 _NO_HOOKS = "hooks: it implements none; mark its functions with @iii_skill.hookimpl."
 
 
@@ -108,6 +109,19 @@ class Plugins:
                 self._report("a function", function_id, [entry.source for entry in entries])
         return [entries[0] for entries in found.values() if len(entries) == 1]
 
+    def companions(self) -> dict[str, type[Companion]]:
+        """The companion classes of all plugins by name; what cannot be used is reported."""
+        from iii_skill.companion import Companion  # only a host needs it
+
+        def fault(companion: Any) -> str | None:
+            return _class_fault(companion, "iii_companions", base=Companion, attributes=("name",))
+
+        found = self._classes("iii_companions", fault)
+        for name, entries in found.items():
+            if len(entries) > 1:
+                self._report("a companion", name, [source for _, source in entries])
+        return {name: entries[0][0] for name, entries in found.items() if len(entries) == 1}
+
     def add_commands(self, cli: click.Group) -> None:
         """Let plugins add their commands to `cli`; a failing hook is reported."""
         for _source, _nothing in self._answers("iii_commands", lambda hook: hook(cli)):
@@ -128,20 +142,24 @@ class Plugins:
             yield source, answer
 
     def _collect_adapters(self) -> None:
-        found: dict[str, list[AdapterEntry]] = {}
-        for source, classes in self._answers("iii_state_adapters", lambda hook: list(hook() or ())):
-            for adapter in classes:
-                fault = _fault(adapter)
-                if fault is None:
-                    found.setdefault(adapter.name, []).append(AdapterEntry(adapter, source))
-                else:
-                    self.broken.append(BrokenPlugin(source, fault))
-        for name, entries in found.items():
+        for name, entries in self._classes("iii_state_adapters", _adapter_fault).items():
             if len(entries) == 1:
-                self.adapters[name] = entries[0]
+                self.adapters[name] = AdapterEntry(*entries[0])
                 continue
-            self._clashes[name] = [entry.source for entry in entries]
+            self._clashes[name] = [source for _, source in entries]
             self._report("an adapter", name, self._clashes[name])
+
+    def _classes(self, hook: str, fault: Callable[[Any], str | None]) -> dict[str, list[tuple[Any, Source]]]:
+        """The classes that a hook of all plugins gives, by their names; what has a fault is reported."""
+        found: dict[str, list[tuple[Any, Source]]] = {}
+        for source, classes in self._answers(hook, lambda hook: list(hook() or ())):
+            for given in classes:
+                reason = fault(given)
+                if reason is None:
+                    found.setdefault(given.name, []).append((given, source))
+                else:
+                    self.broken.append(BrokenPlugin(source, reason))
+        return found
 
     def _report(self, kind: str, name: str, sources: list[Source]) -> None:
         self.broken += [BrokenPlugin(source, _clash(kind, name, sources)) for source in sources]
@@ -248,21 +266,31 @@ def _clash(kind: str, name: str, sources: list[Source]) -> str:
     return f"Several plugins bring {kind} named '{name}': {packages}; none is used, uninstall one of them."
 
 
-def _fault(adapter: Any) -> str | None:
+def _adapter_fault(adapter: Any) -> str | None:
     """Why this object is no usable adapter class, or None."""
-    label = getattr(adapter, "__name__", repr(adapter))
-    if not (inspect.isclass(adapter) and issubclass(adapter, StateAdapter)):
-        return f"iii_state_adapters gave {label}, which is not a subclass of iii_skill.StateAdapter."
-    missing = sorted(getattr(adapter, "__abstractmethods__", ()))
+    fault = _class_fault(adapter, "iii_state_adapters", base=StateAdapter, attributes=("name", "durability"))
+    if fault is None and not isinstance(adapter.durability, Durability):
+        fault = (
+            f"Adapter {adapter.__name__} declares durability {adapter.durability!r}, which is no Durability."
+        )
+    return fault
+
+
+def _class_fault(given: Any, hook: str, *, base: type, attributes: Sequence[str]) -> str | None:
+    """Why what a hook gave is no usable class of a kind, or None."""
+    label = getattr(given, "__name__", repr(given))
+    if not (inspect.isclass(given) and issubclass(given, base)):
+        return f"{hook} gave {label}, which is not a subclass of iii_skill.{base.__name__}."
+    kind = base.__name__.removeprefix("State")
+    missing = sorted(getattr(given, "__abstractmethods__", ()))
     if missing:
-        return f"Adapter {label} does not implement {', '.join(missing)}."
-    absent = [field for field in ("name", "durability") if not hasattr(adapter, field)]
+        return f"{kind} {label} does not implement {', '.join(missing)}."
+    absent = [name for name in attributes if not hasattr(given, name)]
     if absent:
-        return f"Adapter {label} does not declare {' and '.join(absent)}."
-    if not (isinstance(adapter.name, str) and ADAPTER_NAME.match(adapter.name)):
-        return f"Adapter {label} is named {adapter.name!r}; use lower-case letters, digits and hyphens."
-    if not isinstance(adapter.durability, Durability):
-        return f"Adapter {label} declares durability {adapter.durability!r}, which is no Durability."
-    if not (inspect.isclass(adapter.config_type) and issubclass(adapter.config_type, msgspec.Struct)):
-        return f"Adapter {label} has a config_type that is no msgspec Struct."
+        return f"{kind} {label} does not declare {' and '.join(absent)}."
+    usable: Any = given
+    if not (isinstance(usable.name, str) and ADAPTER_NAME.match(usable.name)):
+        return f"{kind} {label} is named {usable.name!r}; use lower-case letters, digits and hyphens."
+    if not (inspect.isclass(usable.config_type) and issubclass(usable.config_type, msgspec.Struct)):
+        return f"{kind} {label} has a config_type that is no msgspec Struct."
     return None

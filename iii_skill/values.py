@@ -10,6 +10,9 @@ import msgspec
 
 T = TypeVar("T")
 
+PRIVATE_SCOPES = "__iii_skill/"
+"""What the scopes begin with that a companion keeps for itself; `state::*` neither shows nor touches them."""
+
 Answer: TypeAlias = T | Awaitable[T]
 """What an adapter method gives back: the value itself, or an awaitable of it (`async def` works)."""
 

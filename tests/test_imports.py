@@ -18,7 +18,9 @@ PUBLIC = {
     "iii_skill",
     "iii_skill.adapter",
     "iii_skill.adapters.shared",
+    "iii_skill.companion",
     "iii_skill.errors",
+    "iii_skill.serde.reader",
     "iii_skill.values",
 }
 """All that a bundled plugin may import: what strangers get too."""

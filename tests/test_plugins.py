@@ -221,6 +221,24 @@ def test_hook_iii_state_adapters(site: Path) -> None:
     assert load(site).adapter("mine").name == "mine"
 
 
+def test_hook_iii_companions(site: Path) -> None:
+    companion = (
+        HEAD + "from iii_skill.companion import Companion\nclass C(Companion):\n    name = 'mine'\n"
+        "    async def start(self, host, settings): pass\n"
+        "@iii_skill.hookimpl\ndef iii_companions(): return [C]"
+    )
+    install(site, "good", companion)
+    install(site, "bad", HEAD + "@iii_skill.hookimpl\ndef iii_companions(): return [int, 3]")
+    install(site, "nameless", companion.replace("    name = 'mine'\n", ""))
+    plugins = load(site)
+    assert [kind.name for kind in plugins.companions().values()] == ["mine"]
+    assert [b.reason for b in plugins.broken] == [
+        "iii_companions gave int, which is not a subclass of iii_skill.Companion.",
+        "iii_companions gave 3, which is not a subclass of iii_skill.Companion.",
+        "Companion C does not declare name.",
+    ]
+
+
 def test_hook_iii_templates(site: Path) -> None:
     install(site, "good", HEAD + "@iii_skill.hookimpl\ndef iii_templates(): return ['/a', '/b']")
     install(site, "bad", HEAD + "@iii_skill.hookimpl\ndef iii_templates(): return 1 / 0")

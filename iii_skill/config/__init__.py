@@ -4,6 +4,7 @@ from iii_skill.config.adapter_settings import adapter_settings
 from iii_skill.config.load import load_config
 from iii_skill.config.settings import (
     LOOPBACK,
+    CompanionSection,
     Config,
     Cors,
     HttpSettings,
@@ -14,6 +15,7 @@ from iii_skill.config.settings import (
 
 __all__ = [
     "LOOPBACK",
+    "CompanionSection",
     "Config",
     "Cors",
     "HttpSettings",

@@ -58,6 +58,15 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True):
     """True when `adapter_config` came from the command line, where every value is a string."""
 
 
+class CompanionSection(msgspec.Struct, frozen=True, kw_only=True):
+    """The section of a worker that a plugin may bring, with its settings, not yet checked."""
+
+    name: str
+    config: dict[str, Any] = {}
+    where: str = "defaults"
+    """What to name in an error about `config`: file and key path."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `iii-skill serve` starts from. `http` or `state` None: that part does not run."""
 
@@ -66,6 +75,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state: StateConfig | None = StateConfig()
     exposed_env: tuple[str, ...] = ()
     """Patterns of the variables that placeholders in configuration entries of workers may read."""
+    companions: tuple[CompanionSection, ...] | None = None
+    """What runs beside state and HTTP; None: the companions that are on by default."""
+    without: frozenset[str] = frozenset()
+    """Companions that are switched off by name."""
     path: Path | None = None
     """The file it was read from."""
     unserved: tuple[str, ...] = ()

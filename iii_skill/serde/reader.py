@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from iii_skill.errors import CallerError, InputError
+from iii_skill.readable import unreadable_because
 from iii_skill.serde.texts import describe, integer
 
 Reader = Callable[[bytes], Any]
@@ -45,6 +47,22 @@ def read(shape: Shape, payload: bytes) -> dict[str, Any]:
     if raw[:1] == b"[" and shape.positional:
         return _by_position(shape, decode_array(raw))
     raise Mismatch(f"invalid type: {describe(raw)}, expected struct {shape.struct}")
+
+
+def read_input(
+    function_id: str, shape: Shape, payload: bytes, *, refusal: type[CallerError] = InputError
+) -> dict[str, Any]:
+    """As `read`, for any bytes: InputError says in the engine's words what is wrong with a function's input.
+
+    `refusal` is raised for what is not JSON that every SDK can read.
+    """
+    why = unreadable_because(payload)
+    if why is not None:
+        raise refusal(f"The payload of {function_id} is not JSON that every SDK can read: {why}.")
+    try:
+        return read(shape, payload)
+    except Mismatch as fault:
+        raise InputError(f"Failed to deserialize input for {function_id}: {fault}") from None
 
 
 def by_name(shape: Shape, given: Mapping[str, msgspec.Raw]) -> dict[str, Any]:

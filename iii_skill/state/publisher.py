@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from iii_skill.readable import is_json
+from iii_skill.state.scopes import is_reserved
 from iii_skill.state.settings import LiveSettings
 from iii_skill.values import Change
 
@@ -34,6 +35,8 @@ class Publisher:
     def fire(self, change: Change) -> None:
         """A key was changed."""
         if not self._settings.current.triggers_enabled or change.kept:
+            return
+        if self._shared and is_reserved(change.scope):
             return
         if self._unsure:
             old, new = self.readable(change.old), self.readable(change.new)

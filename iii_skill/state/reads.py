@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 
 from iii_skill.adapter import Page, StateAdapter
+from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call
 from iii_skill.errors import CallerError
 from iii_skill.readable import is_json
 from iii_skill.state import requests
-from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.changes import unreadable
 from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.pages import SNAPSHOT_ROWS, Pages, Reader, reader_of
-from iii_skill.state.scopes import RESERVED_SCOPES, EmptiedScopes, check_scope
+from iii_skill.state.scopes import EmptiedScopes, check_scope, is_reserved
 
 log = logging.getLogger("iii_skill.state")
 
@@ -91,8 +91,9 @@ class Reads:
             return
 
         def done(call: Call, scopes: Sequence[str]) -> None:
-            shown = {*scopes, *self._emptied} - RESERVED_SCOPES
-            call.succeed(b'{"groups":%b}' % _encode(sorted(shown)))
+            shown = {*scopes, *self._emptied}
+            groups = [scope for scope in sorted(shown) if not is_reserved(scope)]
+            call.succeed(b'{"groups":%b}' % _encode(groups))
 
         self._now_or_later(call, answer, done, _GROUPS)
 

@@ -12,9 +12,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from iii_skill.errors import InputError, ValueRefused
-from iii_skill.readable import unreadable_because
 from iii_skill.serde import reader
-from iii_skill.serde.reader import Mismatch, Reader, Shape
+from iii_skill.serde.reader import Reader, Shape
 from iii_skill.state.op_input import Op, read_ops
 
 ABSENT: Final = msgspec.Raw()
@@ -136,14 +135,9 @@ class Request(Generic[R]):
         return request
 
     def _read_slowly(self, payload: bytes) -> R:
-        fault = unreadable_because(payload)
-        if fault is not None:
-            kind = ValueRefused if self._stores else InputError
-            raise kind(f"The payload of {self._function_id} is not JSON that every SDK can read: {fault}.")
-        try:
-            return self._struct(**reader.read(self._shape, payload))
-        except Mismatch as error:
-            raise InputError(f"Failed to deserialize input for {self._function_id}: {error}") from None
+        refusal = ValueRefused if self._stores else InputError
+        found = reader.read_input(self._function_id, self._shape, payload, refusal=refusal)
+        return self._struct(**found)
 
 
 SET = Request("state::set", SetRequest, "StateSetInput", aliases={"data": "value"}, stores=True)

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iii_skill.state.errors import ReservedScope
+from iii_skill.values import PRIVATE_SCOPES
 
-RESERVED_SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
+_BOOKKEEPING = frozenset({"state_barrier", "__state_private_namespaces"})
 """Bookkeeping of the separate `state` worker, which a shared store may hold."""
 
 MAX_REMEMBERED = 10_000
 
 
+def is_reserved(scope: str) -> bool:
+    """True for bookkeeping: of the separate worker, or of a companion of this host."""
+    return scope in _BOOKKEEPING or scope.startswith(PRIVATE_SCOPES)
+
+
 def check_scope(scope: str) -> None:
     """Refuse a reserved scope."""
-    if scope in RESERVED_SCOPES:
+    if scope in _BOOKKEEPING or scope.startswith(PRIVATE_SCOPES):
         raise ReservedScope(scope)
 
 

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import FunctionInfo, Handler
-from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.change_feed import ChangeFeed
 from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.pages import Pages

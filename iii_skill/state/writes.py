@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call
 from iii_skill.errors import ValueTooLarge
 from iii_skill.readable import check_nesting, check_readable, check_value
 from iii_skill.state import requests
-from iii_skill.state.adapter_answers import AdapterAnswers
 from iii_skill.state.changes import CompareAndSet, UpdateOps
 from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.op_input import AppendOp, MergeOp, SetOp

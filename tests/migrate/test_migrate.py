@@ -15,8 +15,8 @@ from iii_state_file.config import FileConfig
 from support.kv_files import archived, write_scope
 from support.redis import settings, shared
 
+from iii_skill.adapter import settled
 from iii_skill.cli.main import cli
-from iii_skill.migrate.sources import settled
 
 HARD = {
     "z": '{"n":9007199254740993,"empty":[],"none":{},"f":1.0,"minus":-0.0}',
@@ -188,7 +188,7 @@ def test_mistakes_get_one_clear_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = run(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == (2 if words == "KEY=VALUE" else 1)
     assert words in result.output
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []

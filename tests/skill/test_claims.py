@@ -87,7 +87,7 @@ def raised() -> set[str]:
                 name = (
                     node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 )
-                if name in ("Failure", "Trouble", "_Refusal") or len(texts) > len(node.args[:1]):
+                if name in ("Failure", "FunctionErrors", "_Refusal") or len(texts) > len(node.args[:1]):
                     found |= {
                         t.value for t in texts if isinstance(t, ast.Constant) and isinstance(t.value, str)
                     }

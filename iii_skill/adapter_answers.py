@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -37,6 +38,13 @@ class AdapterAnswers:
         else:
             self._waiting[lane] = deque([(answer, subject, done, failed)])
             self._start(self._drain(lane))
+
+    def settle(self, answer: Any, lane: Lane | None, subject: Any, done: Done, failed: Failed) -> None:
+        """As `wait`, but an answer that is there already is told at once."""
+        if type(answer) is Deferred or inspect.isawaitable(answer):
+            self.wait(answer, lane, subject, done, failed)
+        else:
+            _tell(answer, subject, done, failed)
 
     async def close(self) -> None:
         """Wait for what is under way."""

@@ -1,0 +1,225 @@
+"""Companion: the contract of a worker that a plugin brings into the host, and what the host gives it.
+
+A companion offers functions and trigger types as a worker behind a socket does, but lives in the process of
+the host and keeps what it must remember in a store of its own. The rules:
+
+* A class is offered by the hook `iii_companions`. The host makes one object of it and calls `start` once,
+  before any socket is open, and `stop` once, after the last request was taken and before the store closes.
+* All of it runs on the host's event loop and must not block it.
+* A function answers its call exactly once, at once or later. What it promises is as durable as its writes:
+  acknowledge after the store has answered.
+* The store is the host's own adapter under scopes that `state::*` neither shows nor touches. It promises what
+  that adapter declares (`durability`, `shared`), no more. There is no write over two keys.
+* Ids of functions and trigger types that a companion has are the host's: no worker can claim them.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from iii_skill.adapter import NoConfig, StateAdapter, settled
+from iii_skill.adapter_answers import AdapterAnswers
+from iii_skill.calls import Call, Failure, Handler, Outcome, Result
+from iii_skill.clock import Clock, Timer
+from iii_skill.triggers import Match, Trigger, TriggerProvider
+from iii_skill.values import KEEP, PRIVATE_SCOPES, Answer, Change, ChangeFunction, Durability
+
+
+class PrivateStore:
+    """The scopes of one companion in the host's adapter; values are encoded JSON, as everywhere.
+
+    Every method gives what the adapter gives: the value itself, or an awaitable of it.
+    `await store.read(...)` takes both; `store.settle` calls back without a task.
+    """
+
+    def __init__(self, adapter: StateAdapter, owner: str, answers: AdapterAnswers) -> None:
+        self._adapter = adapter
+        self._prefix = f"{PRIVATE_SCOPES}{owner}/"
+        self._answers = answers
+        self.durability: Durability = adapter.durability
+        """What an acknowledged write survives."""
+        self.shared = adapter.shared
+        """True when companions of other hosts write into the same store."""
+
+    def get(self, scope: str, key: str) -> Answer[bytes | None]:
+        """The stored bytes, or None."""
+        return self._adapter.get(self._prefix + scope, key)
+
+    def list(self, scope: str) -> Answer[Sequence[tuple[str, bytes]]]:
+        """All pairs of a scope in order of first insertion; an overwrite keeps the place."""
+        return self._adapter.list(self._prefix + scope)
+
+    def keys(self, scope: str) -> Answer[Sequence[str]]:
+        """The keys of a scope in the same order."""
+        return self._adapter.keys(self._prefix + scope)
+
+    def set(self, scope: str, key: str, value: bytes) -> Answer[Change]:
+        """Store a value."""
+        return self._adapter.set(self._prefix + scope, key, value)
+
+    def delete(self, scope: str, key: str) -> Answer[Change]:
+        """Remove a key."""
+        return self._adapter.delete(self._prefix + scope, key)
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Answer[Change]:
+        """Run a pure function on the current bytes, in one atomic step."""
+        return self._adapter.update(self._prefix + scope, key, change)
+
+    async def scopes(self) -> Sequence[str]:
+        """The scopes of this store that hold a key."""
+        found = await settled(self._adapter.scopes())
+        return [scope.removeprefix(self._prefix) for scope in found if scope.startswith(self._prefix)]
+
+    async def read(self, answer: Answer[Any]) -> Any:
+        """The value of any answer above."""
+        return await settled(answer)
+
+    def settle(
+        self,
+        answer: Answer[Any],
+        subject: Any,
+        done: Callable[[Any, Any], None],
+        failed: Callable[[Any, BaseException], None],
+        *,
+        key: tuple[str, str] | None = None,
+    ) -> None:
+        """Call `done(subject, value)` or `failed(subject, error)`, at once when the value is there.
+
+        `key` (scope and key) keeps the writes of an `async def` adapter to one key in the order of the calls.
+        """
+        self._answers.settle(answer, key, subject, done, failed)
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """The changes of this store's scopes made by any host from now on; only when `shared`."""
+        prefix = self._prefix
+        async for change in self._adapter.changes():
+            if change.scope.startswith(prefix):
+                yield msgspec.structs.replace(change, scope=change.scope.removeprefix(prefix))
+
+
+class CompanionHost(Protocol):
+    """What the host gives a companion."""
+
+    store: PrivateStore
+    """Its own scopes in the host's adapter."""
+    clock: Clock
+    """The host's time; use it instead of `time` and `loop.call_later`, so that tests can move it."""
+    log: logging.Logger
+
+    def add_function(
+        self,
+        function_id: str,
+        function: Callable[[Any], Any],
+        *,
+        description: str | None = None,
+        request_schema: Any = None,
+        response_schema: Any = None,
+    ) -> None:
+        """Offer a Python callable, plain or `async`, from the decoded payload to the result.
+
+        An IiiSkillError reaches the caller with its code; any other exception as `invocation_failed`.
+        """
+
+    def add_handler(
+        self,
+        function_id: str,
+        handler: Handler,
+        *,
+        description: str | None = None,
+        request_schema: Any = None,
+        response_schema: Any = None,
+    ) -> None:
+        """Offer a function that takes the call with its payload encoded; it must reply exactly once."""
+
+    def remove_function(self, function_id: str) -> None:
+        """Take a function back."""
+
+    def add_trigger_type(self, provider: TriggerProvider) -> None:
+        """Provide a trigger type."""
+
+    def fire(
+        self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None
+    ) -> None:
+        """Call the trigger's function after every earlier event of the same trigger and `order`.
+
+        `condition` names the function that is asked first. Errors and time-outs are logged, never repeated.
+        """
+
+    def invoke(self, call: Call) -> None:
+        """Route a call; its `reply` is called exactly once. There is no time-out: `abandon` ends the wait."""
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for the answer any more."""
+
+    async def call(
+        self,
+        function_id: str,
+        payload: Any = None,
+        *,
+        namespace: str | None = None,
+        metadata: Any = None,
+        timeout: float | None = 30.0,
+    ) -> Any:
+        """The decoded result of a function (None also without one); raises InvocationError."""
+
+    def serves(self, function_id: str, namespace: str | None = None) -> bool:
+        """True when a call of the function would find one."""
+
+    def on_functions(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever functions were registered or removed."""
+
+
+class Companion(abc.ABC):
+    """A worker inside the host. Made without arguments, then started once."""
+
+    name: ClassVar[str]
+    """What a configuration file lists, and introspection shows: `iii-queue`."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names of the same worker in configuration files."""
+    description: ClassVar[str] = ""
+    config_type: ClassVar[type[msgspec.Struct]] = NoConfig
+    """A frozen msgspec Struct: the settings of its section, their types, bounds and defaults."""
+    on_by_default: ClassVar[bool] = False
+    """True when it runs in a host without a configuration file."""
+
+    @abc.abstractmethod
+    async def start(self, host: CompanionHost, settings: Any) -> None:
+        """Register what it offers and take up what its store holds; raise ConfigurationError to refuse."""
+
+    async def stop(self) -> None:  # noqa: B027 - many have nothing to do
+        """Start nothing new, let what runs end, and release what it holds; safe to call twice.
+
+        The host waits until its grace is over and then goes on.
+        """
+
+    def ready(self) -> dict[str, Any]:
+        """What the line of readiness says of it, as JSON."""
+        return {}
+
+
+__all__ = [
+    "KEEP",
+    "Answer",
+    "Call",
+    "Change",
+    "ChangeFunction",
+    "Clock",
+    "Companion",
+    "CompanionHost",
+    "Durability",
+    "Failure",
+    "Handler",
+    "Match",
+    "NoConfig",
+    "Outcome",
+    "PrivateStore",
+    "Result",
+    "Timer",
+    "Trigger",
+    "TriggerProvider",
+]

@@ -1,0 +1,163 @@
+"""The companions that run in one host: each with the engine's doors and a private store over the adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import msgspec
+
+from iii_skill.adapter import StateAdapter
+from iii_skill.adapter_answers import AdapterAnswers
+from iii_skill.calls import Call, Handler
+from iii_skill.clock import Clock
+from iii_skill.companion import Companion, PrivateStore
+from iii_skill.engine.engine import Engine
+from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
+from iii_skill.engine.workers import Worker
+from iii_skill.triggers import Trigger, TriggerProvider
+
+logger = logging.getLogger(__name__)
+
+
+class EngineDoor:
+    """What one companion reaches of the engine; a CompanionHost by structure."""
+
+    def __init__(
+        self, engine: Engine, python: PythonFunctions, *, name: str, store: PrivateStore, clock: Clock
+    ) -> None:
+        self._engine = engine
+        self._python = python
+        self._name = name
+        self.store = store
+        self.clock = clock
+        self.log = logging.getLogger(f"iii_skill.companion.{name}")
+
+    def add_function(
+        self,
+        function_id: str,
+        function: Callable[[Any], Any],
+        *,
+        description: str | None = None,
+        request_schema: Any = None,
+        response_schema: Any = None,
+    ) -> None:
+        """Offer a Python callable."""
+        self.add_handler(
+            function_id,
+            self._python.handler(function),
+            description=description,
+            request_schema=request_schema,
+            response_schema=response_schema,
+        )
+
+    def add_handler(
+        self,
+        function_id: str,
+        handler: Handler,
+        *,
+        description: str | None = None,
+        request_schema: Any = None,
+        response_schema: Any = None,
+    ) -> None:
+        """Offer a function that takes the call with its payload encoded."""
+        self._engine.add_function(
+            function_id,
+            handler,
+            description=description,
+            request_schema=request_schema,
+            response_schema=response_schema,
+            worker_name=self._name,
+        )
+
+    def remove_function(self, function_id: str) -> None:
+        """Take a function back."""
+        self._engine.remove_function(function_id)
+
+    def add_trigger_type(self, provider: TriggerProvider) -> None:
+        """Provide a trigger type."""
+        self._engine.add_provider(provider)
+
+    def fire(
+        self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None
+    ) -> None:
+        """Call the trigger's function after every earlier event of the same trigger and `order`."""
+        self._engine.fanout.fire(trigger, order, payload, condition)
+
+    def invoke(self, call: Call) -> None:
+        """Route a call."""
+        self._engine.invoke(call)
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for the answer any more."""
+        self._engine.abandon(call)
+
+    async def call(
+        self,
+        function_id: str,
+        payload: Any = None,
+        *,
+        namespace: str | None = None,
+        metadata: Any = None,
+        timeout: float | None = 30.0,
+    ) -> Any:
+        """The decoded result of a function."""
+        result = await self._engine.trigger(
+            function_id,
+            encoded({} if payload is None else payload),
+            namespace=namespace,
+            metadata=None if metadata is None else encoded(metadata),
+            timeout=timeout,
+        )
+        return None if result is None else decoded(result)
+
+    def serves(self, function_id: str, namespace: str | None = None) -> bool:
+        """True when a call of the function would find one."""
+        return self._engine.functions.lookup(function_id, namespace) is not None
+
+    def on_functions(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever functions were registered or removed."""
+
+        def changed(what: str, _worker: Worker | None) -> None:
+            if what == "functions":
+                listener()
+
+        self._engine.on_change.append(changed)
+
+
+class Companions:
+    """Starts, watches and stops the companions of one host."""
+
+    def __init__(self, engine: Engine, python: PythonFunctions, clock: Clock) -> None:
+        self._engine = engine
+        self._python = python
+        self._clock = clock
+        self._answers = AdapterAnswers()
+        self.running: dict[str, Companion] = {}
+
+    async def start(self, chosen: Mapping[type[Companion], msgspec.Struct], adapter: StateAdapter) -> None:
+        """Start each with its settings; the first that refuses ends it, and those before it are stopped."""
+        for kind, settings in chosen.items():
+            companion = kind()
+            store = PrivateStore(adapter, kind.name, self._answers)
+            door = EngineDoor(self._engine, self._python, name=kind.name, store=store, clock=self._clock)
+            self.running[kind.name] = companion
+            await companion.start(door, settings)
+
+    async def stop(self, deadline: float) -> None:
+        """Stop all at once; who is not done at `deadline` (the loop's time) is named and left behind."""
+        stopping = {asyncio.ensure_future(companion.stop()): name for name, companion in self.running.items()}
+        if not stopping:
+            return
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        done, late = await asyncio.wait(stopping, timeout=left)
+        for task in late:
+            task.cancel()
+            logger.warning("%s did not stop in time; the host goes on without it", stopping[task])
+        for task in done:
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                logger.error("%s failed while it stopped", stopping[task], exc_info=error)
+        self.running.clear()
