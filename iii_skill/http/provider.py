@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from iii_skill.errors import TriggerRefused
+from iii_skill.few_warnings import FewWarnings
+from iii_skill.http.patterns import Kind, segments
 from iii_skill.http.routes import METHODS, Parameters, Place, Route, RouteTable
 from iii_skill.triggers import Trigger, TriggerProvider
 
@@ -21,6 +24,7 @@ class HttpTriggers(TriggerProvider):
     def __init__(self) -> None:
         self._table = RouteTable()
         self._routes: dict[str, Route] = {}
+        self._warnings = FewWarnings(logger, "routes")
 
     def register(self, trigger: Trigger) -> None:
         """Serve the route, or move the trigger of that id to it; TriggerRefused leaves all as it was."""
@@ -30,11 +34,16 @@ class HttpTriggers(TriggerProvider):
         if former is not None:
             self._table.remove(former)
         self._routes[trigger.id] = route
+        for oddity in _oddities(route):
+            self._warnings.warn(
+                f"{oddity} {route.label}", "route %s of %s: %s", route.label, trigger.function_id, oddity
+            )
         if route.method not in METHODS:
             return
         hidden = self._table.add(route)
-        if hidden is not None:
-            logger.warning(
+        if hidden is not None and hidden.trigger.function_id != route.trigger.function_id:
+            self._warnings.warn(
+                route.label,
                 "route %s is registered twice: %s serves it now instead of %s, as on the engine",
                 route.label,
                 route.trigger.function_id,
@@ -63,47 +72,44 @@ def route_of(trigger: Trigger) -> Route:
         raise TriggerRefused("api_path is required for http triggers")
     condition = config.get("condition_function_id")
     middleware = config.get("middleware_function_ids")
-    route = Route.of(
+    return Route.of(
         trigger,
-        method=_method(trigger, config),
+        method=_method(config),
         path=path,
         condition_function_id=condition if isinstance(condition, str) else None,
         middleware_function_ids=tuple(name for name in middleware if isinstance(name, str))
         if isinstance(middleware, list)
         else (),
     )
-    _warn_if_never_served(route)
-    return route
 
 
-def _method(trigger: Trigger, config: dict[str, Any]) -> str:
+def _method(config: dict[str, Any]) -> str:
     """`http_method` in upper case; anything but a string is GET, as on the engine."""
     method = config.get("http_method")
-    if isinstance(method, str):
-        return method.upper()
-    if method is not None:
-        logger.warning(
-            "trigger %s (%s): http_method is no string, so GET is served, as on the engine; "
-            "register one trigger for each method",
-            trigger.id,
-            trigger.function_id,
-        )
-    elif "method" in config:
-        logger.warning(
-            "trigger %s (%s): `method` is ignored, so GET is served, as on the engine; write `http_method`",
-            trigger.id,
-            trigger.function_id,
-        )
-    return "GET"
+    return method.upper() if isinstance(method, str) else "GET"
 
 
-def _warn_if_never_served(route: Route) -> None:
-    why = None
+def _oddities(route: Route) -> Iterator[str]:
+    """What of a registration has no effect."""
+    config = route.trigger.settings()
+    if config.get("http_method") is not None and not isinstance(config["http_method"], str):
+        yield (
+            "http_method is no string, so GET is served, as on the engine; "
+            "register one trigger for each method"
+        )
+    elif config.get("http_method") is None and "method" in config:
+        yield "`method` is ignored, so GET is served, as on the engine; write `http_method`"
+    for part in segments(route.path):
+        if part.kind is not Kind.LITERAL and not part.delivered:
+            name = part.text
+            yield f"what `{{{name}}}` matches is not in path_params, as on the engine; write `:{name}`"
+            break
     if route.method not in METHODS:
-        why = f"the method {route.method} is not served"
+        yield f"it never runs: the method {route.method} is not served"
     elif route.method == "OPTIONS":
-        why = "every OPTIONS request is answered with CORS headers"
+        yield "it never runs: every OPTIONS request is answered with CORS headers"
     elif not route.path.isascii() or any(blank in route.path for blank in " \t?#"):
-        why = "raw paths are compared, which never hold blanks, `?`, `#` or characters beyond ASCII"
-    if why is not None:
-        logger.warning("route %s of %s never runs: %s", route.label, route.trigger.function_id, why)
+        yield (
+            "it never runs: raw paths are compared, which never hold blanks, `?`, `#` "
+            "or characters beyond ASCII"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,7 @@ WHOLE = re.compile(rb"\d{1,20}")
 SPACED = re.compile(rb"[\s]")
 
 EXAMPLE = 'return {"status_code": 200, "body": ...}'
+TEXTS = 'write {"name": "text"}, or ["name: text", ...] for a name that comes more than once'
 
 
 class Response(msgspec.Struct):
@@ -34,7 +35,7 @@ class Response(msgspec.Struct):
     body: bytes = b""
 
 
-class Answer(msgspec.Struct):
+class FunctionResponse(msgspec.Struct):
     """What a function answered, as a response. `complaint` says what of it the engine ignores."""
 
     response: Response
@@ -52,24 +53,28 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
-def answer(value: bytes) -> Answer:
+def answer(value: bytes) -> FunctionResponse:
     """The response to a non-null answer."""
     if not value.startswith(b"{") and not value.lstrip().startswith(b"{"):
-        return Answer(_json(200, b"{}"), f"the answer is no object, so the client gets 200 {{}}; {EXAMPLE}")
+        return FunctionResponse(
+            _json(200, b"{}"), f"the answer is no object, so the client gets 200 {{}}; {EXAMPLE}"
+        )
     try:
         envelope = _envelope.decode(value)
     except msgspec.MsgspecError as error:
-        return Answer(failure("invalid_response", f"the answer is not valid JSON: {error}"))
-    headers = _headers(bytes(envelope.headers))
+        return FunctionResponse(failure("invalid_response", f"the answer is not valid JSON: {error}"))
+    headers, lost = _headers(bytes(envelope.headers))
     raw_status = bytes(envelope.status_code)
     status = _status(raw_status)
     if 100 <= status < 200:
-        return Answer(
+        return FunctionResponse(
             Response(500, []), f"status {status} is no final one, so the client gets 500; {EXAMPLE}"
         )
     if status in (204, 304):
-        return Answer(Response(status, headers if _typed(headers) else [JSON_TYPE, *headers]))
-    return Answer(_body(status, headers, bytes(envelope.body)), _complaint(envelope, raw_status))
+        return FunctionResponse(Response(status, headers if _typed(headers) else [JSON_TYPE, *headers]), lost)
+    return FunctionResponse(
+        _body(status, headers, bytes(envelope.body)), _complaint(envelope, raw_status) or lost
+    )
 
 
 def failure(code: str, message: str) -> Response:
@@ -88,7 +93,7 @@ def problem(status: int, code: str, message: str) -> Response:
     return _json(status, msgspec.json.encode({"error": {"code": code, "message": message}}))
 
 
-def middleware_response(value: bytes) -> Response | None:
+def middleware_response(value: bytes) -> FunctionResponse | None:
     """The response when a middleware answered `respond`; None: go on. The body is always JSON."""
     try:
         verdict = _verdict.decode(value)
@@ -96,20 +101,24 @@ def middleware_response(value: bytes) -> Response | None:
         return None
     if verdict.action != "respond":
         return None
+    complaint = None
     try:
         pairs = msgspec.json.decode(bytes(verdict.response.headers) or b"{}", type=dict[str, str])
     except msgspec.MsgspecError:
         pairs = {}
+        complaint = f"`headers` of a middleware are an object of texts, so all are dropped; {TEXTS}"
     headers = _kept(pairs.items())
     if not _typed(headers):
         headers.insert(0, JSON_TYPE)
     status = _status(bytes(verdict.response.status_code))
-    return Response(status, headers, compact(bytes(verdict.response.body) or b"null"))
+    return FunctionResponse(
+        Response(status, headers, compact(bytes(verdict.response.body) or b"null")), complaint
+    )
 
 
-def stream_headers(pairs: dict[str, str]) -> HeaderList:
-    """The headers that a `set_headers` message sets."""
-    return _kept(pairs.items())
+def stream_headers(pairs: dict[str, Any]) -> tuple[HeaderList, str | None]:
+    """The headers that a `set_headers` message sets, and what of it is dropped."""
+    return _texts(pairs)
 
 
 def compact(raw: bytes) -> bytes:
@@ -159,15 +168,30 @@ def _status(raw: bytes) -> int:
     return status if 100 <= status <= 999 else 200
 
 
-def _headers(raw: bytes) -> HeaderList:
+def _headers(raw: bytes) -> tuple[HeaderList, str | None]:
+    """The headers of an answer, and what is dropped of them."""
     if raw.startswith(b"{"):
-        pairs = msgspec.json.decode(raw, type=dict[str, object])
-        return _kept((name, value) for name, value in pairs.items() if isinstance(value, str))
+        return _texts(msgspec.json.decode(raw, type=dict[str, Any]))
     if raw.startswith(b"["):
-        lines = [line for line in msgspec.json.decode(raw, type=list[object]) if isinstance(line, str)]
-        split = (line.partition(":") for line in lines)
-        return _kept((name.strip(), value.strip()) for name, colon, value in split if colon)
-    return []
+        lines = msgspec.json.decode(raw, type=list[Any])
+        split = [line.partition(":") for line in lines if isinstance(line, str)]
+        pairs = [(name.strip(), value.strip()) for name, colon, value in split if colon]
+        lost = None
+        if len(pairs) < len(lines):
+            lost = f"`headers` holds {len(lines) - len(pairs)} entries that are dropped; {TEXTS}"
+        return _kept(pairs), lost
+    if raw and raw != b"null":
+        return [], f"`headers` is neither an object nor a list, so it is dropped; {TEXTS}"
+    return [], None
+
+
+def _texts(pairs: dict[str, Any]) -> tuple[HeaderList, str | None]:
+    """The headers with a text as value; the engine drops the others, and so does this host."""
+    dropped = [name[:80] for name, value in pairs.items() if not isinstance(value, str)]
+    kept = _kept((name, value) for name, value in pairs.items() if isinstance(value, str))
+    if not dropped:
+        return kept, None
+    return kept, f"the header `{dropped[0]}` has no text as value, so it is dropped; {TEXTS}"
 
 
 def _kept(pairs: Iterable[tuple[str, str]]) -> HeaderList:

@@ -64,7 +64,8 @@ class Place:
 
     def __init__(self, parts: tuple[Segment, ...]) -> None:
         self.segments = parts
-        self.methods: dict[str, list[Route]] = {}
+        # By trigger id, in the order of the registrations.
+        self.methods: dict[str, dict[str, Route]] = {}
         self.allow = ""
 
     def names(self) -> tuple[str, ...]:
@@ -74,11 +75,15 @@ class Place:
     def find(self, method: str) -> Route | None:
         """The route that serves the method."""
         routes = self.methods.get(method)
-        return routes[-1] if routes else None
+        return next(reversed(routes.values())) if routes else None
 
-    def any_route(self) -> Route:
-        """Some route of this place, to name in an error."""
-        return next(iter(self.methods.values()))[-1]
+    def other_route(self, than: Route | None) -> Route | None:
+        """Some route of this place but that one, to name in an error."""
+        for routes in self.methods.values():
+            for route in reversed(routes.values()):
+                if route is not than:
+                    return route
+        return None
 
     def changed(self) -> None:
         """Compute `allow` anew: every GET route also names HEAD, as the engine does."""
@@ -118,11 +123,13 @@ class RouteTable:
         place = self._places.get(_structure(parts))
         if place is None:
             return
-        others = [other for routes in place.methods.values() for other in routes if other is not replacing]
         names = tuple(part.text for part in parts if part.kind is not Kind.LITERAL)
-        if others and place.names() != names:
+        if place.names() == names:
+            return
+        other = place.other_route(replacing)
+        if other is not None:
             raise TriggerRefused(
-                f"Route '{route.label}' conflicts with already-registered route '{others[-1].label}': "
+                f"Route '{route.label}' conflicts with already-registered route '{other.label}': "
                 "routes with identical structure but different path-parameter names are not supported"
             )
 
@@ -136,7 +143,7 @@ class RouteTable:
             place = self._places[structure] = Place(parts)
             self._insert(normal(route.path), place)
         hidden = place.find(route.method)
-        place.methods.setdefault(route.method, []).append(route)
+        place.methods.setdefault(route.method, {})[route.trigger.id] = route
         place.changed()
         return hidden
 
@@ -144,10 +151,11 @@ class RouteTable:
         """Stop serving the route; one that it hid serves again."""
         structure = _structure(segments(route.path))
         place = self._places.get(structure)
-        if place is None or route not in place.methods.get(route.method, ()):
+        routes = {} if place is None else place.methods.get(route.method, {})
+        if place is None or routes.get(route.trigger.id) is not route:
             return
-        place.methods[route.method].remove(route)
-        if not place.methods[route.method]:
+        del routes[route.trigger.id]
+        if not routes:
             del place.methods[route.method]
         place.changed()
         if not place.methods:

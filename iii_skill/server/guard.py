@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from iii_skill.few_warnings import FewWarnings
+
 logger = logging.getLogger(__name__)
 
 ANY = "*"
@@ -26,8 +28,6 @@ LONGEST = 300
 
 REMEMBERED = 256
 """Pairs of Host and Origin that are known to be fine."""
-
-MAX_WARNINGS = 20
 
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
 _PORTS = {"http": 80, "https": 443}
@@ -51,7 +51,7 @@ class Guard:
         self._origins = frozenset(allowed_origins)
         self._token = token
         self._fine: set[tuple[str | None, str | None]] = set()
-        self._warned: set[str] = set()
+        self._warnings = FewWarnings(logger, "requests that are refused for their Host or Origin", limit=20)
 
     def refusal(
         self, host: str | None, origin: str | None, headers: Mapping[str, str], query_token: str = ""
@@ -64,12 +64,12 @@ class Guard:
             elif reason is None and len(self._fine) < REMEMBERED and _short(host) and _short(origin):
                 self._fine.add((host, origin))
             if reason is not None:
-                self._warn(reason)
+                self._warnings.warn(reason, "refused: " + reason.replace("%", "%%"))
                 return reason
         if origin is None and headers.get("sec-fetch-site") == "cross-site":
             reason = _foreign_page(headers, self._origins)
             if reason is not None:
-                self._warn(reason)
+                self._warnings.warn(reason, "refused: " + reason.replace("%", "%%"))
                 return reason
         return None
 
@@ -85,15 +85,6 @@ class Guard:
         if scheme.lower() != "bearer":
             given = query_token
         return hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token.encode())
-
-    def _warn(self, reason: str) -> None:
-        if reason in self._warned or len(self._warned) > MAX_WARNINGS:
-            return
-        self._warned.add(reason)
-        if len(self._warned) > MAX_WARNINGS:
-            logger.warning("more requests are refused for their Host or Origin; they are not logged any more")
-        else:
-            logger.warning("refused: %s", reason)
 
 
 def refusal(

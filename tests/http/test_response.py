@@ -129,6 +129,38 @@ def test_what_the_engine_ignores_is_complained_about(value: Any, says: str) -> N
     assert '{"status_code": 200, "body": ...}' in complaint
 
 
+@pytest.mark.parametrize("status", [200, 204, 404])
+@pytest.mark.parametrize(
+    ("headers", "kept", "says"),
+    [
+        ({"x-a": ["1", "2"], "x-b": "3"}, ["x-b"], "header `x-a` has no text"),
+        ({"x-a": 5}, [], "header `x-a` has no text"),
+        ({"x-a": None}, [], "header `x-a` has no text"),
+        ({"x-a": {"v": "1"}}, [], "header `x-a` has no text"),
+        ({"x-a": True}, [], "header `x-a` has no text"),
+        (["x-a: 1", 5, "no colon"], ["x-a"], "2 entries"),
+        ([["x-a", "1"]], [], "1 entries"),
+        ("x-a: 1", [], "neither an object nor a list"),
+        (5, [], "neither an object nor a list"),
+        ({"x-a": "1"}, ["x-a"], None),
+        (["x-a: 1", "x-a: 2"], ["x-a", "x-a"], None),
+        (None, [], None),
+    ],
+)
+def test_headers_that_are_no_texts_are_dropped_and_complained_of(
+    headers: Any, kept: list[str], says: str | None, status: int
+) -> None:
+    answered = answer(json.dumps({"status_code": status, "headers": headers, "body": 1}).encode())
+    names = [name.decode() for name, _ in answered.response.headers if name != b"content-type"]
+    assert names == kept
+    if says is None:
+        assert answered.complaint is None
+    else:
+        assert answered.complaint is not None
+        assert says in answered.complaint
+        assert '"name: text"' in answered.complaint
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -187,12 +219,16 @@ def test_middleware_goes_on_unless_it_responds(verdict: Any) -> None:
 def test_a_middleware_response_is_always_json(
     patch: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    response = middleware_response(json.dumps({"action": "respond", "response": patch}).encode())
-    assert response is not None
+    verdict = middleware_response(json.dumps({"action": "respond", "response": patch}).encode())
+    assert verdict is not None
+    response = verdict.response
+    lost = patch.get("headers") in ({"x": "1", "y": 2}, ["x: 1"])
+    assert (verdict.complaint is not None) is lost
     assert (response.status, response.headers, response.body) == (status, headers, body)
 
 
 def test_a_middleware_that_only_says_respond_answers_null() -> None:
-    response = middleware_response(b'{"action":"respond"}')
-    assert response is not None
-    assert (response.status, response.body) == (200, b"null")
+    verdict = middleware_response(b'{"action":"respond"}')
+    assert verdict is not None
+    assert verdict.complaint is None
+    assert (verdict.response.status, verdict.response.body) == (200, b"null")

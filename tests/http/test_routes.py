@@ -75,6 +75,30 @@ def test_a_route_that_never_runs_registers_with_a_warning(
     assert len(triggers) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/u/{id}", "`:id`"), ("/u/{a}/x/{b}", "`:a`"), ("/files/{*rest}", "`:rest`")]
+)
+def test_a_parameter_that_no_function_gets_is_warned_of(
+    path: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    triggers = HttpTriggers()
+    for name in ("a", "b"):
+        register(triggers, name, path, "POST")
+    assert caplog.text.count("is not in path_params") == 1
+    assert shown in caplog.text
+    assert "t::a" in caplog.text
+
+
+def test_the_same_route_again_and_again_costs_the_same_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    triggers = HttpTriggers()
+    routes = [register(triggers, f"f{number}", "/x/:id") for number in range(20_000)]
+    assert served(triggers, "/x/1") == "f19999"
+    for route in routes[1:]:
+        triggers.unregister(route)
+    assert served(triggers, "/x/1") == "f0"
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"])
 def test_every_method_is_served(method: str, caplog: pytest.LogCaptureFixture) -> None:
     triggers = HttpTriggers()

@@ -211,8 +211,8 @@ class HttpApp:
             self._answer(exchange, self._response(exchange, outcome))
             return
         condition = self._is_condition(exchange, len(steps))
-        steps.pop()
-        early = _condition(outcome) if condition else _middleware(outcome)
+        function_id = steps.pop()
+        early = _condition(outcome) if condition else self._middleware_says(exchange, function_id, outcome)
         if early is not None:
             self._answer(exchange, early)
         elif steps:
@@ -276,8 +276,25 @@ class HttpApp:
         assert outcome.value is not None
         answered = response.answer(outcome.value)
         if answered.complaint is not None:
-            self._complaints.add(route, answered.complaint)
+            self.complain(exchange, answered.complaint)
         return answered.response
+
+    def _middleware_says(self, exchange: Exchange, function_id: str, outcome: Outcome) -> Response | None:
+        """What a middleware decided: None goes on."""
+        if type(outcome) is Failure:
+            return response.failed(outcome)
+        assert isinstance(outcome, Result)
+        verdict = None if outcome.value is None else response.middleware_response(outcome.value)
+        if verdict is None:
+            return None
+        if verdict.complaint is not None:
+            self._complaints.add(exchange.route, function_id, verdict.complaint)
+        return verdict.response
+
+    def complain(self, exchange: Exchange, complaint: str) -> None:
+        """The function of the route says something that has no effect."""
+        route = exchange.route
+        self._complaints.add(route, route.trigger.function_id, complaint)
 
     def _too_large(self) -> Response:
         return response.problem(
@@ -309,11 +326,3 @@ def _condition(outcome: Outcome) -> Response | None:
     if type(outcome) is Failure:
         return response.failed(outcome)
     return NOT_MET if type(outcome) is Result and outcome.value == b"false" else None
-
-
-def _middleware(outcome: Outcome) -> Response | None:
-    """What a middleware decided: None goes on."""
-    if type(outcome) is Failure:
-        return response.failed(outcome)
-    assert isinstance(outcome, Result)
-    return None if outcome.value is None else response.middleware_response(outcome.value)

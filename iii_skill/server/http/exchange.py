@@ -52,6 +52,9 @@ class Steward(Protocol):
     def left(self, exchange: Exchange) -> None:
         """The client is gone."""
 
+    def complain(self, exchange: Exchange, complaint: str) -> None:
+        """The function of the route says something that has no effect."""
+
     def over(self, exchange: Exchange) -> None:
         """Nobody waits for anything any more."""
 
@@ -261,10 +264,9 @@ class Exchange:
             if type(status) is int and 100 <= status <= 599:
                 self.status = status
         elif message.get("type") == "set_headers" and isinstance(message.get("headers"), dict):
-            pairs = message["headers"].items()
-            self.stream_headers = stream_headers(
-                {name: value for name, value in pairs if isinstance(value, str)}
-            )
+            self.stream_headers, lost = stream_headers(message["headers"])
+            if lost is not None:
+                self._steward.complain(self, lost)
 
     def _end(self) -> None:
         self._close_channels()

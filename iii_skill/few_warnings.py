@@ -1,0 +1,28 @@
+"""Warnings about what others do: once for each subject, a bounded number of them, each of bounded length."""
+
+from __future__ import annotations
+
+import logging
+
+MAX_TEXT = 200
+
+
+class FewWarnings:
+    """One logger's warnings of one kind. What is remembered of a subject is its beginning."""
+
+    def __init__(self, logger: logging.Logger, kind: str, *, limit: int = 100) -> None:
+        self._logger = logger
+        self._kind = kind
+        self._limit = limit
+        self._warned: set[str] = set()
+
+    def warn(self, subject: str, message: str, *values: str) -> None:
+        """Log the message, with the beginnings of the values, unless the subject was warned of before."""
+        subject = subject[:MAX_TEXT]
+        if subject in self._warned or len(self._warned) > self._limit:
+            return
+        self._warned.add(subject)
+        if len(self._warned) > self._limit:
+            self._logger.warning("there are more warnings about %s; they are not logged any more", self._kind)
+        else:
+            self._logger.warning(message, *(value[:MAX_TEXT] for value in values))
