@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -153,10 +153,14 @@ class Host:
         port: int | None = None,
         http_port: int | None = None,
         address: str | None = None,
+        allowed_hosts: Sequence[str] = (),
         token: str | None = None,
         no_auth: bool = False,
     ) -> Servers:
-        """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them."""
+        """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them.
+
+        `allowed_hosts` are names beyond loopback by which clients may call it.
+        """
         # Late: a host without sockets needs no server libraries.
         from iii_skill.server.ports import Servers
 
@@ -168,6 +172,7 @@ class Host:
                 port=port,
                 http_port=http_port,
                 address=address,
+                allowed_hosts=allowed_hosts,
                 token=token,
                 no_auth=no_auth,
             )

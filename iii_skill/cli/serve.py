@@ -35,6 +35,13 @@ GRACE_S = 2.0
 @click.option("--port", type=click.IntRange(0, 65535), help="Worker port, 0 picks one.  [default: 49134]")
 @click.option("--http-port", type=click.IntRange(0, 65535), help="HTTP port, 0 picks one.  [default: 3111]")
 @click.option("--host", "address", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name by which clients may call this host; .NAME: and all below it; may be repeated.",
+)
 @click.option("--token", help="What workers must present; needed beyond loopback.", envvar="III_SKILL_TOKEN")
 @click.option("--dangerously-no-auth", is_flag=True, help="Listen beyond loopback without a token.")
 @click.option(
@@ -61,6 +68,7 @@ def serve(
     port: int | None,
     http_port: int | None,
     address: str | None,
+    allowed_hosts: tuple[str, ...],
     token: str | None,
     dangerously_no_auth: bool,
     expose_env: tuple[str, ...],
@@ -110,6 +118,7 @@ def serve(
                 port=port,
                 http_port=http_port,
                 address=address,
+                allowed_hosts=allowed_hosts,
                 token=token,
                 no_auth=dangerously_no_auth,
                 ready_json=ready_json,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from iii_skill.config import Config
 from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError
 from iii_skill.http.provider import HttpTriggers
-from iii_skill.server.guard import Guard, is_loopback
+from iii_skill.server.guard import Guard, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 
@@ -26,6 +28,7 @@ class Servers:
         port: int | None = None,
         http_port: int | None = None,
         address: str | None = None,
+        allowed_hosts: Sequence[str] = (),
         token: str | None = None,
         no_auth: bool = False,
     ) -> None:
@@ -36,7 +39,9 @@ class Servers:
             _check_exposure(where, token=token, no_auth=no_auth)
         cors = http.cors if http is not None else None
         origins = tuple(cors.allowed_origins or ("*",)) if cors is not None else ()
-        allowed = tuple(filter(None, {self._address, self._http_address}))
+        for name in allowed_hosts:
+            _check_name(name)
+        allowed = (*filter(None, (self._address, self._http_address)), *allowed_hosts)
         listening = Listening(
             host=self._address,
             port=worker.port if port is None else port,
@@ -91,6 +96,14 @@ def _check_exposure(address: str, *, token: str | None, no_auth: bool) -> None:
         f"Listening on {address} lets other machines in: add --token SECRET (workers present it), "
         "or --dangerously-no-auth if every machine that can reach it may do everything."
     )
+
+
+def _check_name(name: str) -> None:
+    if not is_host_name(name):
+        raise ConfigurationError(
+            f"'{name}' is no host name: --allowed-host takes a name or an address without scheme and port "
+            "(`iii.default.svc`), or `.svc` for all names below it."
+        )
 
 
 def _shown(address: str) -> str:

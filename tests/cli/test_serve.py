@@ -118,6 +118,7 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--adapter", "memory", "--host", "0.0.0.0"), "--token"),
         (("--port", "70000"), "65535"),
+        (("--adapter", "memory", "--allowed-host", "http://iii"), "'http://iii' is no host name"),
         (("--no-state", "--data-dir", "d"), "--no-state serves no state, so --data-dir says nothing"),
         (("--adapter", "memory", "--token", "t", "--host", "192.0.2.1"), "no address of this machine"),
         (("--adapter", "memory", "--token", "t", "--host", "no.such.host.invalid"), "with --host"),
