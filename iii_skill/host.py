@@ -257,10 +257,9 @@ class Host:
         try:
             return self.plugins.adapter(config.adapter_name)
         except PluginError as error:
-            if ": " not in config.where:
+            if config.name_where is None:
                 raise
-            # A name out of a file: say where it stands.
-            raise PluginError(f"{config.where.removesuffix('.config')}.name: {error.message}") from None
+            raise PluginError(f"{config.name_where}: {error.message}") from None
 
     def _store_failed(self, error: StorageFailed) -> None:
         if not self.failed.done():

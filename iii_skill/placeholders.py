@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 MAX_FILLED = 4 * 1024 * 1024
 """Characters that the placeholders of one document may stand for: a short text can hold many long ones."""
@@ -48,6 +49,19 @@ def fill(text: str, name: re.Pattern[str], value: Callable[[str, str | None, int
         start = text.find("${", stop)
     parts.append(text[done:])
     return "".join(parts)
+
+
+def fill_value(value: Any, name: re.Pattern[str], filled: Callable[[str, str | None, int], str]) -> Any:
+    """The value with the texts in it filled in; a text that is one whole placeholder takes its type."""
+    if isinstance(value, dict):
+        return {key: fill_value(inner, name, filled) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [fill_value(inner, name, filled) for inner in value]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    text = fill(value, name, filled)
+    whole = value.startswith("${") and value.find("}") == len(value) - 1 and text != value
+    return scalar(text) if whole else text
 
 
 def scalar(text: str) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -152,7 +153,6 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         "b": "1:30",
         "c": "2024-01-01",
         "d": 1000.0,
-        "e": None,
         "f": "0o7",
         "g": "on",
         "h": "1_0",
@@ -245,7 +245,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def test_adapter_settings_are_checked_with_their_place() -> None:
     assert adapter_settings(Settings, {"size": 3}, where="f: c") == Settings(size=3)
     assert adapter_settings(Settings, {"size": "3"}, where="f: c", from_text=True) == Settings(size=3)
-    with pytest.raises(ConfigurationError, match=r"^f: c\.size: Expected `int`, got `str`\.$"):
+    with pytest.raises(ConfigurationError, match=r"^f: c\.size: expected a whole number, not the text '3'\."):
         adapter_settings(Settings, {"size": "3"}, where="f: c")
     with pytest.raises(ConfigurationError, match=r"^f: c: unknown key 'siz'; known keys: size, label\.$"):
         adapter_settings(Settings, {"siz": 3}, where="f: c")
@@ -261,3 +261,84 @@ def test_what_runs_in_every_host_is_no_unserved_section(tmp_path: Path) -> None:
     assert config.notes == (
         "iii-config.yaml: workers[1] (configuration): runs in every host; its config has no effect here.",
     )
+
+
+class Nested(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ratio: float = 1.0
+    names: dict[str, int] = {}
+    inner: Settings | None = None
+    level: Annotated[int, msgspec.Meta(gt=0, le=9, description="How much.")] = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ratio": "x"}, "f: c.ratio: expected a number, not the text 'x'."),
+        ({"names": {"a": "b"}}, "f: c.names[...]: expected a whole number, not text."),
+        ({"inner": {"sise": 1}}, "f: c.inner: unknown key 'sise'; known keys: size, label."),
+        ({"inner": {"size": []}}, "f: c.inner.size: expected a whole number, not a list."),
+        ({"level": 10}, "f: c.level: must be at most 9, not 10."),
+        ({"ratio": "x" * 100_000}, f"f: c.ratio: expected a number, not the text '{'x' * 80}…'."),
+    ],
+)
+def test_settings_of_any_adapter_are_refused_in_the_words_of_the_file(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        adapter_settings(Nested, settings, where="f: c")
+    assert caught.value.message == message
+
+
+def test_null_is_as_good_as_absent_everywhere(tmp_path: Path) -> None:
+    nothing: dict[str, object] = {"ratio": None, "names": {"a": None}, "inner": {"size": None}}
+    assert adapter_settings(Nested, nothing, where="f: c") == Nested(inner=Settings())
+    config = load(
+        tmp_path,
+        """
+registration_namespace_grace_ms: ~
+port: ~
+modules: ~
+workers:
+  - {name: iii-worker-manager, config: {port: ~, host: ~, rbac: ~}, image: ~}
+  - {name: iii-http, config: {port: ~, cors: ~, middleware: ~, concurrency_request_limit: ~}}
+  - {name: iii-state, config: {adapter: {name: file, config: ~}, max_value_bytes: ~, triggers_enabled: ~}}
+""",
+    )
+    assert (config.worker, config.http) == (WorkerListener(), HttpSettings())
+    assert config.state is not None
+    assert config.state.triggers_enabled
+    assert config.notes == ()
+
+
+def test_commands_that_the_engine_would_start_are_named(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+workers:
+  - {name: iii-exec, config: {exec: [npm install, npm run dev], watch: ["*.ts"]}}
+  - {class: "modules::shell::ExecModule", config: {exec: [bun run worker.ts]}}
+  - {name: iii-exec}
+""",
+    )
+    assert config.unserved == ()
+    yourself = "; this host starts none, so start it yourself."
+    assert config.notes[:3] == (
+        "iii-config.yaml: workers[0] (iii-exec): the engine would start `npm install && npm run dev`"
+        + yourself,
+        "iii-config.yaml: workers[1] (modules::shell::ExecModule): the engine would start `bun run worker.ts`"
+        + yourself,
+        f"iii-config.yaml: workers[2] (iii-exec): the engine would start commands{yourself}",
+    )
+
+
+def test_a_second_worker_port_is_left_out_and_does_not_stop_the_first(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        """
+workers:
+  - {name: iii-worker-manager, config: {port: 5001}}
+  - {name: iii-worker-manager, config: {port: 5002, rbac: {auth_function_id: a}}}
+""",
+    )
+    assert config.worker.port == 5001
+    assert "workers[1] (iii-worker-manager): is a second worker port" in config.notes[0]

@@ -72,7 +72,10 @@ MISTAKES = [
         "triggers_enabled: expected true or false, not the text",
     ),
     (worker("iii-state", "{adapter: kv}"), "config.adapter: expected a mapping, not the text 'kv'."),
-    (worker("iii-state", "{adapter: {config: {}}}"), "config.adapter: has no 'name'."),
+    (
+        worker("iii-state", "{adapter: {config: {}}}"),
+        "config.adapter: has no 'name' (or, in old files, 'class').",
+    ),
     (worker("iii-state", "{adapter: {name: kv, conf: 1}}"), "config.adapter: unknown key 'conf'"),
     (
         worker("iii-state", "{adapter: {class: Nope}}"),
@@ -80,7 +83,7 @@ MISTAKES = [
     ),
     (
         worker("iii-state", "{adapter: {name: kv, config: {store_method: disk}}}"),
-        "config.adapter.config.store_method: must be in_memory or file_based, not the text 'disk'.",
+        "config.adapter.config.store_method: must be file_based or in_memory, not the text 'disk'.",
     ),
     (
         worker("iii-state", "{adapter: {name: kv, config: {path: x}}}"),

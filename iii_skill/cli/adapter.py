@@ -15,7 +15,7 @@ import msgspec
 from iii_skill.adapter import StateAdapter
 from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.cli.output import print_json
-from iii_skill.config.adapter_settings import adapter_settings
+from iii_skill.config.reader import adapter_settings
 from iii_skill.errors import ConfigurationError
 from iii_skill.plugins import AdapterEntry, load_plugins
 from iii_skill.testing import Check, Verdict, checks_for, run_checks, unusable

@@ -60,5 +60,6 @@ def with_adapter(
         adapter_name=state.adapter_name if adapter is None else adapter,
         adapter_config=({**state.adapter_config} if same else {}) | given,
         where=f"adapter '{adapter or state.adapter_name}'",
+        name_where=state.name_where if adapter is None else None,
         from_text=True,
     )

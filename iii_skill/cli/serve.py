@@ -181,12 +181,17 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
             "adapter": name,
             "data_dir": data_dir,
             "pid": os.getpid(),
+            "config_files": {name: str(path) for name, path in host.config.stored.items()},
         }
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
     http = "" if servers.http_url is None else f", HTTP on {servers.http_url}"
-    print(f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}. Ctrl-C stops it.", flush=True)
+    stored = "".join(f", {name} as stored in {path}" for name, path in host.config.stored.items())
+    print(
+        f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}{stored}. Ctrl-C stops it.",
+        flush=True,
+    )
 
 
 def _warn(config: Config) -> None:

@@ -2,123 +2,182 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from iii_skill.config import names
-from iii_skill.config.fields import Fields, described
-from iii_skill.config.sections import MAX_PORT, read_http, read_worker
-from iii_skill.config.settings import Config, WorkerListener
-from iii_skill.config.state_section import read_state
+from iii_skill.config.names import Named, chosen_name
+from iii_skill.config.reader import Count, Port, read, shown
+from iii_skill.config.sections import read_http, read_state, read_worker
+from iii_skill.config.settings import GRACE_MS, Config, WorkerListener
 from iii_skill.errors import ConfigurationError
 
 _GRACE_VARIABLE = "III_NAMESPACE_GRACE_MS"
+_LONGEST_COMMAND = 200
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    """The top of the file; `port` and `modules` are of the old generation."""
+
+    registration_namespace_grace_ms: Count = GRACE_MS
+    workers: list[Any] = []
+    modules: list[Any] = []
+    port: Port | None = None
+
+
+class _Entry(Named, frozen=True, kw_only=True):
+    """One worker of the file that this host runs; `image` is for workers that the engine would start."""
+
+    config: Any = None
+    image: Any = None
+
+
+class _Section(msgspec.Struct, frozen=True):
+    """Where a section stands, and what is set in it."""
+
+    where: str
+    config: Any
+
+
+class _Sections:
+    """The sections of the file that this host runs, and what is to be said about the others."""
+
+    def __init__(self, path: Path, env: Mapping[str, str]) -> None:
+        self.served: dict[str, _Section] = {}
+        self.stored: dict[str, Path] = {}
+        self.unserved: dict[str, None] = {}
+        self.notes: list[str] = []
+        self._path = path
+        self._env = env
+        self._given: dict[str, str] = {}
+        self._store = path.absolute().parent / "config"
+
+    def take(self, entry: Any, where: str) -> None:
+        """Sort one entry in."""
+        if not isinstance(entry, Mapping):
+            raise ConfigurationError(f"{where}: expected a mapping with 'name', not {shown(entry)}.")
+        header = read(Named, {key: entry[key] for key in ("name", "class") if key in entry}, where=where)
+        worker = chosen_name(header, where, of_class=lambda old: names.OLD_CLASSES.get(old, old))
+        given, name = header.name or header.old_class or worker, names.served_name(worker)
+        label = f"{where} ({given})"
+        if name in (names.WORKER, names.HTTP, names.STATE):
+            self._serve(name, worker, label, read(_Entry, entry, where=label).config)
+        elif name == names.CONFIGURATION:
+            self._take_store(entry.get("config"), label)
+        elif name in names.BUILT_IN:
+            if entry.get("config") is not None:
+                self.notes.append(f"{label}: runs in every host; its config has no effect here.")
+        elif name == names.EXEC:
+            self.notes.append(_about_exec(entry.get("config"), label))
+        else:
+            self.unserved[given] = None
+
+    def use_stored(self) -> None:
+        """Put what the engine stored for a worker in the place of the worker's block in the file."""
+        from iii_skill.config.stored import stored_value
+
+        for name, worker in self._given.items():
+            found = stored_value(self._store, worker, env=self._env)
+            if found is not None:
+                self.served[name] = _Section(f"{self._shown(found.path)}: value", found.value)
+                self.stored[name] = found.path
+                if found.shadowed is not None:
+                    self.notes.append(
+                        f"{self._shown(found.shadowed)} is not read, {found.path.name} stands for it."
+                    )
+
+    def _serve(self, name: str, worker: str, label: str, config: Any) -> None:
+        if name in self.served and name == names.WORKER:
+            self.notes.append(f"{label}: is a second worker port, and this host opens one: it is left out.")
+            return
+        if name in self.served:
+            raise ConfigurationError(f"{label}: '{name}' is listed twice; this host runs it once.")
+        self.served[name] = _Section(f"{label} config", config)
+        if name != names.WORKER:
+            self._given[name] = worker
+
+    def _take_store(self, config: Any, label: str) -> None:
+        """The worker `configuration` says where the engine keeps the settings of the others."""
+        from iii_skill.config.stored import store_directory
+
+        if config is None:
+            return
+        directory = store_directory(config)
+        if directory is not None:
+            self._store = self._path.absolute().parent / directory
+            return
+        self.notes.append(f"{label}: runs in every host; its config has no effect here.")
+
+    def _shown(self, path: Path) -> str:
+        base = self._path.absolute().parent
+        return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
 def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
     """The settings of the file, or the defaults (file adapter, loopback) without one.
 
     A file runs what it lists, as in the engine: without `iii-http` there is no HTTP port, without `iii-state`
-    no `state::*`. Raises ConfigurationError, which names file and key.
+    no `state::*`. What an engine stored for a worker under `config/` beside the file counts in place of the
+    worker's block. Raises ConfigurationError, which names file and key.
     """
     if path is None:
-        return Config(worker=WorkerListener(grace_ms=_grace(None, env)))
+        return Config(worker=WorkerListener(grace_ms=_grace(GRACE_MS, env)))
+    from iii_skill.config.text import read_yaml  # YAML is not loaded where no file is read
+
     file = path.name
-    top = Fields(_document(path, env), file, joint=": ")
-    top.only("registration_namespace_grace_ms", "workers", "modules", "port")
-    notes: list[str] = []
-    sections, unserved = _sections(top, notes=notes)
-    grace_ms = _grace(top, env)
-    worker = read_worker(sections.get(names.WORKER, Fields({}, file)), grace_ms=grace_ms)
-    old_port = top.optional_whole("port", high=MAX_PORT)
-    if old_port is not None:
-        worker = _with_old_port(worker, old_port, sections=sections)
-    http = sections.get(names.HTTP)
-    state = sections.get(names.STATE)
+    top = read(_File, read_yaml(path, env), where=file, joint=": ")
+    sections = _Sections(path, env)
+    for group in ("workers", "modules"):
+        for index, entry in enumerate(getattr(top, group)):
+            sections.take(entry, f"{file}: {group}[{index}]")
+    sections.use_stored()
+    http, state = sections.served.get(names.HTTP), sections.served.get(names.STATE)
+    notes, base = sections.notes, path.absolute().parent
     if state is None:
         notes.append(f"{file}: '{names.STATE}' is not listed, so `state::*` is not served.")
     return Config(
-        worker=worker,
-        http=None if http is None else read_http(http, notes=notes),
-        state=None if state is None else read_state(state, base=path.absolute().parent, notes=notes),
+        worker=_worker(top, sections.served.get(names.WORKER), file, env=env),
+        http=None if http is None else read_http(http.config, http.where, notes=notes),
+        state=None if state is None else read_state(state.config, state.where, base=base, notes=notes),
         path=path.absolute(),
-        unserved=tuple(unserved),
+        stored=sections.stored,
+        unserved=tuple(sections.unserved),
         notes=tuple(notes),
     )
 
 
-def _document(path: Path, env: Mapping[str, str]) -> Any:
-    from iii_skill.config.text import expand, parse  # YAML is not loaded where no file is read
-
-    try:
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigurationError(f"There is no configuration file '{path}'.") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: is not text in UTF-8.") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {os.strerror(error.errno or 0)}.") from None
-    return parse(expand(text, env, file=path.name), file=path.name)
-
-
-def _sections(top: Fields, *, notes: list[str]) -> tuple[dict[str, Fields], dict[str, None]]:
-    """The configuration of each served section, and the names of the others."""
-    served: dict[str, Fields] = {}
-    unserved: dict[str, None] = {}
-    for group in ("workers", "modules"):
-        for index, entry in enumerate(top.items(group)):
-            where = f"{top.where}: {group}[{index}]"
-            if not isinstance(entry, dict):
-                raise ConfigurationError(f"{where}: expected a mapping with 'name', not {described(entry)}.")
-            fields = Fields(entry, where)
-            given, name = _name(fields)
-            if name not in (names.WORKER, names.HTTP, names.STATE):
-                if name in names.BUILT_IN:
-                    if entry.get("config") is not None:
-                        notes.append(f"{where} ({given}): runs in every host; its config has no effect here.")
-                else:
-                    unserved[given] = None
-                continue
-            label = f"{where} ({given})"
-            Fields(entry, label).only("name", "class", "config", "image")
-            if name in served:
-                raise ConfigurationError(f"{label}: '{name}' is listed twice; this host runs it once.")
-            served[name] = Fields(entry.get("config"), f"{label} config")
-    return served, unserved
-
-
-def _name(fields: Fields) -> tuple[str, str]:
-    """The name as written, and the section of this host that it stands for."""
-    name, old = fields.optional_text("name"), fields.optional_text("class")
-    if name is not None and old is not None:
-        raise ConfigurationError(f"{fields.where}: has both 'name' and 'class'; keep 'name'.")
-    if name is not None:
-        return name, names.served_name(name)
-    if old is None:
-        raise ConfigurationError(f"{fields.where}: has no 'name' (or, in old files, 'class').")
-    return old, names.OLD_CLASSES.get(old, old)
-
-
-def _with_old_port(worker: WorkerListener, port: int, *, sections: Mapping[str, Fields]) -> WorkerListener:
-    manager = sections.get(names.WORKER)
-    if manager is not None and manager.data.get("port") is not None and worker.port != port:
+def _worker(top: _File, section: _Section | None, file: str, *, env: Mapping[str, str]) -> WorkerListener:
+    grace_ms = _grace(top.registration_namespace_grace_ms, env)
+    config = None if section is None else section.config
+    where = file if section is None else section.where
+    worker = read_worker(config, where, grace_ms=grace_ms)
+    if top.port is None or top.port == worker.port:
+        return worker
+    if isinstance(config, Mapping) and config.get("port") is not None:
         raise ConfigurationError(
-            f"{manager.where}.port says {worker.port}, the top-level 'port' says {port}; keep the first."
+            f"{where}.port says {worker.port}, the top-level 'port' says {top.port}; keep the first."
         )
-    return WorkerListener(
-        host=worker.host,
-        port=port,
-        handshake_timeout_ms=worker.handshake_timeout_ms,
-        grace_ms=worker.grace_ms,
-    )
+    return msgspec.structs.replace(worker, port=top.port)
 
 
-def _grace(top: Fields | None, env: Mapping[str, str]) -> int:
+def _about_exec(config: Any, label: str) -> str:
+    """What the engine would start, so that it can be started by hand."""
+    commands = config.get("exec") if isinstance(config, Mapping) else None
+    listed = commands if isinstance(commands, list) else [commands] if commands else []
+    command = " && ".join(str(one) for one in listed)
+    if len(command) > _LONGEST_COMMAND:
+        command = command[:_LONGEST_COMMAND] + "…"
+    what = f"the engine would start `{command}`" if command else "the engine would start commands"
+    return f"{label}: {what}; this host starts none, so start it yourself."
+
+
+def _grace(of_file: int, env: Mapping[str, str]) -> int:
     given = env.get(_GRACE_VARIABLE)
-    if given is not None:
-        if not (given.isascii() and given.isdigit()):
-            raise ConfigurationError(f"{_GRACE_VARIABLE}: expected milliseconds, not '{given}'.")
-        return int(given)
-    return 5_000 if top is None else top.whole("registration_namespace_grace_ms", 5_000)
+    if given is None:
+        return of_file
+    if not (given.isascii() and given.isdigit() and len(given) < 16):
+        raise ConfigurationError(f"{_GRACE_VARIABLE}: expected milliseconds, not '{given[:40]}'.")
+    return int(given)

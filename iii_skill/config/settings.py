@@ -1,46 +1,59 @@
-"""What the host is told: plain frozen settings, whatever file, option or default they came from."""
+"""What the host is told: frozen settings, whatever file, option or default they came from.
+
+A section of the file is read into these structs as they stand, so a default stands here and nowhere else.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from iii_skill.config.reader import Count, Port, Positive, Signed, Text
+
 LOOPBACK = "127.0.0.1"
+GRACE_MS = 5_000
 
 
-class WorkerListener(msgspec.Struct, frozen=True, kw_only=True):
-    """The WebSocket port that workers connect to (section `iii-worker-manager`, old top-level `port`)."""
+class WorkerPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The WebSocket port that workers connect to (section `iii-worker-manager`)."""
 
-    host: str = LOOPBACK
-    port: int = 49134
-    handshake_timeout_ms: int = 10_000
-    grace_ms: int = 5_000
+    port: Port = 49_134
+    host: Text = LOOPBACK
+    handshake_timeout_ms: Positive = 10_000
+
+
+class WorkerListener(WorkerPort, frozen=True, kw_only=True):
+    """That port with what else is said about it: the old top-level `port`, the grace of the file."""
+
+    grace_ms: int = GRACE_MS
     """How long registrations of a new connection wait for `engine::workers::register`."""
 
 
-class Cors(msgspec.Struct, frozen=True, kw_only=True):
+class Cors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What browsers of other origins may do; an absent list and `"*"` in a list mean any."""
 
     allowed_origins: tuple[str, ...] | None = None
     allowed_methods: tuple[str, ...] | None = None
 
 
-class Middleware(msgspec.Struct, frozen=True, kw_only=True):
+class Middleware(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A function that runs before every HTTP handler, lowest priority first."""
 
-    function_id: str
-    phase: str = "preHandler"
-    priority: int = 0
+    function_id: Text
+    phase: Literal["preHandler"] = "preHandler"
+    priority: Signed = 0
 
 
-class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
+class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP port and its rules (section `iii-http`)."""
 
-    host: str = LOOPBACK
-    port: int = 3111
-    default_timeout_ms: int = 30_000
+    port: Port = 3111
+    host: Text = LOOPBACK
+    default_timeout_ms: Positive = msgspec.field(name="default_timeout", default=30_000)
+    concurrency_request_limit: Count | None = None
+    """Has no effect, here as in the engine."""
     cors: Cors | None = None
     middleware: tuple[Middleware, ...] = ()
 
@@ -54,6 +67,8 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_value_bytes: int | None = None
     where: str = "defaults"
     """What to name in an error about `adapter_config`: file and key path."""
+    name_where: str | None = None
+    """Where in a file the adapter's name stands; None: it was chosen elsewhere."""
     from_text: bool = False
     """True when `adapter_config` came from the command line, where every value is a string."""
 
@@ -81,6 +96,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Companions that are switched off by name."""
     path: Path | None = None
     """The file it was read from."""
+    stored: dict[str, Path] = {}
+    """Section to the file of the engine's own store whose value counted in place of the section's block."""
     unserved: tuple[str, ...] = ()
     """Sections of the file that this host does not run; they belong into one warning."""
     notes: tuple[str, ...] = ()

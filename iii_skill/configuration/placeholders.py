@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from iii_skill.errors import CallerError
-from iii_skill.placeholders import MAX_FILLED, fill, scalar
+from iii_skill.placeholders import MAX_FILLED, fill_value
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN = "III_SKILL_"
@@ -65,15 +65,4 @@ def expanded(value: Any, environment: Mapping[str, str]) -> Any:
             raise ExpandFailed("the value with its placeholders filled in is too large")
         return found
 
-    def walk(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {name: walk(inner) for name, inner in part.items()}
-        if isinstance(part, list):
-            return [walk(inner) for inner in part]
-        if not isinstance(part, str) or "${" not in part:
-            return part
-        text = fill(part, _NAME, filled)
-        whole = part.startswith("${") and part.find("}") == len(part) - 1 and text != part
-        return scalar(text) if whole else text
-
-    return walk(value)
+    return fill_value(value, _NAME, filled)

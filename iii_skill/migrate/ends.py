@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.config.adapter_settings import adapter_settings
+from iii_skill.config.reader import adapter_settings
 from iii_skill.errors import ConfigurationError, PluginError, StoreRefused
 from iii_skill.plugins import Plugins
 from iii_skill.values import Durability

@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "wrong type": (
         ("file", "--config", "cache_bytes=much"),
-        "--config.cache_bytes: Expected `int`, got `str`.",
+        "--config.cache_bytes: expected a whole number, not the text",
     ),
     "no such check": (("memory", "--only", "nonesuch"), "No check's group or name contains 'nonesuch'."),
     "storage in use": (("file", "--config", "data_dir=here"), "put {tmp} or {unique} into a setting"),
