@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
@@ -10,16 +9,14 @@ import msgspec
 import orjson
 
 from iii_skill.http.routes import Parameters, Route
+from iii_skill.readable import fits
+from iii_skill.readable import is_json as is_json_text
 
 JSON_TYPE = "application/json"
 BODY_FIRST = b'{"body":'
 """How a payload begins; the body stands behind it as it came."""
 MAX_DEPTH = 124
 """The deepest nesting of a body that every SDK reads inside its payload; a deeper one arrives as null."""
-
-ESCAPE = re.compile(rb"\\.", re.DOTALL)
-STRING = re.compile(rb'"[^"]*"')
-NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 class RequestParts(msgspec.Struct):
@@ -59,15 +56,9 @@ def is_json(headers: dict[str, str]) -> bool:
     return JSON_TYPE in headers.get("content-type", "")
 
 
-def json_body(raw: bytes) -> bytes:
-    """The body as it is spliced into the payload: the same bytes when they are valid JSON, else null."""
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return b"null"
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _too_deep(raw):
-        return b"null"
-    return raw
+def deliverable(raw: bytes) -> bool:
+    """True when the body is spliced into the payload as it is; what is no JSON arrives as null."""
+    return is_json_text(raw) and (raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH or fits(raw, MAX_DEPTH))
 
 
 def payload(route: Route, parts: RequestParts, references: bytes) -> bytes:
@@ -105,15 +96,3 @@ def _opening(route: Route, parts: RequestParts) -> tuple[bytes, ...]:
         b',"query_params":',
         parts.query_params(),
     )
-
-
-def _too_deep(raw: bytes) -> bool:
-    """True when brackets outside of strings nest deeper than MAX_DEPTH. `raw` is valid JSON."""
-    unescaped = ESCAPE.sub(b"", raw) if b"\\" in raw else raw
-    brackets = STRING.sub(b"", unescaped.translate(None, delete=NO_BRACKETS))
-    for _ in range(MAX_DEPTH):
-        if not brackets:
-            return False
-        # Each round takes away the innermost level.
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(brackets)

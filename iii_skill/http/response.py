@@ -21,7 +21,10 @@ FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 WHOLE = re.compile(rb"\d{1,20}")
-SPACED = re.compile(rb"[\s]")
+BLANKS = (b" ", b"\n", b"\t", b"\r")
+COMPACTED = 1024 * 1024
+MAX_HEADERS = 64 * 1024
+"""Bytes of the headers of an answer, as JSON."""
 
 EXAMPLE = 'return {"status_code": 200, "body": ...}'
 TEXTS = 'write {"name": "text"}, or ["name: text", ...] for a name that comes more than once'
@@ -63,7 +66,11 @@ def answer(value: bytes) -> FunctionResponse:
         envelope = _envelope.decode(value)
     except msgspec.MsgspecError as error:
         return FunctionResponse(failure("invalid_response", f"the answer is not valid JSON: {error}"))
-    headers, lost = _headers(bytes(envelope.headers))
+    raw_headers = bytes(envelope.headers)
+    if len(raw_headers) > MAX_HEADERS:
+        text = f"the headers of the answer have {len(raw_headers)} bytes, more than {MAX_HEADERS}"
+        return FunctionResponse(failure("invalid_response", text), f"{text}, so the client gets 500")
+    headers, lost = _headers(raw_headers)
     raw_status = bytes(envelope.status_code)
     status = _status(raw_status)
     if 100 <= status < 200:
@@ -122,8 +129,10 @@ def stream_headers(pairs: dict[str, Any]) -> tuple[HeaderList, str | None]:
 
 
 def compact(raw: bytes) -> bytes:
-    """The same JSON without blanks; numbers and the order of keys stay as they are."""
-    return msgspec.json.format(raw, indent=-1) if SPACED.search(raw) else raw
+    """The same JSON without blanks, unless it is long; numbers and the order of keys stay as they are."""
+    if len(raw) > COMPACTED or not any(blank in raw for blank in BLANKS):
+        return raw
+    return msgspec.json.format(raw, indent=-1)
 
 
 class _Patch(msgspec.Struct):

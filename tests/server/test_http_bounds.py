@@ -354,3 +354,49 @@ async def test_pipelined_requests_of_one_client_do_not_hold_up_another(site: Sit
     await until(lambda: len(site.calls) > 0)
     assert (await site.get("/x")).status == 200
     assert len(site.calls) < 5000
+
+
+@pytest.mark.parametrize(
+    "text", [b"[],", b'{"a":1},', b'"\\u00e9",', b"1.5, ", b"[" * 100 + b"]" * 100 + b","]
+)
+async def test_a_long_body_does_not_hold_up_another_caller(text: bytes) -> None:
+    async with open_site(limits=Limits(max_body_bytes=64 * MEBIBYTE)) as site:
+        site.route("/w", never, "POST")
+        site.answer("/x", {"body": 1})
+        body = b"[" + text * (20_000_000 // len(text)) + b"0]"
+        _, writer = await site.connect()
+        writer.write(b"POST /w HTTP/1.1\r\n" + JSON + b"content-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        between = 0
+        while len(site.calls) == between:
+            assert (await site.get("/x")).status == 200
+            between += 1
+        assert between > 5
+        assert site.data(-1 if site.calls[-1].function_id == "t::f1" else -2)["body"][-1] == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b"[" * 200 + b"0" * 200_000 + b"]" * 200, b"[NaN]" + b" " * 200_000]
+)
+async def test_a_long_body_that_is_no_json_arrives_as_null_and_raw_on_its_channel(body: bytes) -> None:
+    async with open_site() as site:
+        site.route("/w", never, "POST")
+        reader, writer = await site.connect()
+        writer.write(b"POST /w HTTP/1.1\r\n" + JSON + b"content-length: %d\r\n\r\n" % len(body) + body)
+        await until(lambda: len(site.calls) == 1)
+        assert site.data()["body"] is None
+        got = b""
+        async with connect(site.channel_url(site.data()["request_body"])) as r:
+            async for part in r:
+                assert isinstance(part, bytes)
+                got += part
+        assert got == body
+        site.calls[0].succeed(b'{"body":1}')
+        assert (await read_reply(reader)).status == 200
+
+
+async def test_headers_of_an_answer_are_bounded(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.answer("/w", {"headers": {f"h{number}": "v" for number in range(100_000)}, "body": 1})
+    reply = await site.get("/w")
+    assert (reply.status, reply.json()["error"]["code"]) == (500, "invalid_response")
+    assert "headers of the answer have" in caplog.text

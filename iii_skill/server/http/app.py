@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from itertools import count
 
@@ -17,6 +18,8 @@ from iii_skill.http.cors import NO_CORS, CorsPolicy
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.request import RequestParts
 from iii_skill.http.response import Response
+from iii_skill.json_slices import SLICE
+from iii_skill.readable import inspect
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.body import Body
 from iii_skill.server.http.complaints import Complaints
@@ -71,6 +74,7 @@ class HttpApp:
         # By serial number: what a function was called for, until its answer is out.
         self._called: dict[int, Exchange] = {}
         self._serials = count(1)
+        self._inspections: set[asyncio.Task[None]] = set()
         engine.channels.add_source(self._channel)
 
     @property
@@ -81,6 +85,8 @@ class HttpApp:
     def close(self) -> None:
         """Nobody waits any more."""
         self.running.close()
+        for task in self._inspections:
+            task.cancel()
         self._engine.channels.remove_source(self._channel)
 
     def stop(self) -> None:
@@ -139,9 +145,27 @@ class HttpApp:
         raw = body.take()
         exchange.weight = len(raw)
         self._bodies.take(exchange.weight)
-        exchange.parts.body = request.json_body(raw)
-        # What is no JSON arrives as null and can still be read as it is; JSON is read out of the payload.
-        exchange.body = None if exchange.parts.body is raw else Body.kept(raw)
+        if len(raw) <= SLICE:
+            self._read(exchange, raw, json=request.deliverable(raw))
+        else:
+            task = asyncio.get_running_loop().create_task(self._inspect(exchange, raw))
+            self._inspections.add(task)
+            task.add_done_callback(self._inspections.discard)
+
+    async def _inspect(self, exchange: Exchange, raw: bytes) -> None:
+        """Read a long body a slice at a time: it holds nobody else up."""
+        inspected = await inspect(raw, levels=request.MAX_DEPTH)
+        if exchange.client is not None:
+            self._read(exchange, raw, json=inspected.fault is None)
+
+    def _read(self, exchange: Exchange, raw: bytes, *, json: bool) -> None:
+        if json:
+            # The channel reads it out of the payload.
+            exchange.parts.body = raw
+            exchange.body = None
+        else:
+            # It arrives as null, and the channel reads it as it is.
+            exchange.body = Body.kept(raw)
         self._start(exchange)
 
     # Through the functions.

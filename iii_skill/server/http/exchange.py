@@ -11,7 +11,7 @@ from iii_skill.calls import Call, Outcome, Result
 from iii_skill.engine.channel import Channel
 from iii_skill.http.cors import CorsHeaders
 from iii_skill.http.request import RequestParts
-from iii_skill.http.response import HeaderList, Response, problem, stream_headers
+from iii_skill.http.response import MAX_HEADERS, HeaderList, Response, problem, stream_headers
 from iii_skill.http.routes import Route
 from iii_skill.server.http.body import Body
 
@@ -253,6 +253,9 @@ class Exchange:
 
     def _control(self, text: str) -> None:
         """`set_status` and `set_headers`; anything else is ignored."""
+        if len(text) > MAX_HEADERS:
+            self._steward.complain(self, f"a text on `response` is longer than {MAX_HEADERS}: it is ignored")
+            return
         try:
             message = msgspec.json.decode(text)
         except msgspec.MsgspecError:
