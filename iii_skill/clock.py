@@ -31,7 +31,8 @@ class Timer:
         """Wait anew, `delay` seconds from now."""
         if self._handle is not None:
             self._handle.cancel()
-        self._handle = asyncio.get_running_loop().call_later(max(0.0, delay), self._due)
+        # In parts: a wall clock that is set forward is noticed within the hour.
+        self._handle = asyncio.get_running_loop().call_later(min(max(0.0, delay), 3600.0), self._due)
 
     def _due(self) -> None:
         # A wall clock that was set back, or a timer that came early: wait for the rest.
@@ -74,6 +75,11 @@ class Clock:
         now = self.now()
         for timer in sorted(self._timers, key=lambda timer: timer.when):
             timer.arm(timer.when - now)
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait for their moment."""
+        return len(self._timers)
 
     def forget(self, timer: Timer) -> None:
         """The timer is over."""

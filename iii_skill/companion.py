@@ -150,6 +150,14 @@ class CompanionHost(Protocol):
         `condition` names the function that is asked first. Errors and time-outs are logged, never repeated.
         """
 
+    async def deliver(
+        self, trigger: Trigger, payload: bytes, *, condition: str | None = None, timeout: float | None = 30.0
+    ) -> Outcome | None:
+        """Call the trigger's function with an event and its metadata; None when the condition said `false`.
+
+        The answer or the error is given back, a time-out too (`TIMEOUT`, after `timeout` seconds in all).
+        """
+
     def invoke(self, call: Call) -> None:
         """Route a call; its `reply` is called exactly once. There is no time-out: `abandon` ends the wait."""
 

@@ -11,12 +11,13 @@ import msgspec
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.adapter_answers import AdapterAnswers
-from iii_skill.calls import Call, Handler
+from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock
 from iii_skill.companion import Companion, PrivateStore
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.workers import Worker
+from iii_skill.errors import InvocationError
 from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,26 @@ class EngineDoor:
     ) -> None:
         """Call the trigger's function after every earlier event of the same trigger and `order`."""
         self._engine.fanout.fire(trigger, order, payload, condition)
+
+    async def deliver(
+        self, trigger: Trigger, payload: bytes, *, condition: str | None = None, timeout: float | None = 30.0
+    ) -> Outcome | None:
+        """Call the trigger's function with an event and its metadata, after its condition."""
+        call = self._engine.trigger
+        try:
+            async with asyncio.timeout(timeout):
+                if condition is not None:
+                    verdict = await call(condition, payload, namespace=trigger.namespace)
+                    if verdict == b"false":
+                        return None
+                result = await call(
+                    trigger.function_id, payload, namespace=trigger.namespace, metadata=trigger.metadata
+                )
+        except TimeoutError:
+            return Failure("TIMEOUT", f"no answer within {timeout:g} s")
+        except InvocationError as error:
+            return Failure(error.code, error.message, error.stacktrace)
+        return Result(result)
 
     def invoke(self, call: Call) -> None:
         """Route a call."""

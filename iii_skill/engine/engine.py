@@ -111,6 +111,9 @@ class Engine:
                 outcome = future.result()
             else:
                 outcome = await asyncio.wait_for(future, timeout)
+        except asyncio.CancelledError:
+            self.abandon(call)
+            raise
         except TimeoutError:
             self.abandon(call)
             message = f"Invocation of '{function_id}' timed out after {timeout} s; its outcome is unknown."

@@ -154,7 +154,8 @@ class _Play:
         error = self._wire.refused.pop(trigger_id, None)
         if error is None:
             return {"accepted": True}
-        return {"trigger_error": {key: text for key, text in error.items() if key != "stacktrace"}}
+        said = {key: text for key, text in error.items() if key != "stacktrace"}
+        return {"trigger_error": map_text(said, self._emptied)}
 
     async def _settle(self, expected: int) -> None:
         wire = self._wire

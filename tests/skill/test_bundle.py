@@ -26,6 +26,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_workshop() -> None:
     with zipfile.ZipFile(WHEEL) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert tops == {
+        "iii_cron",
         "iii_pubsub",
         "iii_skill",
         "iii_state_file",
