@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from iii_skill.adapter import Deferred
+from iii_state_file.checksums import name_number, row_checksum
 from iii_state_file.key_cache import CachedKey
 from iii_state_file.reader import Scan
 from iii_state_file.store import FileStore
@@ -42,7 +43,7 @@ class OpenBatch:
 class Batches:
     """All batches of a store that are not committed, and the numbers that its writes take."""
 
-    __slots__ = ("_sent", "_store", "committed", "current", "dirty", "position", "revision")
+    __slots__ = ("_sent", "_store", "committed", "current", "dirty", "revision")
 
     def __init__(self, store: FileStore) -> None:
         self._store = store
@@ -50,22 +51,22 @@ class Batches:
         self.current = OpenBatch(1)
         self.dirty: list[CachedKey] = []
         self.committed = 0
-        self.revision, self.position = store.revision, store.position
-        """The last that were used."""
+        self.revision = store.revision
+        """The last one that was used."""
 
     @property
     def all_committed(self) -> bool:
         """True when no write is left."""
         return not (self.dirty or self._sent)
 
-    def wait(self, cached: CachedKey, outcome: Any, answer: Deferred[Any] | None) -> Deferred[Any]:
-        """Answer when the last write of the key is durable, behind the answers that wait for it already."""
+    def wait(self, number: int, outcome: Any, answer: Deferred[Any] | None) -> Deferred[Any]:
+        """Answer when that batch, which is not committed, is; behind the answers that wait for it already."""
         if answer is None:
             answer = Deferred()
         current = self.current
         # Written in this tick: the batch that takes writes. Else it was handed over, and those are numbered
         # without a gap from the first one on.
-        batch = current if cached.batch == current.number else self._sent[cached.batch - self._sent[0].number]
+        batch = current if number == current.number else self._sent[number - self._sent[0].number]
         batch.answers.append((answer, outcome))
         return answer
 
@@ -95,7 +96,12 @@ class Batches:
                     deletes.append((stored,))
                 cached.stored = position
             if position:
-                rows += (position, cached.scope, cached.key, cached.value, cached.revision)
+                revision, value, name = cached.revision, cached.value, cached.name
+                if name is None:
+                    name = cached.name = name_number(cached.scope, cached.key)
+                assert value is not None
+                checksum = row_checksum(cached.start, position, revision, value)
+                rows += (position, cached.scope, cached.key, revision, name, checksum, value)
         self.dirty.clear()
         batch = self.current
         self._sent.append(batch)

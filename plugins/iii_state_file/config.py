@@ -14,5 +14,7 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The directory of the store; a relative one counts from the working directory at start."""
     cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024 * 1024
     """Memory for current values, least recently used first out; uncommitted writes come on top."""
+    accept_data_loss: bool = False
+    """Open a store whose log is damaged or missing with what can be read; the changes it held are lost."""
     allow_network_fs: bool = False
     """Accept a directory on a network file system, where locks and flushes may not hold."""

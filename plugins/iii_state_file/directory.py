@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from iii_skill.errors import StoreRefused
+from iii_state_file.log import LINE_SIZE, NOTES_SIZE, LogNotes
 from iii_state_file.mounts import network_filesystem
 
 DATABASE = "state.db"
+LOG = f"{DATABASE}-wal"
 LOCK = "lock"
-FILES = (LOCK, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
+FILES = (LOCK, DATABASE, LOG, f"{DATABASE}-shm", f"{DATABASE}-journal")
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
+RESTORE = "restore a copy of it, or move it away to start with an empty store"
 _ELSEWHERE = "choose another directory with data_dir (--data-dir)"
 
 
@@ -26,7 +30,8 @@ class DataDirectory:
     """A directory that this process holds the lock of."""
 
     path: Path
-    lock: int
+    locks: tuple[int, ...]
+    notes: LogNotes
 
     @property
     def database(self) -> Path:
@@ -35,7 +40,8 @@ class DataDirectory:
 
     def release(self) -> None:
         """Give up the lock; the kernel does the same when the process dies."""
-        os.close(self.lock)
+        for lock in self.locks:
+            os.close(lock)
 
 
 def claim_directory(name: str, *, allow_network_fs: bool) -> DataDirectory:
@@ -46,15 +52,20 @@ def claim_directory(name: str, *, allow_network_fs: bool) -> DataDirectory:
         _check(path)
         if not allow_network_fs:
             _refuse_network(path)
-        lock = _lock(path)
+            _check_owners(path)
+        locks = _lock(path)
     except OSError as error:
         raise StoreRefused(describe_os_error(path, error)) from error
     try:
-        _create_database(path)
-    except OSError as error:
-        os.close(lock)
-        raise StoreRefused(describe_os_error(path, error)) from error
-    return DataDirectory(path, lock)
+        notes = LogNotes(locks[0])
+        _create_database(path, notes)
+    except BaseException as error:
+        for lock in locks:
+            os.close(lock)
+        if isinstance(error, OSError):
+            raise StoreRefused(describe_os_error(path, error)) from error
+        raise
+    return DataDirectory(path, locks, notes)
 
 
 def describe_os_error(path: Path, error: OSError) -> str:
@@ -119,6 +130,27 @@ def _check(path: Path) -> None:
             os.chmod(path / name, 0o600)
 
 
+def _check_owners(path: Path) -> None:
+    """Files of two owners in one store lock one of them out, sooner or later."""
+    for name in FILES:
+        try:
+            owner = os.lstat(path / name).st_uid
+        except FileNotFoundError:
+            continue
+        if owner != os.geteuid():
+            raise StoreRefused(
+                f"The data directory {path} may not be used by this user ({name} belongs to "
+                f"{_user(owner)}): change its owner or {_ELSEWHERE}."
+            )
+
+
+def _user(number: int) -> str:
+    try:
+        return f"'{pwd.getpwuid(number).pw_name}'"
+    except KeyError:
+        return f"user {number}"
+
+
 def _refuse_network(path: Path) -> None:
     try:
         text = _MOUNTINFO.read_text(errors="replace")
@@ -132,23 +164,35 @@ def _refuse_network(path: Path) -> None:
         )
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> tuple[int, ...]:
+    """The handles whose locks keep others out: of the lock file, and of the directory if that is removed."""
     handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    handles = [handle]
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handles.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+            try:
+                fcntl.flock(handles[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                # Some network file systems lock no directories; the lock file is held.
+                if isinstance(error, BlockingIOError):
+                    raise
         except BlockingIOError:
-            owner = os.pread(handle, 300, 0).decode(errors="replace").strip()
+            owner = os.pread(handle, 300, 0).decode(errors="replace").partition("\n")[0].strip(" \0")
             raise StoreRefused(
                 f"The data directory {path} is in use by {owner or 'another process'}: stop that one or "
                 f"{_ELSEWHERE}."
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} ({_program()})\n".encode(errors="replace"), 0)
+        # The notes behind the first line stay.
+        line = f"process {os.getpid()} ({_program()})".encode(errors="replace")[: LINE_SIZE - 1]
+        os.pwrite(handle, line.ljust(LINE_SIZE - 1) + b"\n", 0)
+        os.ftruncate(handle, NOTES_SIZE)
     except BaseException:
-        os.close(handle)
+        for opened in handles:
+            os.close(opened)
         raise
-    return handle
+    return tuple(handles)
 
 
 def _program() -> str:
@@ -160,8 +204,19 @@ def _program() -> str:
     return f"{name} {command}".strip()[:120]
 
 
-def _create_database(path: Path) -> None:
+def _create_database(path: Path, notes: LogNotes) -> None:
     """Make the file first: SQLite then gives its mode to `-wal` and `-shm`."""
+    database, log = path / DATABASE, path / LOG
+    size = os.path.getsize(database) if database.exists() else 0
+    if size == 0 and log.exists() and os.path.getsize(log):
+        raise StoreRefused(
+            f"The log {log} is there without its database {DATABASE}: put that back beside it, or move the "
+            "log away to start with an empty store."
+        )
+    if size == 0 and database.exists() and notes.established:
+        raise StoreRefused(f"The file {database} was emptied: {RESTORE}.")
+    if size == 0:
+        notes.start(established=False)
     try:
         os.close(os.open(path / DATABASE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     except FileExistsError:

@@ -21,17 +21,34 @@ _CHANCES = 64
 class CachedKey:
     """What is known of one key: its current value (None: no such key), which may not be committed yet."""
 
-    __slots__ = ("batch", "key", "position", "revision", "scope", "stored", "used", "value", "waiting")
+    __slots__ = (
+        "batch",
+        "key",
+        "name",
+        "position",
+        "revision",
+        "scope",
+        "start",
+        "stored",
+        "used",
+        "value",
+        "waiting",
+    )
 
     def __init__(self, scope: str, key: str) -> None:
         self.scope = scope
         self.key = key
         self.value: bytes | None = None
         self.position = 0
-        """The place in `list`; 0 while there is no such key."""
+        """The place in `list`, the revision that made the key; 0 while there is no such key."""
         self.stored = 0
         """The position that the database holds after every batch handed over so far."""
         self.revision = 0
+        """The one of the last write of this run."""
+        self.name: int | None = None
+        """Its `name_number`, once that was needed."""
+        self.start = 0
+        """What its checksums start from."""
         self.used = False
         """Used since it was last looked at for eviction."""
         self.batch = LOADING
@@ -57,10 +74,10 @@ class KeyCache(OrderedDict[tuple[str, str], CachedKey]):
         self.limit = limit
         self.used = 0
 
-    def evict(self, committed: int) -> None:
-        """Drop keys over the limit, oldest first, up to one that is not durable yet."""
+    def evict(self, committed: int, limit: int) -> None:
+        """Drop keys over this limit, oldest first, up to one that is not durable yet."""
         chances = _CHANCES
-        while self.used > self.limit and self:
+        while self.used > limit and self:
             name, cached = next(iter(self.items()))
             if cached.batch > committed:
                 # Its row is being read or its value is not on the disk: nobody could read it again. The next
@@ -99,3 +116,8 @@ def check_name(*names: str) -> None:
         raise AdapterError(
             "A scope or key with a lone surrogate cannot be stored: use whole characters."
         ) from None
+
+
+def name_size(scope: str, key: str) -> int:
+    """The most bytes that a name can take."""
+    return 4 * (len(scope) + len(key))

@@ -1,13 +1,15 @@
-"""QueueThread: one thread that takes everything queued for it at once, in order."""
+"""Threads that never keep the process alive: one with a queue, and one for a single blocking function."""
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 J = TypeVar("J")
+T = TypeVar("T")
 
 
 class QueueThread(Generic[J]):
@@ -47,3 +49,40 @@ class QueueThread(Generic[J]):
         if jobs:
             self._work(jobs)
         return job is not None
+
+
+def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Run a blocking function; unlike the loop's own threads, it does not hold up the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_outcome: Callable[[J], None], outcome: J) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        try:
+            outcome = function()
+        except BaseException as error:
+            _post(loop, settle, future.set_exception, error)
+        else:
+            _post(loop, settle, future.set_result, outcome)
+
+    threading.Thread(target=run, name="iii-state-file", daemon=True).start()
+    return future
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None]) -> Callable[..., None]:
+    """The same function for the threads: it runs on the event loop, soon."""
+
+    def post(*arguments: Any) -> None:
+        _post(loop, function, *arguments)
+
+    return post
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        pass  # The loop is closed: nobody waits any more.

@@ -1,46 +1,69 @@
-"""Reader: read-only connections on their own threads, so that a slow disk never blocks the event loop."""
+"""Reader: read-only connections on their own threads, so that a slow disk never blocks the event loop.
+
+Every row is checked against its checksum, every absence against a second index: damage is an error.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from iii_skill.errors import AdapterError
+from iii_state_file.checksums import name_checksum, name_number, row_checksum
+from iii_state_file.failures import DamagedRow, StoreBroken, damaged, failed_read, patiently
+from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import QueueThread
 from iii_state_file.schema import connect
 
-StoredRow: TypeAlias = "tuple[int, int, bytes, int]"
-"""The place in the question, then position, value and revision."""
+_PATIENCE_SECONDS = 5
 
 # One statement looks up many keys: every statement costs a lock, every step a fight for the interpreter.
-_LOOKUPS = {
-    count: "SELECT asked.column1, position, value, revision FROM (VALUES "
-    + ", ".join(f"({place}, ?, ?)" for place in range(count))
-    + ") AS asked CROSS JOIN entries ON scope = asked.column2 AND key = asked.column3"
-    for count in (64, 16, 4, 1)
-}
+_COUNTS = (64, 16, 4, 1)
 
-LIST = "SELECT key, value FROM entries WHERE scope = ? ORDER BY position"
-KEYS = "SELECT key FROM entries WHERE scope = ? ORDER BY position"
-# Jumps from scope to scope in the index: its cost is the number of scopes, not of keys.
-SCOPES = """
+LIST = """SELECT position, key, revision, checksum, value
+FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"""
+KEYS = "SELECT key, name FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"
+_COUNT = "SELECT count(*) FROM entries INDEXED BY entries_by_key WHERE scope = ?"
+
+
+def _jump(index: str) -> str:
+    """All scopes from scope to scope in an index: the cost is the number of scopes, not of keys."""
+    return f"""
 WITH RECURSIVE found(scope) AS (
-  SELECT min(scope) FROM entries
+  SELECT min(scope) FROM entries INDEXED BY {index}
   UNION ALL
-  SELECT (SELECT min(scope) FROM entries WHERE scope > found.scope) FROM found WHERE found.scope IS NOT NULL
+  SELECT (SELECT min(scope) FROM entries INDEXED BY {index} WHERE scope > found.scope)
+  FROM found WHERE found.scope IS NOT NULL
 )
 SELECT scope FROM found WHERE scope IS NOT NULL
 """
 
 
-class Scan(NamedTuple):
-    """One query over many rows and who waits for it; `single` takes the only column out of its row."""
+SCOPES = _jump("entries_by_scope")
+_SCOPES_AGAIN = _jump("entries_by_key")
 
-    future: asyncio.Future[Any]
+
+class StoredKey(NamedTuple):
+    """What the database holds of a key; position 0 and no value where there is no such key."""
+
+    name: int | None
+    """Its `name_number`, where that was needed."""
+    start: int
+    """What its checksums start from."""
+    position: int
+    value: bytes | None
+
+
+class Scan(NamedTuple):
+    """One query over many rows and who asked: a listing that is made, or the one caller."""
+
+    asker: Listing | asyncio.Future[Any]
     query: str
-    parameters: tuple[str, ...]
-    single: bool
+    scope: str
 
 
 class KeyReader:
@@ -49,11 +72,13 @@ class KeyReader:
     def __init__(
         self,
         path: Path,
+        ending: threading.Event,
         *,
-        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredRow | None]], None],
+        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredKey | AdapterError]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connect(path, "ro")
+        self._ending = ending
         self._found = found
         self._failed = failed
         self._thread: QueueThread[list[tuple[str, str]]] = QueueThread(
@@ -65,19 +90,34 @@ class KeyReader:
 
     def _work(self, jobs: list[list[tuple[str, str]]]) -> None:
         names = [name for job in jobs for name in job]
-        rows: list[StoredRow | None] = [None] * len(names)
-        start = 0
         try:
-            while start < len(names):
-                count = next(size for size in _LOOKUPS if size <= len(names) - start)
-                parameters = [text for name in names[start : start + count] for text in name]
-                for row in self._connection.execute(_LOOKUPS[count], parameters).fetchall():
-                    rows[start + row[0]] = row
-                start += count
+            self._found(
+                names, patiently(lambda: self._look_up(names), self._ending, seconds=_PATIENCE_SECONDS)
+            )
         except Exception as error:
-            self._failed(error)
-        else:
-            self._found(names, rows)
+            failure = failed_read(error)
+            if isinstance(failure, StoreBroken):
+                self._failed(failure)
+            else:
+                self._found(names, [failure] * len(names))
+
+    def _look_up(self, names: list[tuple[str, str]]) -> list[StoredKey | AdapterError]:
+        found: list[StoredKey | AdapterError | None] = [None] * len(names)
+        texts = [text for name in names for text in name]
+        for start, count in _parts(len(names)):
+            rows = self._connection.execute(_by_key(count), texts[2 * start : 2 * (start + count)]).fetchall()
+            for place, position, revision, checksum, value in rows:
+                found[start + place] = _checked(names[start + place], position, revision, checksum, value)
+        absent = [place for place, row in enumerate(found) if row is None]
+        numbers = [name_number(*names[place]) for place in absent]
+        for start, count in _parts(len(absent)):
+            rows = self._connection.execute(_by_name(count), numbers[start : start + count]).fetchall()
+            for place, scope, key in rows:
+                if (scope, key) == names[absent[start + place]]:
+                    raise damaged(f"the index of keys lost {key!r} in scope {scope!r}")
+        for place, number in zip(absent, numbers, strict=True):
+            found[place] = StoredKey(number, name_checksum(*names[place]), 0, None)
+        return [row for row in found if row is not None]
 
 
 class ScanReader:
@@ -86,11 +126,13 @@ class ScanReader:
     def __init__(
         self,
         path: Path,
+        ending: threading.Event,
         *,
-        found: Callable[[asyncio.Future[Any], Sequence[Any]], None],
+        found: Callable[[Listing | asyncio.Future[Any], Sequence[Any] | AdapterError], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connect(path, "ro")
+        self._ending = ending
         self._found = found
         self._failed = failed
         self._thread: QueueThread[Scan] = QueueThread("scanner", self._work, end=self._connection.close)
@@ -100,12 +142,101 @@ class ScanReader:
 
     def _work(self, scans: list[Scan]) -> None:
         for scan in scans:
-            if scan.future.cancelled():
-                self._found(scan.future, ())
+            if isinstance(scan.asker, asyncio.Future) and scan.asker.cancelled():
+                self._found(scan.asker, ())
                 continue
             try:
-                rows = self._connection.execute(scan.query, scan.parameters).fetchall()
+                rows = patiently(lambda scan=scan: self._run(scan), self._ending, seconds=_PATIENCE_SECONDS)  # type: ignore[misc]
             except Exception as error:
-                self._failed(error)
-                return
-            self._found(scan.future, [row[0] for row in rows] if scan.single else rows)
+                failure = failed_read(error)
+                if isinstance(failure, StoreBroken):
+                    self._failed(failure)
+                    return
+                self._found(scan.asker, failure)
+            else:
+                self._found(scan.asker, rows)
+
+    def _run(self, scan: Scan) -> list[Any]:
+        run = self._connection.execute
+        # Both halves of a check see one moment.
+        run("BEGIN")
+        try:
+            if scan.query is SCOPES:
+                scopes = [scope for (scope,) in run(SCOPES).fetchall()]
+                if scopes != [scope for (scope,) in run(_SCOPES_AGAIN).fetchall()]:
+                    raise damaged("its indexes hold different scopes")
+                return scopes
+            rows = run(scan.query, (scan.scope,)).fetchall()
+            if len(rows) != run(_COUNT, (scan.scope,)).fetchone()[0]:
+                raise damaged(f"its indexes hold different keys of scope {scan.scope!r}")
+        finally:
+            run("COMMIT")
+        return _checked_pairs(scan.scope, rows) if scan.query is LIST else _checked_keys(scan.scope, rows)
+
+
+def _checked(
+    asked: tuple[str, str], position: Any, revision: Any, checksum: Any, value: Any
+) -> StoredKey | AdapterError:
+    start = name_checksum(*asked)
+    try:
+        if row_checksum(start, position, revision, value) == checksum:
+            return StoredKey(None, start, position, value)
+    except TypeError:
+        pass  # A damaged header changes types, too.
+    return DamagedRow(*asked)
+
+
+def _checked_pairs(scope: str, rows: list[tuple[Any, ...]]) -> list[tuple[str, bytes]]:
+    pairs = []
+    last = 0
+    for position, key, revision, checksum, value in rows:
+        try:
+            good = row_checksum(name_checksum(scope, key), position, revision, value) == checksum
+        except (TypeError, AttributeError):
+            good = False
+        # The same row twice stands for one that is not shown.
+        if not good or position <= last:
+            raise DamagedRow(scope, key)
+        last = position
+        pairs.append((key, value))
+    return pairs
+
+
+def _checked_keys(scope: str, rows: list[tuple[Any, ...]]) -> list[str]:
+    keys = []
+    for key, name in rows:
+        if type(key) is not str or name != name_number(scope, key):
+            raise DamagedRow(scope, key)
+        keys.append(key)
+    if len(set(keys)) < len(keys):
+        raise damaged(f"a key of scope {scope!r} is there twice")
+    return keys
+
+
+def _parts(length: int) -> list[tuple[int, int]]:
+    """Start and length of the parts that fill it, each as long as one of the statements."""
+    parts = []
+    start = 0
+    while start < length:
+        count = next(size for size in _COUNTS if size <= length - start)
+        parts.append((start, count))
+        start += count
+    return parts
+
+
+@cache
+def _by_key(count: int) -> str:
+    asked = ", ".join(f"({place}, ?, ?)" for place in range(count))
+    return (
+        f"SELECT asked.column1, position, revision, checksum, value FROM (VALUES {asked}) AS asked "
+        "CROSS JOIN entries INDEXED BY entries_by_key ON scope = asked.column2 AND key = asked.column3"
+    )
+
+
+@cache
+def _by_name(count: int) -> str:
+    asked = ", ".join(f"({place}, ?)" for place in range(count))
+    return (
+        f"SELECT asked.column1, scope, key FROM (VALUES {asked}) AS asked "
+        "CROSS JOIN entries INDEXED BY entries_by_name ON name = asked.column2"
+    )

@@ -1,106 +1,263 @@
-"""The database: its schema, and opening it with every check that tells a usable store from another file."""
+"""The database: its schema, its upgrades, and opening it with every check that tells a usable store apart.
+
+A store is looked at through a connection that only reads: a refused one is left exactly as it was found, its
+log included.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from iii_skill.errors import StoreRefused
-from iii_state_file.directory import describe_os_error, sync_directory
+from iii_state_file.checksums import name_checksum, name_number, revision_checksum, row_checksum
+from iii_state_file.directory import LOG, RESTORE, DataDirectory, describe_os_error, sync_directory
+from iii_state_file.log import LogEnd, LogIndex, log_damage
 
 APPLICATION_ID = 0x69696973
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-# `position` is the place in `list`: it rises with each first insertion and stays on overwrite.
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE entries (
+# `position` is the place in `list`: the revision that made the key, so it rises with each first insertion and
+# stays on overwrite. `value` comes last: what stands before it is read without the pages of a large value.
+# There are two ways to a row, `entries_by_key` and `entries_by_name`: damage of one is not an absent key.
+_OBJECTS: Final = {
+    "entries": """CREATE TABLE entries (
+  position INTEGER PRIMARY KEY,
+  scope TEXT NOT NULL,
+  key TEXT NOT NULL,
+  revision INTEGER NOT NULL,
+  name INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  value BLOB NOT NULL
+) STRICT""",
+    "entries_by_key": "CREATE UNIQUE INDEX entries_by_key ON entries (scope, key)",
+    "entries_by_scope": "CREATE INDEX entries_by_scope ON entries (scope)",
+    "entries_by_name": "CREATE INDEX entries_by_name ON entries (name)",
+    "store": """CREATE TABLE store (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  revision INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  clean INTEGER NOT NULL
+) STRICT""",
+}
+
+# Layout 1: no checksums, no second way to a row; positions were counted.
+_OBJECTS_1: Final = {
+    "entries": """CREATE TABLE entries (
   position INTEGER PRIMARY KEY,
   scope TEXT NOT NULL,
   key TEXT NOT NULL,
   value BLOB NOT NULL,
   revision INTEGER NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX entries_by_key ON entries (scope, key);
-CREATE INDEX entries_by_scope ON entries (scope);
-CREATE TABLE store (
+) STRICT""",
+    "entries_by_key": "CREATE UNIQUE INDEX entries_by_key ON entries (scope, key)",
+    "entries_by_scope": "CREATE INDEX entries_by_scope ON entries (scope)",
+    "store": """CREATE TABLE store (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   revision INTEGER NOT NULL,
   clean INTEGER NOT NULL
-) STRICT;
-INSERT INTO store VALUES (1, 0, 1);
+) STRICT""",
+}
+_LAYOUTS: Final = {1: _OBJECTS_1, 2: _OBJECTS}
+
+_CREATE = f"""
+BEGIN IMMEDIATE;
+{";".join(_OBJECTS.values())};
+INSERT INTO store VALUES (1, 0, {revision_checksum(0)}, 1);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 
-CLAIM = "UPDATE store SET revision = ?"
+_UPGRADE_1 = f"""
+BEGIN IMMEDIATE;
+DROP INDEX entries_by_key;
+DROP INDEX entries_by_scope;
+ALTER TABLE entries RENAME TO entries_1;
+ALTER TABLE store RENAME TO store_1;
+{_OBJECTS["entries"]};
+{_OBJECTS["store"]};
+INSERT INTO entries
+  SELECT position, scope, key, revision, name_number(scope, key),
+         row_checksum(scope, key, position, revision, value), value
+  FROM entries_1 ORDER BY position;
+INSERT INTO store SELECT 1, last, revision_checksum(last), clean FROM
+  (SELECT max(revision, (SELECT coalesce(max(position), 0) FROM entries_1)) AS last, clean FROM store_1);
+DROP TABLE entries_1;
+DROP TABLE store_1;
+{";".join(sql for name, sql in _OBJECTS.items() if name not in ("entries", "store"))};
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+CLAIM = "UPDATE store SET revision = ?, checksum = ?"
 """No revision above the stored one was ever used; after a crash all up to it count as used."""
 
 _CHECKED_BYTES = 8 * 1024 * 1024
 _CHECKED_BYTES_UNCLEAN = 32 * 1024 * 1024
-_RESTORE = "restore a copy of it, or move it away to start with an empty store"
+
+_LOCKED = "database is locked"
+_ROW_OVERHEAD = 4096
+"""More than what SQLite and the other columns add to a value and its name."""
+
+_BUSY_SECONDS = 2
+BUSY_STEP_SECONDS = 0.2
+"""How long a thread waits in SQLite for the lock of another program before it looks whether it should end."""
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
-    """The one connection that writes: checked, WAL, flushed at every commit, marked as in use."""
+class OpenDatabase(NamedTuple):
+    """What `open_database` found and opened."""
+
+    connection: sqlite3.Connection
+    log_index: LogIndex
+    revision: int
+    longest: int
+    """The most bytes that a value and its name may have together."""
+
+
+def open_database(directory: DataDirectory, *, accept_data_loss: bool) -> OpenDatabase:
+    """The one connection that writes: checked, upgraded, WAL, flushed at every commit, marked as in use."""
+    path = directory.database
     try:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
             magic = file.read(16)
         if magic not in (b"", b"SQLite format 3\0"):
-            raise StoreRefused(f"The file {path} is no SQLite database: {_RESTORE}.")
-        return _open(path, size)
+            raise StoreRefused(f"The file {path} is no SQLite database: {RESTORE}.")
+        _roll_back(path)
+        # A connection that may use a log makes one where there is none.
+        log_there = (path.parent / LOG).exists()
+        looking = connect(path, "ro" if log_there else "ro&immutable=1", timeout=_BUSY_SECONDS)
+        index = None
+        try:
+            version = _check_schema(looking, path)
+            if version:
+                index = LogIndex(path) if log_there and os.path.exists(f"{path}-shm") else None
+                clean = _number(looking, "SELECT clean FROM store") != 0
+                if not accept_data_loss:
+                    _check_log(directory, index, version, clean=clean, log_there=log_there)
+                if size <= (_CHECKED_BYTES if clean else _CHECKED_BYTES_UNCLEAN):
+                    _check_pages(looking, path)
+            # Before the other one is closed: the first connection of a process reads the whole log.
+            return _open(directory, version, index)
+        except BaseException:
+            looking.close()
+            if index is not None:
+                index.close()
+            raise
+        finally:
+            looking.close()
     except sqlite3.Error as error:
         raise StoreRefused(describe(path, error)) from error
     except OSError as error:
         raise StoreRefused(describe_os_error(path.parent, error)) from error
 
 
-def _open(path: Path, size: int) -> sqlite3.Connection:
-    connection = connect(path, "rw")
-    try:
-        _verify(connection, path, size)
-        # The first write of a start: it shows a full or read-only disk before anyone relies on the store.
-        connection.execute("UPDATE store SET clean = 0")
-        # A rollback journal that SQLite deleted must not come back after a loss of power.
-        sync_directory(path.parent)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str, *, timeout: float = BUSY_STEP_SECONDS) -> sqlite3.Connection:
     """A connection in autocommit mode, `mode` is `rw` or `ro`."""
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=2,
+        timeout=timeout,
         cached_statements=160,
     )
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        # Nothing is opened later on: there may be no descriptor left by then.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        # SQLite opens the files of a connection when it first reads.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def finish(connection: sqlite3.Connection, revision: int) -> None:
-    """Mark the store as cleanly closed at `revision`, move all into the database file and close it."""
+    """Mark the store as cleanly closed at `revision` and move all into the database file."""
+    connection.execute(f"{CLAIM}, clean = 1", (revision, revision_checksum(revision)))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def close_unfinished(connection: sqlite3.Connection, path: Path) -> None:
+    """Close a connection that writes, and leave log and database as they are.
+
+    The last connection moves the log into the database and removes it, unless it may only read.
+    """
     try:
-        connection.execute("UPDATE store SET clean = 1, revision = ?", (revision,))
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
+        last = connect(path, "ro")
+    except sqlite3.Error:
         connection.close()
+    else:
+        connection.close()
+        last.close()
 
 
-def _verify(connection: sqlite3.Connection, path: Path, size: int) -> None:
+def _open(directory: DataDirectory, version: int, index: LogIndex | None) -> OpenDatabase:
+    path = directory.database
+    connection = connect(path, "rw", timeout=_BUSY_SECONDS)
+    own_index = None
+    try:
+        # Half of SQLite's usual page: a write of one small value logs one page. Only for a new file.
+        connection.execute("PRAGMA page_size = 2048")
+        # It does not always raise what keeps it from making a log.
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreRefused(
+                f"The file {path} cannot have a log beside it: check the disk, close other programs that use "
+                "it, or choose another data_dir."
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA cache_size = -8192")
+        if version == 0:
+            connection.executescript(_CREATE)
+        if version == 1:
+            _upgrade_1(connection)
+        # The first write of a start: it shows a full or read-only disk before anyone relies on the store.
+        connection.execute("UPDATE store SET clean = 0")
+        if index is None:
+            index = own_index = LogIndex(path)
+        # From here on the main file itself says that its log belongs to it, and the log holds this run alone.
+        directory.notes.start(established=True)
+        blocked, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if blocked:
+            raise sqlite3.OperationalError(_LOCKED)
+        # A rollback journal that SQLite deleted must not come back after a loss of power.
+        sync_directory(path.parent)
+        revision = _number(connection, "SELECT revision FROM store")
+        longest = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - _ROW_OVERHEAD
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_STEP_SECONDS * 1000)}")
+    except BaseException:
+        close_unfinished(connection, path)
+        if own_index is not None:
+            own_index.close()
+        raise
+    return OpenDatabase(connection, index, revision, longest)
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a crash left of the creation of the store, from before it has a log."""
+    if os.path.exists(f"{path}-journal"):
+        connect(path, "rw", timeout=_BUSY_SECONDS).close()
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the layout; 0 for a database that is still empty."""
     application = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")
-    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
-    unborn = application == 0 and version == 0 and tables == 0
-    if not unborn and application != APPLICATION_ID:
+    found = dict(
+        connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'")
+    )
+    if application == 0 and version == 0 and not found:
+        return 0
+    if application != APPLICATION_ID:
         raise StoreRefused(
             f"The file {path} is a database of another program: move it away or choose another data_dir."
         )
@@ -109,20 +266,73 @@ def _verify(connection: sqlite3.Connection, path: Path, size: int) -> None:
             f"The file {path} was written by a newer version (schema {version}, this one reads "
             f"{SCHEMA_VERSION}): upgrade iii-skill or choose another data_dir."
         )
-    # Half of SQLite's usual page: a write of one small value logs one page. It only counts for a new file.
-    connection.execute("PRAGMA page_size = 2048")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    connection.execute("PRAGMA cache_size = -8192")
-    if unborn:
-        connection.executescript(_SCHEMA)
+    wanted = _LAYOUTS.get(version, {})
+    for name, sql in wanted.items():
+        if found.get(name) != sql:
+            how = "has another shape" if name in found else "is missing"
+            raise StoreRefused(f"The file {path} is damaged ('{name}' {how}): {RESTORE}.")
+    foreign = sorted(found.keys() - wanted.keys())
+    if foreign:
+        raise StoreRefused(
+            f"The file {path} holds '{foreign[0]}', which another program put there: drop it there, or "
+            f"{RESTORE}."
+        )
+    rows = connection.execute("SELECT * FROM store").fetchall()
+    if len(rows) != 1 or (version > 1 and rows[0][2] != revision_checksum(rows[0][1])):
+        raise StoreRefused(f"The file {path} is damaged (the row of table 'store'): {RESTORE}.")
+    return version
+
+
+def _check_log(
+    directory: DataDirectory, index: LogIndex | None, version: int, *, clean: bool, log_there: bool
+) -> None:
+    """Refuse a database whose log is gone or does not hold all that was flushed."""
+    log = directory.path / LOG
+    advice = "restore a copy of the whole directory, or set accept_data_loss: true to start without them"
+    if not log_there:
+        if not clean:
+            raise StoreRefused(
+                f"The file {directory.database} was in use and its log {LOG} is missing, so the last changes "
+                f"are: put it back, {advice}."
+            )
         return
-    clean = _number(connection, "SELECT clean FROM store")
-    if size <= (_CHECKED_BYTES if clean else _CHECKED_BYTES_UNCLEAN):
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StoreRefused(f"The file {path} is damaged ({' '.join(verdict.split())}): {_RESTORE}.")
+    if clean and os.path.getsize(log) == 0:
+        return
+    notes = directory.notes
+    found = 0 if index is None else LogEnd.parse(index.end()).frames
+    noted = notes.end
+    if noted is None and (notes.begun or version == 1):
+        noted = LogEnd(0, (0, 0))
+    # The old layout did not empty its log at the start, so what follows its end may be of an earlier run.
+    damage = log_damage(log, sys.maxsize if version == 1 else found, noted)
+    if damage is not None:
+        raise StoreRefused(f"The log {log} is damaged ({damage}), so the last changes are lost: {advice}.")
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise StoreRefused(f"The file {path} is damaged ({' '.join(verdict.split())}): {RESTORE}.")
+
+
+def _upgrade_1(connection: sqlite3.Connection) -> None:
+    """Add checksums and the second way to a row, all or nothing."""
+
+    def checksum(scope: str, key: str, position: int, revision: int, value: bytes) -> int:
+        return row_checksum(name_checksum(scope, key), position, revision, value)
+
+    connection.create_function("name_number", 2, name_number, deterministic=True)
+    connection.create_function("row_checksum", 5, checksum, deterministic=True)
+    connection.create_function("revision_checksum", 1, revision_checksum, deterministic=True)
+    try:
+        connection.executescript(_UPGRADE_1)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    finally:
+        for name, count in (("name_number", 2), ("row_checksum", 5), ("revision_checksum", 1)):
+            connection.create_function(name, count, None)
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:
@@ -142,8 +352,8 @@ def describe(path: Path, error: sqlite3.Error) -> str:
             f"The file {path} cannot be opened for writing ({error}): change its permissions or choose "
             "another data_dir."
         )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or error.args == (_LOCKED,):
         return f"The file {path} is open in another program: close that one or choose another data_dir."
     if name.startswith("SQLITE_IOERR"):
         return f"The disk of {path} failed ({error}): check the disk or choose another data_dir."
-    return f"The file {path} is damaged ({error}): {_RESTORE}."
+    return f"The file {path} is damaged ({error}): {RESTORE}."

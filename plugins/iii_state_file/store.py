@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from iii_skill.errors import StoreRefused
+from iii_skill.errors import AdapterError, StoreRefused
 from iii_state_file.config import FileConfig
 from iii_state_file.directory import claim_directory
-from iii_state_file.reader import KeyReader, ScanReader, StoredRow
-from iii_state_file.schema import describe, finish, open_writer
+from iii_state_file.listings import Listing
+from iii_state_file.queue_thread import on_loop
+from iii_state_file.reader import KeyReader, ScanReader, StoredKey
+from iii_state_file.schema import close_unfinished, describe, open_database
+from iii_state_file.watch import FileWatch
 from iii_state_file.writer import BatchWriter
 
 
@@ -21,42 +25,61 @@ class FileStore:
     def __init__(self, config: FileConfig) -> None:
         self.directory = claim_directory(config.data_dir, allow_network_fs=config.allow_network_fs)
         try:
-            self._connection = open_writer(self.directory.database)
+            self._database = open_database(self.directory, accept_data_loss=config.accept_data_loss)
         except BaseException:
             self.directory.release()
             raise
-        self.revision = self._number("SELECT revision FROM store")
-        self.position = self._number("SELECT coalesce(max(position), 0) FROM entries")
+        self.revision, self.longest = self._database.revision, self._database.longest
+        self._ending = threading.Event()
         self._writer: BatchWriter | None = None
         self._readers: list[KeyReader | ScanReader] = []
+        self._watch: FileWatch | None = None
 
     def start(
         self,
         loop: asyncio.AbstractEventLoop,
         *,
         committed: Callable[[int], None],
-        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredRow | None]], None],
-        scanned: Callable[[asyncio.Future[Any], Sequence[Any]], None],
+        found: Callable[[Sequence[tuple[str, str]], Sequence[StoredKey | AdapterError]], None],
+        scanned: Callable[[Listing | asyncio.Future[Any], Sequence[Any] | AdapterError], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Start the threads; the callables are called on the loop."""
         path = self.directory.database
-        fail = _on(loop, failed)
+        fail = on_loop(loop, failed)
         try:
-            reader = KeyReader(path, found=_on(loop, found), failed=fail)
+            reader = KeyReader(path, self._ending, found=on_loop(loop, found), failed=fail)
             self._readers.append(reader)
-            scanner = ScanReader(path, found=_on(loop, scanned), failed=fail)
+            scanner = ScanReader(path, self._ending, found=on_loop(loop, scanned), failed=fail)
             self._readers.append(scanner)
         except sqlite3.Error as error:
             raise StoreRefused(describe(path, error)) from error
-        writer = BatchWriter(
-            self._connection, revision=self.revision, committed=_on(loop, committed), failed=fail
+        writer = self._writer = BatchWriter(
+            path,
+            self._database,
+            self.directory.notes,
+            self._ending,
+            committed=on_loop(loop, committed),
+            failed=fail,
         )
-        self._writer = writer
         self.write, self.read, self.scan = writer.put, reader.put, scanner.put
+
+        def changed(failure: BaseException) -> None:
+            # At once, not when the loop comes to it: no commit is acknowledged any more.
+            writer.give_up()
+            fail(failure)
+
+        self._watch = FileWatch(self.directory, changed)
+
+    def hurry(self) -> None:
+        """Wait no longer for the locks of other programs."""
+        self._ending.set()
 
     def close(self) -> None:
         """Let the threads finish, checkpoint and release the lock."""
+        self.hurry()
+        if self._watch is not None:
+            self._watch.stop()
         writer = self._writer
         if writer is not None and writer.broken:
             # SQLite checkpoints when the last connection closes; after a failed flush it must not.
@@ -65,6 +88,7 @@ class FileStore:
         else:
             self._end_readers()
             self._end_writer()
+        self._database.log_index.close()
         self.directory.release()
 
     def _end_readers(self) -> None:
@@ -74,23 +98,8 @@ class FileStore:
 
     def _end_writer(self) -> None:
         if self._writer is None:
-            finish(self._connection, self.revision)
+            # The threads were never started: nothing was written since the mark.
+            close_unfinished(self._database.connection, self.directory.database)
         else:
             self._writer.stop()
             self._writer.join()
-
-    def _number(self, query: str) -> int:
-        return int(self._connection.execute(query).fetchone()[0])
-
-
-def _on(loop: asyncio.AbstractEventLoop, function: Callable[..., None]) -> Callable[..., None]:
-    """The same function for the threads: it runs on the event loop, soon."""
-    call_soon = loop.call_soon_threadsafe
-
-    def post(*arguments: Any) -> None:
-        try:
-            call_soon(function, *arguments)
-        except RuntimeError:
-            pass  # The loop is closed: nobody waits any more.
-
-    return post

@@ -6,24 +6,30 @@ are one statement that commits by itself; a transaction of several is taken only
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import threading
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 import msgspec
 
+from iii_state_file.checksums import revision_checksum
+from iii_state_file.failures import is_passing, patiently
+from iii_state_file.log import LogNotes
 from iii_state_file.queue_thread import QueueThread
-from iii_state_file.schema import CLAIM, finish
+from iii_state_file.schema import CLAIM, OpenDatabase, close_unfinished, finish
 
 _DELETE = "DELETE FROM entries WHERE position = ?"
 
 _MOST_ROWS = 128
 """Rows in one statement; Python keeps as many statements prepared as schema.connect says."""
 
-_FIELDS = 5
-_VALUE = 3
-"""The fields of a row, and which one of them is the value."""
+_COLUMNS = "position, scope, key, revision, name, checksum, value"
+_FIELDS = 7
+"""The columns of a row; the value is the last one."""
 
 REVISIONS = 1_000_000
 """Revisions that are claimed at a time, so that no commit has to store the last one."""
@@ -35,7 +41,7 @@ _CHECKPOINT_BYTES = 16 * 1024 * 1024
 class Batch(msgspec.Struct, gc=False):
     """What one tick of the event loop wrote: positions that are gone, rows that are there, the revision.
 
-    `rows` holds position, scope, key, value and revision of each row in turn.
+    `rows` holds the columns of each row in turn, as `_COLUMNS` names them.
     """
 
     number: int
@@ -49,15 +55,21 @@ class BatchWriter:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        path: Path,
+        database: OpenDatabase,
+        notes: LogNotes,
+        ending: threading.Event,
         *,
-        revision: int,
         committed: Callable[[int], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        """`revision` is the last one that was claimed or used before."""
-        self._connection = connection
-        self._revision = self._claimed = revision
+        self._path = path
+        self._connection = database.connection
+        self._log_index = database.log_index
+        self._notes = notes
+        self._ending = ending
+        self._revision = self._claimed = database.revision
+        """The last one that was used, and the last one that may be without another claim."""
         self._committed = committed
         self._failed = failed
         self._broken = False
@@ -72,16 +84,23 @@ class BatchWriter:
         """True after an error: nothing is written any more."""
         return self._broken
 
+    def give_up(self) -> None:
+        """Write nothing any more: the files are not those of the store."""
+        self._broken = True
+
     def _work(self, batches: list[Batch]) -> None:
         if self._broken:
             return
         try:
-            self._commit(batches)
+            # Another program's lock goes away: the callers wait.
+            patiently(lambda: self._commit(batches), self._ending, seconds=math.inf)
+            self._notes.note(self._log_index.end())
             self._revision = batches[-1].revision
+            if self._broken:
+                return
             self._committed(batches[-1].number)
             if self._unchecked >= _CHECKPOINT_BYTES:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._unchecked = 0
+                self._checkpoint()
         except Exception as error:
             # Never again: after a failed flush the kernel may report the same pages as clean.
             self._broken = True
@@ -95,11 +114,12 @@ class BatchWriter:
         count = len(rows) // _FIELDS
         deletes = sum(len(batch.deletes) for batch in batches)
         if deletes or count > _MOST_ROWS or last > self._claimed:
+            # Several statements, all or nothing.
             self._commit_all(batches, last)
         elif rows:
             # Not `execute`: that also asks for the last row id, one more fight for the interpreter.
             self._connection.executemany(_put(count), (rows,))
-        values = cast(list[bytes], rows[_VALUE::_FIELDS])
+        values = cast(list[bytes], rows[_FIELDS - 1 :: _FIELDS])
         self._unchecked += _PAGE * (count + deletes + 1) + sum(map(len, values))
 
     def _commit_all(self, batches: list[Batch], last: int) -> None:
@@ -114,26 +134,41 @@ class BatchWriter:
         claimed = self._claimed
         if last > claimed:
             claimed = last + REVISIONS
-            run(CLAIM, (claimed,))
+            run(CLAIM, (claimed, revision_checksum(claimed)))
         run("COMMIT")
         self._claimed = claimed
 
+    def _checkpoint(self) -> None:
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_passing(error):
+                raise
+        self._unchecked = 0
+
     def _end(self) -> None:
         if self._broken:
+            # The readers are open still, so this one leaves the log alone.
             self._connection.close()
             return
         try:
             finish(self._connection, self._revision)
         except Exception as error:
-            self._broken = True
-            self._failed(error)
+            # Under another program's lock the mark stays: the next start reads the log, nothing is lost.
+            if not is_passing(error):
+                self._broken = True
+                self._failed(error)
+            close_unfinished(self._connection, self._path)
+        else:
+            self._connection.close()
 
 
 @cache
 def _put(count: int) -> str:
     """The statement that stores so many rows, new ones and those that are there."""
     return (
-        "INSERT INTO entries (position, scope, key, value, revision) VALUES "
-        + ", ".join(["(?, ?, ?, ?, ?)"] * count)
-        + " ON CONFLICT (position) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+        f"INSERT INTO entries ({_COLUMNS}) VALUES "
+        + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)
+        + " ON CONFLICT (position) DO UPDATE SET "
+        "revision = excluded.revision, checksum = excluded.checksum, value = excluded.value"
     )

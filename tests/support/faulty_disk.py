@@ -80,6 +80,8 @@ class FaultyDisk:
     faults: dict[tuple[str, int], int] = field(default_factory=dict)
     """(kind, how many of that kind came before) to the SQLite code of the failure."""
     counts: dict[str, int] = field(default_factory=dict)
+    locks: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """The lock file, which SQLite does not write: events before, `seen` or `flushed`, and its content."""
 
     def mark(self, mark: Any) -> None:
         """Put something of the test into the record."""
@@ -89,9 +91,16 @@ class FaultyDisk:
         """Record an operation, or refuse it with the fault that waits for it."""
         count = self.counts.get(event.kind, 0)
         self.counts[event.kind] = count + 1
+        self.note_lock("seen")
         fault = self.faults.get((event.kind, count), OK)
         self.events.append(event if fault == OK else Event("fault", event.file))
         return fault
+
+    def note_lock(self, how: str) -> None:
+        """Remember what the lock file holds now."""
+        lock = self.directory / "lock"
+        if lock.exists():
+            self.locks.append((len(self.events), how, lock.read_bytes()))
 
     def marks(self, end: int) -> list[Any]:
         """The marks among the first `end` events."""
@@ -130,6 +139,10 @@ class FaultyDisk:
         directory.mkdir()
         for file, content in flushed.items():
             (directory / file).write_bytes(content)
+        # The kernel writes it some time, as a whole: it is small.
+        locks = [lock for before, how, lock in self.locks if before <= end and (kept or how == "flushed")]
+        if locks:
+            (directory / "lock").write_bytes(locks[-1])
 
 
 def _sectors(event: Event) -> Iterator[Event]:
@@ -209,8 +222,11 @@ def faulty_disk(directory: Path) -> Iterator[FaultyDisk]:
 
     def flushed(handle: int) -> None:
         real_fsync(handle)
-        if os.readlink(f"/proc/self/fd/{handle}") == str(disk.directory):
+        name = os.readlink(f"/proc/self/fd/{handle}")
+        if name == str(disk.directory):
             disk.add(Event("sync-directory"))
+        elif name == str(disk.directory / "lock"):
+            disk.note_lock("flushed")
 
     real_fsync = os.fsync
     hooks = _OPEN(opened), _DELETE(deleted)

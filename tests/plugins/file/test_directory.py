@@ -19,7 +19,7 @@ import pytest
 from iii_state_file import FileAdapter, FileConfig, directory, schema
 from support.file_store import answer, open_store, opened
 
-from iii_skill.errors import StoreRefused
+from iii_skill.errors import AdapterError, StoreRefused
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ async def test_a_newer_schema_is_refused(data: Path) -> None:
         other.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
     other.close()
     before = (data / "state.db").read_bytes()
-    assert "newer version (schema 2, this one reads 1): upgrade" in await refusal(data)
+    assert "newer version (schema 3, this one reads 2): upgrade" in await refusal(data)
     assert (data / "state.db").read_bytes() == before
 
 
@@ -287,9 +287,19 @@ async def test_a_damaged_file_is_refused_or_whole(data: Path, place: int) -> Non
     content[place : place + 600] = b"\x5a" * len(content[place : place + 600])
     (data / "state.db").write_bytes(content)
     if place == len(content) - 1:
-        # One changed byte inside a value is not seen by any structure; the rest still has to be readable.
+        # One changed byte inside a value is seen by no structure: its row is refused, the others are there.
         async with open_store(data) as adapter:
-            assert len(await answer(adapter.list("scope"))) == 200
+            with pytest.raises(
+                AdapterError, match=r"row of key 'key-\d+' in scope 'scope' is damaged"
+            ) as damaged:
+                await answer(adapter.list("scope"))
+            assert len(await answer(adapter.keys("scope"))) == 200
+            for index in range(200):
+                if f"'key-{index}'" in damaged.value.message:
+                    with pytest.raises(AdapterError, match="is damaged"):
+                        await answer(adapter.get("scope", f"key-{index}"))
+                else:
+                    assert await answer(adapter.get("scope", f"key-{index}")) == b'"value"'
         return
     assert "damaged" in await refusal(data)
     assert (data / "state.db").read_bytes() == content

@@ -81,10 +81,15 @@ async def test_lists_that_nobody_waits_for_any_more_are_forgotten(tmp_path: Path
         await fill(adapter, range(8), 150)
         gc.collect()
         before = pending_futures()
-        for _ in range(50):
-            adapter.list("scope").cancel()
+        for method in (adapter.list, adapter.keys):
+            calls = [asyncio.ensure_future(answer(method("scope"))) for _ in range(50)]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
         # The reader takes them in turn, so they are done when this one is.
+        assert await answer(adapter.scopes()) == ["scope"]
         assert len(await answer(adapter.list("scope"))) == 8
+        del calls, call
         gc.collect()
         assert pending_futures() - before < 5
 
