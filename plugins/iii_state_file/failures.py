@@ -50,8 +50,8 @@ def failed_read(error: BaseException) -> AdapterError | StoreBroken:
         return AdapterUnavailable("The store is locked by another program: close that one and try again.")
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or (
-        # Python has no name for text that is no UTF-8.
-        isinstance(error, sqlite3.Error) and not name
+        # Text that is no UTF-8 has no name, or is an error of Python's own.
+        isinstance(error, UnicodeError | sqlite3.Error) and not name
     ):
         return damaged(str(error))
     return AdapterError(

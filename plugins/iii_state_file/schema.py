@@ -150,7 +150,8 @@ def open_database(directory: DataDirectory, *, accept_data_loss: bool) -> OpenDa
             raise
         finally:
             looking.close()
-    except sqlite3.Error as error:
+    # Damage makes Python fail in its own way, too: on text that is no UTF-8, on a number that is none.
+    except (sqlite3.Error, ValueError, TypeError) as error:
         raise StoreRefused(describe(path, error)) from error
     except OSError as error:
         raise StoreRefused(describe_os_error(path.parent, error)) from error
@@ -342,7 +343,7 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(row[0])
 
 
-def describe(path: Path, error: sqlite3.Error) -> str:
+def describe(path: Path, error: Exception) -> str:
     """One sentence for an SQLite error while the store is opened."""
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_FULL":
