@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from iii_skill.adapter import Deferred, StateAdapter
+from iii_skill.adapter import Deferred, Health, Page, StateAdapter
 from iii_skill.errors import AdapterError, StorageFailed
 from iii_skill.values import KEEP, Answer, Change, ChangeFunction, Durability
 from iii_state_file.batches import Batches, Raised
@@ -16,11 +16,13 @@ from iii_state_file.failures import StoreBroken, failed_read
 from iii_state_file.key_cache import CachedKey, KeyCache, check_name, name_size
 from iii_state_file.listings import Listing, Listings
 from iii_state_file.queue_thread import in_thread
-from iii_state_file.reader import KEYS, LIST, SCOPES, Scan, StoredKey
+from iii_state_file.reader import KEYS, LIST, PAGE, SCOPES, Scan, StoredKey
 from iii_state_file.store import FileStore
 
 _CLOSE_PATIENCE_SECONDS = 1
 """How long a close waits for the lock of another program."""
+
+_LOW_BYTES = 200 * 1024 * 1024
 
 
 class FileAdapter(StateAdapter):
@@ -140,7 +142,7 @@ class FileAdapter(StateAdapter):
         if listing is None:
             check_name(scope)
             listing = self._listings[scope] = Listing(scope)
-            self._scan(listing, LIST, scope)
+            self._scan(Scan(listing, LIST, scope))
         # Else it is being read for others, and shows the writes since then, too.
         answer: Deferred[Sequence[tuple[str, bytes]]] = Deferred()
         listing.waiting.append(answer)
@@ -155,6 +157,10 @@ class FileAdapter(StateAdapter):
             batches = self._batches
             return keys if listing.batch <= batches.committed else batches.wait(listing.batch, keys, None)
         return self._scan_alone(KEYS, scope)
+
+    def page(self, scope: str, after: str | None, limit: int) -> Answer[Page]:
+        """Pairs behind a position, read without those before it."""
+        return self._scan_alone(PAGE, scope, after=0 if after is None else int(after), limit=limit)
 
     def scopes(self) -> Answer[Sequence[str]]:
         """Every scope that holds a key."""
@@ -248,19 +254,33 @@ class FileAdapter(StateAdapter):
             self._store.read(self._missing)
             self._missing = []
 
-    def _scan_alone(self, query: str, scope: str) -> asyncio.Future[Any]:
+    async def health(self) -> Health:
+        """Whether it goes on, how large it is and how much room is left."""
+        if self._refusal is not None:
+            return Health(ok=False, message=self._refusal[1])
+        facts = await in_thread(self._store.facts)
+        low = facts["bytes_free"] < _LOW_BYTES
+        warning = f"The disk of {self.data_dir} has only {facts['bytes_free']} bytes left: free some space."
+        return Health(facts=facts, warnings=(warning,) if low else ())
+
+    async def erase(self) -> None:
+        """The files go when the adapter is closed."""
+        self._refuse()
+        self._store.erased = True
+
+    def _scan_alone(self, query: str, scope: str, *, after: int = 0, limit: int = 0) -> asyncio.Future[Any]:
         """The rows of one moment, which is after every write that was accepted before this call."""
         self._refuse()
         check_name(scope)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._scan(future, query, scope)
+        self._scan(Scan(future, query, scope, after, limit))
         return future
 
-    def _scan(self, asker: Listing | asyncio.Future[Any], query: str, scope: str) -> None:
-        self._scans.add(asker)
-        self._batches.follow(Scan(asker, query, scope))
+    def _scan(self, scan: Scan) -> None:
+        self._scans.add(scan.asker)
+        self._batches.follow(scan)
 
-    def _scan_done(self, asker: Listing | asyncio.Future[Any], rows: Sequence[Any] | AdapterError) -> None:
+    def _scan_done(self, asker: Listing | asyncio.Future[Any], rows: Any) -> None:
         if self._broken:
             return
         self._scans.discard(asker)

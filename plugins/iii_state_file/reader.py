@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from iii_skill.adapter import Page
 from iii_skill.errors import AdapterError
 from iii_state_file.checksums import name_checksum, name_number, row_checksum
 from iii_state_file.failures import DamagedRow, StoreBroken, damaged, failed_read, patiently
@@ -26,8 +27,10 @@ _COUNTS = (64, 16, 4, 1)
 
 LIST = """SELECT position, key, revision, checksum, value
 FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"""
+PAGE = LIST.replace("scope = ?", "scope = ? AND position > ?") + " LIMIT ?"
 KEYS = "SELECT key, name FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"
 _COUNT = "SELECT count(*) FROM entries INDEXED BY entries_by_key WHERE scope = ?"
+_COUNT_AGAIN = "SELECT count(*) FROM entries INDEXED BY entries_by_scope WHERE scope = ?"
 
 
 def _jump(index: str) -> str:
@@ -64,6 +67,9 @@ class Scan(NamedTuple):
     asker: Listing | asyncio.Future[Any]
     query: str
     scope: str
+    after: int = 0
+    """The position before a page."""
+    limit: int = 0
 
 
 class KeyReader:
@@ -128,7 +134,7 @@ class ScanReader:
         path: Path,
         ending: threading.Event,
         *,
-        found: Callable[[Listing | asyncio.Future[Any], Sequence[Any] | AdapterError], None],
+        found: Callable[[Listing | asyncio.Future[Any], Any], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._connection = connect(path, "ro")
@@ -156,7 +162,7 @@ class ScanReader:
             else:
                 self._found(scan.asker, rows)
 
-    def _run(self, scan: Scan) -> list[Any]:
+    def _run(self, scan: Scan) -> Any:
         run = self._connection.execute
         # Both halves of a check see one moment.
         run("BEGIN")
@@ -166,12 +172,25 @@ class ScanReader:
                 if scopes != [scope for (scope,) in run(_SCOPES_AGAIN).fetchall()]:
                     raise damaged("its indexes hold different scopes")
                 return scopes
-            rows = run(scan.query, (scan.scope,)).fetchall()
-            if len(rows) != run(_COUNT, (scan.scope,)).fetchone()[0]:
+            scope = (scan.scope,)
+            if scan.query is PAGE:
+                # One more than asked for: whether there is another page.
+                rows = run(PAGE, (scan.scope, scan.after, scan.limit + 1)).fetchall()
+                count = run(_COUNT_AGAIN, scope).fetchone()[0]
+            else:
+                rows = run(scan.query, scope).fetchall()
+                count = len(rows)
+            if count != run(_COUNT, scope).fetchone()[0]:
                 raise damaged(f"its indexes hold different keys of scope {scan.scope!r}")
         finally:
             run("COMMIT")
-        return _checked_pairs(scan.scope, rows) if scan.query is LIST else _checked_keys(scan.scope, rows)
+        if scan.query is KEYS:
+            return _checked_keys(scan.scope, rows)
+        if scan.query is LIST:
+            return _checked_pairs(scan.scope, rows)
+        shown = rows[: scan.limit]
+        after = str(shown[-1][0]) if len(rows) > scan.limit else None
+        return Page(_checked_pairs(scan.scope, shown), after, count)
 
 
 def _checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 
 from iii_skill.errors import AdapterError, StoreRefused
 from iii_state_file.config import FileConfig
-from iii_state_file.directory import claim_directory
+from iii_state_file.directory import DATABASE, FILES, LOG, claim_directory
 from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import on_loop
 from iii_state_file.reader import KeyReader, ScanReader, StoredKey
-from iii_state_file.schema import close_unfinished, describe, open_database
+from iii_state_file.schema import SCHEMA_VERSION, close_unfinished, describe, open_database
 from iii_state_file.watch import FileWatch
 from iii_state_file.writer import BatchWriter
 
@@ -30,6 +31,8 @@ class FileStore:
             self.directory.release()
             raise
         self.revision, self.longest = self._database.revision, self._database.longest
+        self.erased = False
+        """True when the files are to go with the close."""
         self._ending = threading.Event()
         self._writer: BatchWriter | None = None
         self._readers: list[KeyReader | ScanReader] = []
@@ -41,7 +44,7 @@ class FileStore:
         *,
         committed: Callable[[int], None],
         found: Callable[[Sequence[tuple[str, str]], Sequence[StoredKey | AdapterError]], None],
-        scanned: Callable[[Listing | asyncio.Future[Any], Sequence[Any] | AdapterError], None],
+        scanned: Callable[[Listing | asyncio.Future[Any], Any], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Start the threads; the callables are called on the loop."""
@@ -71,6 +74,17 @@ class FileStore:
 
         self._watch = FileWatch(self.directory, changed)
 
+    def facts(self) -> dict[str, int]:
+        """Sizes on the disk."""
+        path = self.directory.path
+        disk = os.statvfs(path)
+        return {
+            "database_bytes": os.path.getsize(path / DATABASE),
+            "log_bytes": os.path.getsize(path / LOG),
+            "bytes_free": disk.f_bavail * disk.f_frsize,
+            "layout": SCHEMA_VERSION,
+        }
+
     def hurry(self) -> None:
         """Wait no longer for the locks of other programs."""
         self._ending.set()
@@ -89,6 +103,9 @@ class FileStore:
             self._end_readers()
             self._end_writer()
         self._database.log_index.close()
+        if self.erased:
+            for name in FILES:
+                (self.directory.path / name).unlink(missing_ok=True)
         self.directory.release()
 
     def _end_readers(self) -> None:
