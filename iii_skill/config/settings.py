@@ -22,6 +22,8 @@ class WorkerPort(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: Port = 49_134
     host: Text = LOOPBACK
     handshake_timeout_ms: Positive = 10_000
+    allowed_hosts: tuple[Text, ...] = ()
+    """Names beyond loopback by which clients may call any port of this host."""
 
 
 class WorkerListener(WorkerPort, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     default_timeout_ms: Positive = msgspec.field(name="default_timeout", default=30_000)
     concurrency_request_limit: Count | None = None
     """Has no effect, here as in the engine."""
+    allowed_hosts: tuple[Text, ...] = ()
+    """As in the section of the workers."""
     cors: Cors | None = None
     middleware: tuple[Middleware, ...] = ()
 

@@ -39,9 +39,10 @@ class Servers:
             _check_exposure(where, token=token, no_auth=no_auth)
         cors = http.cors if http is not None else None
         origins = tuple(cors.allowed_origins or ("*",)) if cors is not None else ()
-        for name in allowed_hosts:
+        names = (*allowed_hosts, *worker.allowed_hosts, *(http.allowed_hosts if http is not None else ()))
+        for name in names:
             _check_name(name)
-        allowed = (*filter(None, (self._address, self._http_address)), *allowed_hosts)
+        allowed = (*filter(None, (self._address, self._http_address)), *names)
         listening = Listening(
             host=self._address,
             port=worker.port if port is None else port,
@@ -101,8 +102,8 @@ def _check_exposure(address: str, *, token: str | None, no_auth: bool) -> None:
 def _check_name(name: str) -> None:
     if not is_host_name(name):
         raise ConfigurationError(
-            f"'{name}' is no host name: --allowed-host takes a name or an address without scheme and port "
-            "(`iii.default.svc`), or `.svc` for all names below it."
+            f"'{name}' is no host name: --allowed-host and `allowed_hosts` take a name or an address "
+            "without scheme and port (`iii.default.svc`), or `.svc` for all names below it."
         )
 
 

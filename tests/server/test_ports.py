@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from support.site import read_reply
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from iii_skill import open_host
+from iii_skill.config import Config, HttpSettings
+from iii_skill.config.settings import WorkerListener
 from iii_skill.errors import ConfigurationError
 from iii_skill.server.ports import Servers
 
@@ -89,6 +92,17 @@ async def test_an_allowed_name_reaches_both_ports(name: str) -> None:
         assert not await greeted(servers, "evil.example")
 
 
+@pytest.mark.parametrize("section", ["worker", "http"])
+async def test_a_name_that_a_section_of_the_configuration_allows_reaches_both_ports(section: str) -> None:
+    parts = {"worker": WorkerListener(), "http": HttpSettings()}
+    parts[section] = msgspec.structs.replace(parts[section], allowed_hosts=("iii",))
+    config = Config(worker=parts["worker"], http=parts["http"], state=None)
+    async with open_host(config=config) as host:
+        servers = await host.serve(port=0, http_port=0)
+        assert await by_name(servers, "iii") == 404
+        assert await greeted(servers, "iii")
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_whoever_presents_the_token_reaches_both_ports_by_any_name(name: str) -> None:
     async with serving(token=TOKEN) as servers:
@@ -114,7 +128,7 @@ async def test_a_wrong_token_of_any_bytes_is_just_refused(given: bytes) -> None:
 @pytest.mark.parametrize("name", ["", "http://iii", "iii:3111", "a b"])
 async def test_what_is_no_name_cannot_be_allowed(name: str) -> None:
     async with open_host(adapter="memory") as host:
-        with pytest.raises(ConfigurationError, match="--allowed-host takes a name"):
+        with pytest.raises(ConfigurationError, match="--allowed-host and `allowed_hosts` take a name"):
             await host.serve(port=0, http_port=0, allowed_hosts=[name])
 
 
