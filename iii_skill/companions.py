@@ -167,6 +167,10 @@ class Companions:
             self.running[kind.name] = companion
             await companion.start(door, settings)
 
+    def ready(self) -> dict[str, dict[str, Any]]:
+        """What the line of readiness says of each."""
+        return {name: companion.ready() for name, companion in self.running.items()}
+
     async def stop(self, deadline: float) -> None:
         """Stop all at once; who is not done at `deadline` (the loop's time) is named and left behind."""
         stopping = {asyncio.ensure_future(companion.stop()): name for name, companion in self.running.items()}

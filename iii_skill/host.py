@@ -231,19 +231,26 @@ class Host:
     async def _start_companions(self) -> None:
         """Start the companions that the configuration lists, or those that are on without one."""
         installed = self.plugins.companions()
+        by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
+        off = set()
+        for name in self.config.without:
+            if name not in by_name:
+                known = ", ".join(sorted(installed)) or "none"
+                raise ConfigurationError(f"There is no companion '{name}' to leave out. Installed: {known}.")
+            off.add(by_name[name])
         chosen: dict[type[Companion], msgspec.Struct] = {}
         if self.config.companions is None:
             for kind in installed.values():
-                if kind.on_by_default and kind.name not in self.config.without:
+                if kind.on_by_default and kind not in off:
                     chosen[kind] = kind.config_type()
-        else:
-            by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
-            for section in self.config.companions:
-                found = by_name.get(section.name)
-                if found is None:
-                    self.unserved.append(section.name)
-                elif found.name not in self.config.without:
-                    chosen[found] = adapter_settings(found.config_type, section.config, where=section.where)
+        for section in self.config.companions or ():
+            found = by_name.get(section.name)
+            if found is None:
+                self.unserved.append(section.given or section.name)
+            elif found in chosen:
+                raise ConfigurationError(f"{section.where}: '{found.name}' is listed twice; it runs once.")
+            elif found not in off:
+                chosen[found] = adapter_settings(found.config_type, section.config, where=section.where)
         if not chosen:
             return
         adapter = self.adapter

@@ -231,6 +231,38 @@ async def test_a_companion_that_does_not_stop_is_left_behind(
     assert "acme-notes did not stop in time" in caplog.text
 
 
+async def test_a_companion_that_is_listed_twice_is_refused(site: Path) -> None:
+    sections = tuple(
+        CompanionSection(name=name, where=f"workers[{name}]") for name in ("acme-notes", "notes")
+    )
+    install(site, "acme-notes", SOURCE)
+    host = Host(
+        Config(state=None, companions=sections), plugins=load_plugins([*entry_points(site), *bundled()])
+    )
+    with pytest.raises(ConfigurationError, match=r"workers\[notes\]: 'acme-notes' is listed twice"):
+        await host.open()
+
+
+@pytest.mark.parametrize("name", ["acme-notes", "notes"])
+async def test_a_companion_can_be_left_out(site: Path, name: str) -> None:
+    install(site, "acme-notes", SOURCE)
+    plugins = load_plugins([*entry_points(site), *bundled()])
+    section = CompanionSection(name="acme-notes")
+    host = Host(Config(state=None, companions=(section,), without=(name,)), plugins=plugins)
+    await host.open()
+    assert list(host.companions.running) == []
+    await host.close()
+
+
+async def test_leaving_out_what_is_not_there_names_what_is(site: Path) -> None:
+    install(site, "acme-notes", SOURCE)
+    host = Host(Config(state=None, without=("queues",)), plugins=load_plugins(entry_points(site)))
+    with pytest.raises(
+        ConfigurationError, match=r"'queues' to leave out\. Installed: acme-notes"
+    ):
+        await host.open()
+
+
 async def test_the_companion_of_the_page_runs(site: Path) -> None:
     page = (Path(__file__).parents[1] / "references" / "plugins.md").read_text("utf-8")
     (block,) = [part.split("```")[0] for part in page.split("```python\n")[1:] if "(Companion)" in part]

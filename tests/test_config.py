@@ -28,6 +28,11 @@ def load(tmp_path: Path, text: str, **env: str) -> Config:
     return load_config(path, env)
 
 
+def named(config: Config) -> list[tuple[str, str | None]]:
+    """The workers that a plugin may bring: the name of each, and what the file calls it."""
+    return [(section.name, section.given) for section in config.companions or ()]
+
+
 def state(tmp_path: Path, adapter: str, **env: str) -> StateConfig:
     found = load(tmp_path, f"workers: [{{name: iii-state, config: {{adapter: {adapter}}}}}]", **env).state
     assert found is not None
@@ -81,7 +86,7 @@ workers:
     assert config.state.max_value_bytes == 1000
     assert config.state.where == "iii-config.yaml: workers[2] (iii-state) config.adapter.config"
     assert config.notes == ()
-    assert config.unserved == ()
+    assert config.companions == ()
 
 
 def test_old_generation_with_classes_and_a_top_level_port(tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ modules:
     assert config.http.port == 6002
     assert config.state is not None
     assert config.state.adapter_config == {"data_dir": str(tmp_path / "store")}
-    assert config.unserved == ("modules::cron::CronModule",)
+    assert named(config) == [("iii-cron", "modules::cron::CronModule")]
     assert len(config.notes) == 2
     assert "concurrency_request_limit has no effect" in config.notes[0]
     assert "save_interval_ms has no effect" in config.notes[1]
@@ -131,7 +136,7 @@ workers:
   - {name: iii-engine-functions}
 """,
     )
-    assert config.unserved == ("iii-cron", "iii-queue")
+    assert named(config) == [("iii-cron", "iii-cron"), ("iii-queue", "iii-queue")]
 
 
 @pytest.mark.parametrize("name", ["http", "iii-http"])
@@ -257,7 +262,7 @@ def test_what_runs_in_every_host_is_no_unserved_section(tmp_path: Path) -> None:
     text = "workers: [{name: iii-state, config: {adapter: {name: file}}}, {name: configuration%s}]"
     assert load(tmp_path, text % "").notes == ()
     config = load(tmp_path, text % ", config: {ttl_seconds: 1}")
-    assert config.unserved == ()
+    assert config.companions == ()
     assert config.notes == (
         "iii-config.yaml: workers[1] (configuration): runs in every host; its config has no effect here.",
     )
@@ -320,7 +325,7 @@ workers:
   - {name: iii-exec}
 """,
     )
-    assert config.unserved == ()
+    assert config.companions == ()
     yourself = "; this host starts none, so start it yourself."
     assert config.notes[:3] == (
         "iii-config.yaml: workers[0] (iii-exec): the engine would start `npm install && npm run dev`"

@@ -42,7 +42,7 @@ def test_the_reference_says_what_it_says() -> None:
     assert config.state.adapter_config == {"data_dir": str(REFERENCE.parent / "data" / "state_store")}
     assert config.state.max_value_bytes == 1048576
     assert config.notes == ()
-    assert config.unserved == ()
+    assert [section.name for section in config.companions or ()] == ["iii-cron", "iii-pubsub"]
 
 
 def test_the_old_generation_in_its_comments_means_the_same(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_the_host_runs_it(tmp_path: Path, generation: str) -> None:
 def test_the_host_names_what_it_does_not_run_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "workers:\n- {name: iii-worker-manager, config: {port: 0}}\n- name: iii-cron\n- name: iii-queue\n"
+        "workers:\n- {name: iii-worker-manager, config: {port: 0}}\n- name: iii-observability\n- name: iii-bridge\n"
         "- {name: iii-state, config: {save_interval_ms: 500, adapter: {name: memory}}}\n"
     )
     with running_host(tmp_path, "--config", str(path), ports=False) as host:
@@ -100,8 +100,8 @@ def test_the_host_names_what_it_does_not_run_and_goes_on(tmp_path: Path) -> None
         assert host.ready["adapter"] == "memory"
         warnings = [line for line in host.stderr.splitlines() if "WARNING" in line]
     assert len(warnings) == 2
-    assert "iii-cron, iii-queue" in warnings[0]
-    assert "save_interval_ms has no effect here" in warnings[1]
+    assert "save_interval_ms has no effect here" in warnings[0]
+    assert "iii-observability, iii-bridge" in warnings[1]
 
 
 @pytest.mark.parametrize(

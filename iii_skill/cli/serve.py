@@ -50,6 +50,12 @@ GRACE_S = 2.0
     multiple=True,
     help="A variable (or APP_*) that ${...} in configuration entries of workers may read; may be repeated.",
 )
+@click.option(
+    "--without",
+    metavar="NAME",
+    multiple=True,
+    help="Leave out a worker that runs in the host, as cron or pubsub; may be repeated.",
+)
 @click.option("--no-state", is_flag=True, help="Serve no state::*; `iii-skill attach` may bring it.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when ready.")
 @click.option(
@@ -72,6 +78,7 @@ def serve(
     token: str | None,
     dangerously_no_auth: bool,
     expose_env: tuple[str, ...],
+    without: tuple[str, ...],
     no_state: bool,
     ready_json: bool,
     log_level: str,
@@ -111,8 +118,9 @@ def serve(
                         data_dir=data_dir,
                         redis_url=redis_url,
                     )
-            config = msgspec.structs.replace(config, state=state, exposed_env=expose_env)
-            _warn(config)
+            config = msgspec.structs.replace(config, state=state, exposed_env=expose_env, without=without)
+            for note in config.notes:
+                logger.warning("%s", note)
             serving = _serve(
                 config,
                 port=port,
@@ -132,6 +140,8 @@ def serve(
 async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
     host = Host(config)
     await host.open()
+    if host.unserved:
+        logger.warning("not served by this host, ignored: %s", ", ".join(host.unserved))
     try:
         servers = await host.serve(**options)
     except BaseException:
@@ -181,21 +191,16 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
             "adapter": name,
             "data_dir": data_dir,
             "pid": os.getpid(),
+            "companions": host.companions.ready(),
             "config_files": {name: str(path) for name, path in host.config.stored.items()},
         }
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
     http = "" if servers.http_url is None else f", HTTP on {servers.http_url}"
+    beside = "".join(f", {name}" for name in host.companions.running)
     stored = "".join(f", {name} as stored in {path}" for name, path in host.config.stored.items())
     print(
-        f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}{stored}. Ctrl-C stops it.",
+        f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}{beside}{stored}. Ctrl-C stops it.",
         flush=True,
     )
-
-
-def _warn(config: Config) -> None:
-    if config.unserved:
-        logger.warning("not served by this host, ignored: %s", ", ".join(config.unserved))
-    for note in config.notes:
-        logger.warning("%s", note)

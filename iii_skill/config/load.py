@@ -12,7 +12,7 @@ from iii_skill.config import names
 from iii_skill.config.names import Named, chosen_name
 from iii_skill.config.reader import Count, Port, read, shown
 from iii_skill.config.sections import read_http, read_state, read_worker
-from iii_skill.config.settings import GRACE_MS, Config, WorkerListener
+from iii_skill.config.settings import GRACE_MS, CompanionSection, Config, WorkerListener
 from iii_skill.errors import ConfigurationError
 
 _GRACE_VARIABLE = "III_NAMESPACE_GRACE_MS"
@@ -48,7 +48,8 @@ class _Sections:
     def __init__(self, path: Path, env: Mapping[str, str]) -> None:
         self.served: dict[str, _Section] = {}
         self.stored: dict[str, Path] = {}
-        self.unserved: dict[str, None] = {}
+        self.others: dict[str, str] = {}
+        """Workers that a plugin may bring, and how the file calls each."""
         self.notes: list[str] = []
         self._path = path
         self._env = env
@@ -73,7 +74,10 @@ class _Sections:
         elif name == names.EXEC:
             self.notes.append(_about_exec(entry.get("config"), label))
         else:
-            self.unserved[given] = None
+            self.others.setdefault(name, given)
+            # What nobody brings is not checked: it may be listed as often as the engine allows.
+            self.served.setdefault(name, _Section(f"{label} config", entry.get("config")))
+            self._given.setdefault(name, worker)
 
     def use_stored(self) -> None:
         """Put what the engine stored for a worker in the place of the worker's block in the file."""
@@ -144,7 +148,11 @@ def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
         state=None if state is None else read_state(state.config, state.where, base=base, notes=notes),
         path=path.absolute(),
         stored=sections.stored,
-        unserved=tuple(sections.unserved),
+        companions=tuple(
+            CompanionSection(name=name, given=given, where=section.where, config=section.config)
+            for name, given in sections.others.items()
+            for section in (sections.served[name],)
+        ),
         notes=tuple(notes),
     )
 

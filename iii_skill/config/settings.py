@@ -81,7 +81,9 @@ class CompanionSection(msgspec.Struct, frozen=True, kw_only=True):
     """The section of a worker that a plugin may bring, with its settings, not yet checked."""
 
     name: str
-    config: dict[str, Any] = {}
+    given: str | None = None
+    """How the file calls it, where that differs."""
+    config: Any = None
     where: str = "defaults"
     """What to name in an error about `config`: file and key path."""
 
@@ -96,13 +98,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Patterns of the variables that placeholders in configuration entries of workers may read."""
     companions: tuple[CompanionSection, ...] | None = None
     """What runs beside state and HTTP; None: the companions that are on by default."""
-    without: frozenset[str] = frozenset()
-    """Companions that are switched off by name."""
+    without: tuple[str, ...] = ()
+    """Companions that are switched off, by name or alias."""
     path: Path | None = None
     """The file it was read from."""
     stored: dict[str, Path] = {}
     """Section to the file of the engine's own store whose value counted in place of the section's block."""
-    unserved: tuple[str, ...] = ()
-    """Sections of the file that this host does not run; they belong into one warning."""
     notes: tuple[str, ...] = ()
     """Sentences about settings of the file that have no effect here, each to be logged once."""

@@ -47,6 +47,8 @@ def test_the_ready_line_is_one_line_of_json(tmp_path: Path) -> None:
             "adapter": "file",
             "data_dir": str(tmp_path / ".iii" / "state"),
             "pid": host.process.pid,
+            "companions": {"iii-cron": {}, "iii-pubsub": {}},
+            "config_files": {},
         }
         assert host.sigterm() == 0
     assert (tmp_path / ".iii" / "state").stat().st_mode & 0o777 == 0o700
@@ -151,7 +153,7 @@ workers:
     config:
       adapter: {name: kv, config: {store_method: file_based, file_path: ./store}}
       max_value_bytes: 100
-  - name: iii-cron
+  - name: iii-bridge
 """
 
 OLD = """
@@ -165,7 +167,7 @@ modules:
         class: modules::state::adapters::KvStore
         config: {store_method: file_based, file_path: ./store}
       max_value_bytes: 100
-  - class: modules::cron::CronModule
+  - class: modules::bridge_client::BridgeClientModule
 """
 
 
@@ -181,7 +183,7 @@ async def test_both_generations_of_the_configuration_run(tmp_path: Path, text: s
             code = await client.code("state::set", {"scope": "s", "key": "k", "value": "x" * 200})
             assert code == "VALUE_TOO_LARGE"
         assert host.stderr.lower().count("not served by this host, ignored:") == 1
-        assert "cron" in host.stderr
+        assert "bridge" in host.stderr
 
 
 def test_a_configuration_without_state_or_http_serves_neither(tmp_path: Path) -> None:
@@ -237,3 +239,19 @@ def test_as_many_connections_as_the_system_allows() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_workers_beside_state_run_unless_they_are_left_out(tmp_path: Path) -> None:
+    with running_host(tmp_path, "--adapter", "memory", "--without", "cron") as host:
+        assert "iii-pubsub" in host.ready["companions"]
+        assert "iii-cron" not in host.ready["companions"]
+
+
+def test_a_file_runs_the_workers_that_it_lists(tmp_path: Path) -> None:
+    (tmp_path / "iii-config.yaml").write_text(
+        "workers:\n  - name: iii-worker-manager\n  - name: iii-state\n"
+        "  - name: cron\n    config: {adapter: {name: kv}}\n  - name: iii-bridge\n"
+    )
+    with running_host(tmp_path, "--config", "iii-config.yaml") as host:
+        assert host.ready["companions"] == {"iii-cron": {}}
+        assert "not served by this host, ignored: iii-bridge" in host.stderr

@@ -28,6 +28,7 @@ from support.workers import Site, becomes, running_site, running_worker
 from iii_skill import open_host
 from iii_skill.config import load_config
 from iii_skill.errors import InvocationError
+from iii_skill.plugins import load_plugins
 
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
@@ -40,6 +41,8 @@ PAGES = [
     if page.name not in ELSEWHERE
 ]
 ALL = [block for page in PAGES for block in blocks(page)]
+
+COMPANIONS = {kind.name for kind in load_plugins().companions().values()}
 
 RULES = {
     ("text", ""): "a picture",
@@ -331,7 +334,8 @@ def test_versions_are_the_tested_ones() -> None:
 def test_configurations_are_taken(tmp_path: Path) -> None:
     for block in of("yaml", "config"):
         (tmp_path / "config.yaml").write_text(block.text)
-        assert not load_config(tmp_path / "config.yaml", {}).unserved, block
+        others = load_config(tmp_path / "config.yaml", {}).companions or ()
+        assert {section.name for section in others} <= COMPANIONS, block
 
 
 def test_rust_programs_compile(tmp_path: Path) -> None:
