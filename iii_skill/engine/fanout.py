@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable
 import msgspec
 
 from iii_skill.calls import Call, Outcome, Result
+from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.ids import fresh_id
 from iii_skill.triggers import Trigger
 
@@ -36,7 +37,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Lane:
-    __slots__ = ("active", "call", "deadline", "key", "token", "waiting")
+    __slots__ = ("active", "call", "key", "token", "waiting")
 
     def __init__(self, key: tuple[str, Hashable]) -> None:
         self.key = key
@@ -44,7 +45,6 @@ class _Lane:
         self.active: Event | None = None
         self.call: Call | None = None
         self.token = 0
-        self.deadline = 0.0
 
 
 class Fanout:
@@ -59,12 +59,10 @@ class Fanout:
     ) -> None:
         self._invoke = invoke
         self._abandon = abandon
-        self._timeout_s = timeout_s
         # By trigger and then by lane: a trigger that ends touches its own lanes only.
         self._lanes: dict[str, dict[Hashable, _Lane]] = {}
-        # Lanes by start of their handler: the time-out is one for all, so the first is due first.
-        self._running: dict[_Lane, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        # Lanes whose handler or condition is out.
+        self._running: Deadlines[_Lane] = Deadlines(timeout_s, self._expired)
         self._pending = 0
         self._dropped = 0
 
@@ -108,21 +106,14 @@ class Fanout:
 
     def close(self) -> None:
         """Stop the clock and forget everything."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._lanes.clear()
-        self._running.clear()
+        self._running.close()
         self._pending = 0
 
     def _start(self, lane: _Lane, event: Event) -> None:
         lane.active = event
         lane.token += 1
-        loop = asyncio.get_running_loop()
-        lane.deadline = loop.time() + self._timeout_s
-        self._running[lane] = None
-        if self._timer is None:
-            self._timer = loop.call_at(lane.deadline, self._sweep)
+        self._running.start(lane)
         token = lane.token
         trigger = event.trigger
         if event.condition is None:
@@ -182,7 +173,7 @@ class Fanout:
 
     def _next(self, lane: _Lane) -> None:
         lane.active = lane.call = None
-        self._running.pop(lane, None)
+        self._running.stop(lane)
         if not lane.waiting:
             self._end(lane)
             if self._dropped and not self._pending:
@@ -202,24 +193,16 @@ class Fanout:
             if not lanes:
                 del self._lanes[trigger_id]
 
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        now = loop.time()
-        while self._running:
-            lane = next(iter(self._running))
-            if lane.deadline > now:
-                self._timer = loop.call_at(lane.deadline, self._sweep)
-                return
-            event = lane.active
-            assert event is not None
-            lane.token += 1
-            if lane.call is not None:
-                self._abandon(lane.call)
-            logger.warning(
-                "handler %s of trigger %s did not answer in %g s; going on without it",
-                event.trigger.function_id,
-                event.trigger.id,
-                self._timeout_s,
-            )
-            self._next(lane)
+    def _expired(self, lane: _Lane) -> None:
+        event = lane.active
+        assert event is not None
+        lane.token += 1
+        if lane.call is not None:
+            self._abandon(lane.call)
+        logger.warning(
+            "handler %s of trigger %s did not answer in %g s; going on without it",
+            event.trigger.function_id,
+            event.trigger.id,
+            self._running.seconds,
+        )
+        self._next(lane)
