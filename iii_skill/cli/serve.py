@@ -192,15 +192,20 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
             "data_dir": data_dir,
             "pid": os.getpid(),
             "companions": host.companions.ready(),
-            "config_files": {name: str(path) for name, path in host.config.stored.items()},
+            "config_files": {name: str(path) for name, path in _counting(host).items()},
         }
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
     http = "" if servers.http_url is None else f", HTTP on {servers.http_url}"
     beside = "".join(f", {name}" for name in host.companions.running)
-    stored = "".join(f", {name} as stored in {path}" for name, path in host.config.stored.items())
+    stored = "".join(f", {name} as stored in {path}" for name, path in _counting(host).items())
     print(
         f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}{beside}{stored}. Ctrl-C stops it.",
         flush=True,
     )
+
+
+def _counting(host: Host) -> dict[str, Path]:
+    """The files that an engine wrote and whose settings this host runs with."""
+    return {name: path for name, path in host.config.stored.items() if name not in host.unserved}

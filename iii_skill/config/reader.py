@@ -74,7 +74,7 @@ def read(
 
 
 def adapter_settings(
-    config_type: type[T], settings: Mapping[str, Any], *, where: str, from_text: bool = False
+    config_type: type[T], settings: Mapping[str, Any] | None, *, where: str, from_text: bool = False
 ) -> T:
     """The checked settings of an adapter, out of a file or (`from_text`) the command line."""
     return read(
