@@ -72,12 +72,12 @@ class Servers:
     @property
     def ws_url(self) -> str:
         """Where workers connect."""
-        return f"ws://{_shown(self._address)}:{self._workers.port}"
+        return self._workers.url
 
     @property
     def http_url(self) -> str | None:
         """Where HTTP clients connect; None without an HTTP port."""
-        return None if self._http is None else f"http://{_shown(self._http_address)}:{self._http.port}"
+        return None if self._http is None else self._http.url
 
     async def drain(self, grace_s: float) -> None:
         """Accept nothing new, and give HTTP requests in flight up to `grace_s` seconds."""
@@ -95,7 +95,8 @@ def _check_exposure(address: str, *, token: str | None, no_auth: bool) -> None:
         return
     raise ConfigurationError(
         f"Listening on {address} lets other machines in: add --token SECRET (workers present it), "
-        "or --dangerously-no-auth if every machine that can reach it may do everything."
+        "or --dangerously-no-auth if every machine that can reach it may do everything. --host 127.0.0.1 "
+        "listens on this machine alone."
     )
 
 
@@ -105,9 +106,3 @@ def _check_name(name: str) -> None:
             f"'{name}' is no host name: --allowed-host and `allowed_hosts` take a name or an address "
             "without scheme and port (`iii.default.svc`), or `.svc` for all names below it."
         )
-
-
-def _shown(address: str) -> str:
-    if address in ("", "0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{address}]" if ":" in address else address

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
+import socket
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,10 +23,10 @@ from picows import (
 from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import MESSAGE_LIMIT
-from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.server.channel_sockets import channel_listener
 from iii_skill.server.frames import QUIET
 from iii_skill.server.guard import Guard
+from iii_skill.server.listen import Listeners, listen
 from iii_skill.server.worker_socket import Sockets, WorkerSocket
 
 logger = logging.getLogger(__name__)
@@ -61,16 +61,16 @@ class WorkerServer:
         self._dispatcher = Dispatcher(engine)
         self.port = listening.port
         self._guard = guard
-        self._server: asyncio.Server | None = None
+        self._listeners: Listeners | None = None
 
     async def start(self) -> None:
         """Listen; raises PortTaken, or ConfigurationError for an address that is not this machine's."""
         listening = self.listening
-        try:
-            self._server = await ws_create_server(
+
+        async def serve(bound: socket.socket) -> asyncio.Server:
+            return await ws_create_server(
                 self._accept,
-                listening.host,
-                listening.port,
+                sock=bound,
                 websocket_handshake_timeout=listening.handshake_timeout_s,
                 max_frame_size=MESSAGE_LIMIT,
                 logger_name=QUIET,
@@ -78,14 +78,20 @@ class WorkerServer:
                 auto_ping_idle_timeout=60,
                 auto_ping_reply_timeout=60,
             )
-        except OSError as error:
-            raise listen_error(error, listening.host, listening.port, "--port") from None
-        self.port = self._server.sockets[0].getsockname()[1]
+
+        self._listeners = await listen(serve, listening.host, listening.port, option="--port")
+        self.port = self._listeners.port
+
+    @property
+    def url(self) -> str:
+        """Where workers connect."""
+        assert self._listeners is not None, "it does not listen yet"
+        return f"ws://{self._listeners.host}:{self._listeners.port}"
 
     def stop_accepting(self) -> None:
         """Take no new connection; those that stand go on."""
-        if self._server is not None:
-            self._server.close()
+        if self._listeners is not None:
+            self._listeners.close()
 
     async def stop(self, code: int, reason: str) -> None:
         """Close every connection with `code`, waiting up to a second for what is on its way."""
@@ -118,25 +124,6 @@ class WorkerServer:
         if url.path == "/otel":
             return _Drain()
         return WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=self.listening.grace_s)
-
-
-def listen_error(error: OSError, host: str, port: int, option: str) -> ConfigurationError:
-    """One sentence for an address that cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return PortTaken(
-            f"Port {port} on {host} is taken by another program; choose another with {option} N "
-            f"({option} 0 picks a free one)."
-        )
-    if error.errno == errno.EACCES:
-        return PortTaken(f"Port {port} needs rights that this user does not have; choose one above 1023.")
-    if error.errno == errno.EADDRNOTAVAIL or "could not bind on any" in str(error):
-        reason = "that is no address of this machine"
-    else:
-        reason = error.strerror or str(error)
-    return ConfigurationError(
-        f"Cannot listen on {host}: {reason}; choose one with --host (127.0.0.1 is this machine alone, "
-        "0.0.0.0 every network)."
-    )
 
 
 def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:

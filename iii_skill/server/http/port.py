@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from iii_skill.config import HttpSettings
 from iii_skill.engine.engine import Engine
@@ -11,7 +12,7 @@ from iii_skill.server.guard import Guard
 from iii_skill.server.http.app import HttpApp
 from iii_skill.server.http.limits import Limits
 from iii_skill.server.http.protocol import HttpConnection, Shared
-from iii_skill.server.worker_port import listen_error
+from iii_skill.server.listen import BACKLOG, Listeners, listen
 
 
 class HttpServer:
@@ -46,7 +47,7 @@ class HttpServer:
         shared.left = self._left
         self._watch: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listeners: Listeners | None = None
 
     @property
     def connections(self) -> set[HttpConnection]:
@@ -59,17 +60,24 @@ class HttpServer:
         port = self._settings.port if port is None else port
         loop = asyncio.get_running_loop()
         shared = self._shared
-        try:
-            self._server = await loop.create_server(lambda: HttpConnection(shared), host, port, backlog=2048)
-        except OSError as error:
-            raise listen_error(error, host, port, "--http-port") from None
-        self.port = self._server.sockets[0].getsockname()[1]
+
+        async def serve(bound: socket.socket) -> asyncio.Server:
+            return await loop.create_server(lambda: HttpConnection(shared), sock=bound, backlog=BACKLOG)
+
+        self._listeners = await listen(serve, host, port, option="--http-port")
+        self.port = self._listeners.port
         self._look(loop)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        assert self._listeners is not None, "it does not listen yet"
+        return f"http://{self._listeners.host}:{self._listeners.port}"
 
     def stop_accepting(self) -> None:
         """Take no new connection, close the idle ones, let running requests finish."""
-        if self._server is not None:
-            self._server.close()
+        if self._listeners is not None:
+            self._listeners.close()
         self._shared.stopping = True
         for connection in list(self.connections):
             connection.end_when_idle()

@@ -1,0 +1,126 @@
+"""Listen on every address that a host name stands for, with one port for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from iii_skill.errors import ConfigurationError, PortTaken
+
+BACKLOG = 2048
+_TRIES = 20
+
+
+class Listeners:
+    """The listening sockets of one port; `host` is a name or an address at which they answer here."""
+
+    def __init__(self, servers: Sequence[asyncio.Server], *, host: str, port: int) -> None:
+        self._servers = servers
+        self.host = host
+        self.port = port
+
+    def close(self) -> None:
+        """Take no new connection; those that stand go on."""
+        for server in self._servers:
+            server.close()
+
+
+async def listen(
+    serve: Callable[[socket.socket], Awaitable[asyncio.Server]], host: str, port: int, *, option: str
+) -> Listeners:
+    """Call `serve` with a bound socket for each address of the host; port 0 is one free port on all of them.
+
+    PortTaken and ConfigurationError say what to do; then nothing listens. `option` chooses another port.
+    """
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    sockets: list[socket.socket] = []
+    try:
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets = bound_sockets(list(dict.fromkeys((family, address) for family, _, _, _, address in found)))
+        for one in sockets:
+            servers.append(await serve(one))
+    except (OSError, UnicodeError) as error:
+        for server in servers:
+            server.close()
+        for one in sockets[len(servers) :]:
+            one.close()
+        raise _refused(error, host, port, option) from None
+    bound, actual = sockets[0].getsockname()[:2]
+    return Listeners(servers, host=_reachable(host, bound), port=actual)
+
+
+def bound_sockets(addresses: Sequence[tuple[int, tuple[object, ...]]]) -> list[socket.socket]:
+    """A socket for each address; with port 0 another port is tried until one is free on all of them."""
+    for tries_left in reversed(range(_TRIES)):
+        sockets: list[socket.socket] = []
+        missing: OSError | None = None
+        chosen = 0
+        try:
+            for family, address in addresses:
+                try:
+                    one = _bind(family, address, chosen)
+                except OSError as error:
+                    # A name may stand for an address of a family that is switched off on this machine.
+                    if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                        raise
+                    missing = error
+                    continue
+                sockets.append(one)
+                chosen = one.getsockname()[1]
+        except OSError as error:
+            for one in sockets:
+                one.close()
+            if error.errno != errno.EADDRINUSE or addresses[0][1][1] != 0 or not tries_left:
+                raise
+            continue
+        if sockets:
+            return sockets
+        raise missing or OSError(errno.EADDRNOTAVAIL, "no address")
+    raise AssertionError("unreachable")
+
+
+def _bind(family: int, address: tuple[object, ...], port: int) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address[0], address[1] or port, *address[2:]))
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _reachable(host: str, bound: str) -> str:
+    """The host as it was given, or loopback where it stands for every address of the machine."""
+    address = ipaddress.ip_address(bound.partition("%")[0])
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _refused(error: OSError | UnicodeError, host: str, port: int, option: str) -> ConfigurationError:
+    """One sentence for an address that cannot be listened on."""
+    if isinstance(error, UnicodeError | socket.gaierror):
+        reason = "there is no such name"
+    elif error.errno == errno.EADDRINUSE:
+        return PortTaken(
+            f"Port {port} on {host} is taken by another program; choose another with {option} N "
+            f"({option} 0 picks a free one)."
+        )
+    elif error.errno == errno.EACCES:
+        return PortTaken(f"Port {port} needs rights that this user does not have; choose one above 1023.")
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "that is no address of this machine"
+    else:
+        reason = error.strerror or str(error)
+    return ConfigurationError(
+        f"Cannot listen on {host}: {reason}; choose one with --host (127.0.0.1 is this machine alone, "
+        "0.0.0.0 every network)."
+    )

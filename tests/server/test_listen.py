@@ -1,0 +1,162 @@
+"""Where a host listens is where its ready line says that it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.client import raw_client
+from support.host import running_host
+
+from iii_skill.errors import ConfigurationError, PortTaken
+from iii_skill.server.listen import Listeners, bound_sockets, listen
+
+
+def has_ipv6() -> bool:
+    try:
+        with closing(socket.socket(socket.AF_INET6)) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def has_both() -> bool:
+    found = {family for family, *_ in socket.getaddrinfo("localhost", 0)}
+    return has_ipv6() and found == {socket.AF_INET, socket.AF_INET6}
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+Listening = Callable[..., Awaitable[Listeners]]
+
+
+async def serve(bound: socket.socket) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=bound)
+
+
+@pytest.fixture
+async def listening() -> AsyncIterator[Listening]:
+    opened: list[Listeners] = []
+
+    async def start(host: str, port: int = 0) -> Listeners:
+        opened.append(await listen(serve, host, port, option="--port"))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def answers(host: str, port: int) -> bool:
+    try:
+        with closing(socket.create_connection((host.strip("[]"), port), 5)):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0", "127.0.0.1"),
+        ("localhost", "localhost"),
+        pytest.param("::1", "[::1]", marks=needs_ipv6),
+        pytest.param("::", "[::1]", marks=needs_ipv6),
+    ],
+)
+async def test_the_named_address_answers(listening: Listening, host: str, shown: str) -> None:
+    found = await listening(host)
+    assert found.host == shown
+    assert await asyncio.to_thread(answers, found.host, found.port)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        pytest.param("", marks=needs_ipv6),
+        pytest.param("localhost", marks=pytest.mark.skipif(not has_both(), reason="localhost is IPv4 alone")),
+    ],
+)
+async def test_one_free_port_serves_both_families(listening: Listening, host: str) -> None:
+    found = await listening(host)
+    for address in ("127.0.0.1", "::1"):
+        assert await asyncio.to_thread(answers, address, found.port)
+
+
+def test_all_addresses_of_a_name_get_the_same_free_port() -> None:
+    addresses = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.2", 0))]
+    sockets = bound_sockets(addresses)
+    ports = {one.getsockname()[1] for one in sockets}
+    for one in sockets:
+        one.close()
+    assert (len(sockets), len(ports)) == (2, 1)
+
+
+def test_an_address_that_this_machine_does_not_have_is_passed_over() -> None:
+    addresses = [(socket.AF_INET, ("192.0.2.1", 0)), (socket.AF_INET, ("127.0.0.1", 0))]
+    [only] = bound_sockets(addresses)
+    assert only.getsockname()[0] == "127.0.0.1"
+    only.close()
+
+
+async def test_a_port_that_is_taken_on_one_address_is_refused_and_nothing_listens() -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"Port {port} on localhost is taken .* --port N"):
+            await listen(serve, "localhost", port, option="--port")
+        assert not answers("::1", port)
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("192.0.2.1", "that is no address of this machine"),
+        ("no-such-name.invalid", "there is no such name"),
+        ("a" * 300, "there is no such name"),
+    ],
+)
+async def test_an_address_that_is_not_ours_is_refused_with_a_sentence(host: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^Cannot listen on {host}: {reason}; choose"):
+        await listen(serve, host, 0, option="--port")
+
+
+@pytest.mark.parametrize("address", ["localhost", pytest.param("::1", marks=needs_ipv6)])
+async def test_the_ready_line_names_addresses_that_answer(tmp_path: Path, address: str) -> None:
+    arguments = ("--adapter", "memory", "--host", address, "--port", "0", "--http-port", "0")
+    with running_host(tmp_path, *arguments, ports=False) as host:
+        async with raw_client(host.ws) as client:
+            assert await client.result("state::list", {"scope": "s"}) == []
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            await asyncio.to_thread(urllib.request.urlopen, f"{host.http}/nope")
+
+
+@needs_ipv6
+async def test_every_address_of_ipv6_is_named_by_its_loopback(tmp_path: Path) -> None:
+    arguments = (
+        "--adapter",
+        "memory",
+        "--host",
+        "::",
+        "--token",
+        "secret",
+        "--port",
+        "0",
+        "--http-port",
+        "0",
+    )
+    secret = {"III_SKILL_TOKEN": "secret"}
+    with running_host(tmp_path, *arguments, ports=False, env=secret) as host:
+        assert host.ws.startswith("ws://[::1]:")
+        async with raw_client(f"{host.ws}?token=secret") as client:
+            assert await client.result("state::list", {"scope": "s"}) == []
