@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -17,6 +18,7 @@ from iii_skill.attach.state_worker import Attached
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.loop import leave, log_to_stderr, run_loop
+from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed
 from iii_skill.plugins import load_plugins
@@ -50,7 +52,7 @@ def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: st
     help="The engine's port for workers.",
 )
 @adapter_options
-@click.option("--token", help="What the engine wants to be presented.", envvar="III_TOKEN")
+@token_options("attach", "What the engine wants to be presented.")
 @click.option("--max-value-bytes", type=click.IntRange(1), help="The largest value that is stored.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when serving.")
 @click.option(
@@ -67,6 +69,7 @@ def attach(
     data_dir: str | None,
     redis_url: str | None,
     token: str | None,
+    token_file: Path | None,
     max_value_bytes: int | None,
     ready_json: bool,
     log_level: str,
@@ -76,6 +79,7 @@ def attach(
     The engine must not serve state itself: take the worker `iii-state` out of its config.yaml first. A lost
     engine is waited for; Ctrl-C and SIGTERM answer what was accepted and exit 0.
     """
+    presented = token_of(token, token_file)
     log_to_stderr(log_level)
     try:
         state = with_adapter(
@@ -85,7 +89,7 @@ def attach(
             data_dir=data_dir,
             redis_url=redis_url,
         )
-        code = run_loop(_attach(url, state, token=token, ready_json=ready_json))
+        code = run_loop(_attach(url, state, token=presented, ready_json=ready_json))
     except IiiSkillError as error:
         raise click.ClickException(error.message) from None
     sys.exit(code)

@@ -11,6 +11,7 @@ import click
 
 from iii_skill import __version__
 from iii_skill.cli import collector
+from iii_skill.cli.secrets import hide_secrets
 
 COMMANDS = {
     "serve": "Run the host: workers connect over WebSocket, clients over HTTP.",
@@ -91,6 +92,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal of 8 bits shows what it cannot spell as an escape
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    _open_standard_files()
+    hide_secrets()
     code: str | int | None = None
     try:
         cli(prog_name="iii-skill", auto_envvar_prefix="III_SKILL")
@@ -106,6 +109,15 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _output_failed(error)
     sys.exit(code)
+
+
+def _open_standard_files() -> None:
+    """Started with one of the first three files closed, the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
 
 
 def _output_failed(error: OSError) -> int:

@@ -18,6 +18,7 @@ import msgspec
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.loop import leave, log_to_stderr, raise_file_limit, run_loop
+from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
@@ -42,7 +43,7 @@ GRACE_S = 2.0
     multiple=True,
     help="A name by which clients may call this host; .NAME: and all below it; may be repeated.",
 )
-@click.option("--token", help="What workers must present; needed beyond loopback.", envvar="III_SKILL_TOKEN")
+@token_options("serve", "What workers must present; needed beyond loopback.")
 @click.option("--dangerously-no-auth", is_flag=True, help="Listen beyond loopback without a token.")
 @click.option(
     "--expose-env",
@@ -76,6 +77,7 @@ def serve(
     address: str | None,
     allowed_hosts: tuple[str, ...],
     token: str | None,
+    token_file: Path | None,
     dangerously_no_auth: bool,
     expose_env: tuple[str, ...],
     without: tuple[str, ...],
@@ -99,6 +101,7 @@ def serve(
         raise click.UsageError(
             f"--no-state serves no state, so {asked[0]} says nothing: leave one of them out."
         )
+    presented = token_of(token, token_file)
     log_to_stderr(log_level)
     raise_file_limit()
     try:
@@ -127,7 +130,7 @@ def serve(
                 http_port=http_port,
                 address=address,
                 allowed_hosts=allowed_hosts,
-                token=token,
+                token=presented,
                 no_auth=dangerously_no_auth,
                 ready_json=ready_json,
             )
