@@ -257,9 +257,7 @@ async def test_a_companion_can_be_left_out(site: Path, name: str) -> None:
 async def test_leaving_out_what_is_not_there_names_what_is(site: Path) -> None:
     install(site, "acme-notes", SOURCE)
     host = Host(Config(state=None, without=("queues",)), plugins=load_plugins(entry_points(site)))
-    with pytest.raises(
-        ConfigurationError, match=r"'queues' to leave out\. Installed: acme-notes"
-    ):
+    with pytest.raises(ConfigurationError, match=r"'queues' to leave out\. Installed: acme-notes"):
         await host.open()
 
 

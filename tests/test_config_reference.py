@@ -92,7 +92,8 @@ async def test_the_host_runs_it(tmp_path: Path, generation: str) -> None:
 def test_the_host_names_what_it_does_not_run_and_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "workers:\n- {name: iii-worker-manager, config: {port: 0}}\n- name: iii-observability\n- name: iii-bridge\n"
+        "workers:\n- {name: iii-worker-manager, config: {port: 0}}\n"
+        "- name: iii-observability\n- name: iii-bridge\n"
         "- {name: iii-state, config: {save_interval_ms: 500, adapter: {name: memory}}}\n"
     )
     with running_host(tmp_path, "--config", str(path), ports=False) as host:
