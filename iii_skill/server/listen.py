@@ -84,7 +84,8 @@ def bound_sockets(addresses: Sequence[tuple[int, tuple[object, ...]]]) -> list[s
 
 
 def _bind(family: int, address: tuple[object, ...], port: int) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol named: asyncio sends small answers at once only where it knows that this is TCP.
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         one.setblocking(False)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
