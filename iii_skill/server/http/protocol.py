@@ -100,7 +100,6 @@ class HttpConnection(asyncio.Protocol):
         "_fed",
         "_ghost",
         "_head_done",
-        "_head_size",
         "_in_body",
         "_keep_alive",
         "_linger",
@@ -135,7 +134,6 @@ class HttpConnection(asyncio.Protocol):
         # The head that is being read.
         self._url = b""
         self._pairs: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
         self._fed = 0
         self._tail = b""
         self._head_done = False
@@ -232,9 +230,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer: those are counted and left out, whatever they are named."""
-        self._head_size += len(name) + len(value)
         pairs = self._pairs
-        if len(pairs) == MAX_HEADERS or self._head_size > MAX_HEAD:
+        if len(pairs) == MAX_HEADERS:
             self._status = 431
             raise _Refused
         pairs.append((name.lower(), value.strip(b" \t")))
@@ -251,7 +248,6 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
         self._received += len(data)
-        self._overhead = 0
         if self._exchange is not None and self._exchange.body is not None:
             self._exchange.body.feed(data)
 
@@ -295,7 +291,7 @@ class HttpConnection(asyncio.Protocol):
     def _feed(self, piece: bytes) -> None:
         parser = self._parser
         assert parser is not None
-        offered = False
+        offered, received = False, self._received
         try:
             parser.feed_data(piece)
         except HttpParserUpgrade:
@@ -305,11 +301,11 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._head_done:
             self._head_done = False
-            self._begin(offered=offered)
+            self._begin(self._fed + len(piece), offered=offered)
         elif not self._in_body:
             self._within_head(piece)
         else:
-            self._within_body(piece)
+            self._within_body(piece, self._received - received)
         if self._message_done and not self._closing:
             self._end_of_message()
 
@@ -322,18 +318,18 @@ class HttpConnection(asyncio.Protocol):
             self.age = 0.0
         self._fed += len(piece)
         self._tail = (self._tail + piece)[-3:]
-        if self._fed > MAX_URL + 2 * MAX_HEAD:
+        if self._fed > MAX_HEAD + len(self._url):
             self._refuse(431)
         elif not self._count(self._fed):
             self._refuse(503)
 
-    def _within_body(self, piece: bytes) -> None:
+    def _within_body(self, piece: bytes, body_bytes: int) -> None:
         self._remaining -= len(piece)
         if self._chunked:
-            # Chunk sizes, extensions and trailers: parsed, and of no use to anybody.
-            self._overhead += len(piece)
+            # Chunk sizes, extensions and trailers are of no use to anybody.
+            self._overhead = 0 if body_bytes else self._overhead + len(piece)
             self._tail = (self._tail + piece)[-3:]
-            if self._overhead > MAX_HEAD + len(piece):
+            if self._overhead > MAX_HEAD:
                 self._refuse(431)
                 return
         exchange = self._exchange
@@ -344,13 +340,13 @@ class HttpConnection(asyncio.Protocol):
                 self._keep_alive = False
                 exchange.answer(BUSY, exchange.cors)
 
-    def _begin(self, *, offered: bool) -> None:
-        """A head is complete: find out how long its message is, and have the request served."""
+    def _begin(self, size: int, *, offered: bool) -> None:
+        """A head of that size is complete: find out how long its message is, and have it served."""
         parser = self._parser
         assert parser is not None
         pairs, self._pairs = self._pairs, []
         target, self._url = self._url, b""
-        self._head_size = self._fed = 0
+        self._fed = 0
         self._tail = b""
         if self._counted:
             self._count(0)
@@ -360,6 +356,9 @@ class HttpConnection(asyncio.Protocol):
             coding = joined(pairs, b"transfer-encoding")
         length = headers.get("content-length", "0")
         method = parser.get_method()
+        if size - len(target) > MAX_HEAD:
+            self._refuse(431)
+            return
         refusal = self._wrong_head(method, target, coding, length)
         if refusal:
             self._refuse(refusal)
@@ -384,7 +383,6 @@ class HttpConnection(asyncio.Protocol):
                 self._ghost = False
                 self._pairs = []
                 self._url = b""
-                self._head_size = 0
         if not target.startswith(b"/") and target != b"*":
             # The authority of an absolute target takes the place of Host (RFC 9112, 3.2.2).
             authority, target = _absolute(target)
@@ -432,7 +430,6 @@ class HttpConnection(asyncio.Protocol):
         self._tail = b""
         # Trailers.
         self._pairs = []
-        self._head_size = 0
         exchange = self._exchange
         if exchange is not None and exchange.body is not None:
             exchange.body.end()
