@@ -8,6 +8,7 @@ result, or `{"error", "code"}`. Over HTTP the input is the body plus the path va
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -320,16 +321,20 @@ class Worker:
         self.iii = iii
         self.state = State(iii)
         self.running = 0
+        self.triggers: list[Any] = []
+        self.functions: list[Any] = []
 
     def register(self) -> None:
         """Publish the state trigger, then every function and its route."""
         name, config = "products::on-change", {"scope": SCOPE}
-        self.iii.register_function(name, on_change)
-        self.iii.register_trigger({"type": "state", "function_id": name, "config": config})
+        self.functions.append(self.iii.register_function(name, on_change))
+        watch = {"type": "state", "function_id": name, "config": config}
+        self.triggers.append(self.iii.register_trigger(watch))
         for entry in FUNCTIONS:
-            self.iii.register_function(entry.id, self.answering(entry))
-            route = {"api_path": entry.path, "http_method": entry.method}
-            self.iii.register_trigger({"type": "http", "function_id": entry.id, "config": route})
+            self.functions.append(self.iii.register_function(entry.id, self.answering(entry)))
+            config = {"api_path": entry.path, "http_method": entry.method}
+            route = {"type": "http", "function_id": entry.id, "config": config}
+            self.triggers.append(self.iii.register_trigger(route))
 
     def answering(self, entry: Function) -> Callable[[Any], Awaitable[Json]]:
         """What the SDK calls: the handler with its input checked and its outcome in the caller's form."""
@@ -352,11 +357,24 @@ class Worker:
         return answer
 
     def finish(self, seconds: float) -> None:
-        """Wait for the calls that are running, then disconnect."""
+        """Take back what was published, let running calls end and their answers leave, then disconnect."""
         deadline = time.monotonic() + seconds
-        while self.running and time.monotonic() < deadline:
-            time.sleep(0.01)
+        for handles in (self.triggers, self.functions):
+            for handle in handles:
+                handle.unregister()
+            self.settle(deadline)
         self.iii.shutdown()
+
+    def settle(self, deadline: float) -> None:
+        """Wait until nothing runs. The host keeps order: after a round trip no older call is under way."""
+        payload = {"scope": SCOPE, "key": "none"}
+        probe = {"function_id": "state::get", "payload": payload, "timeout_ms": 1000}
+        quiet = 0
+        while quiet < 3 and time.monotonic() < deadline:
+            with contextlib.suppress(Exception):
+                self.iii.trigger(probe)
+            time.sleep(0.02)
+            quiet = 0 if self.running else quiet + 1
 
 
 def direct_input(payload: Any) -> Json:
@@ -391,6 +409,8 @@ def main() -> None:
     handler.setFormatter(logging.Formatter(form, defaults={"data": ""}))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     os.environ.setdefault("OTEL_ENABLED", "false")  # SDKs up to 0.24.4 send telemetry to a fixed address
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = f"{direct},127.0.0.1,localhost,::1"  # no proxy leads to this machine
     url = os.environ.get("III_URL") or os.environ.get("III_ENGINE_URL") or "ws://127.0.0.1:49134"
 
     stop = threading.Event()

@@ -108,8 +108,9 @@ def _write_new(
     from iii_skill.scaffold.plan import Action, plan
     from iii_skill.scaffold.project import ANSWERS_FILE, project_files
     from iii_skill.scaffold.render import Renderer
+    from iii_skill.scaffold.surroundings import surroundings
 
-    renderer = Renderer(template)
+    renderer = Renderer(template, surroundings(destination))
     base_name = Path(os.path.abspath(destination)).name
     answers = resolve(renderer, given, destination=base_name, person=Terminal() if ask else None)
     files = project_files(template, answers, renderer.render(answers))
@@ -166,13 +167,14 @@ def update(
     from iii_skill.scaffold.plan import WRITES, Action
     from iii_skill.scaffold.project import ANSWERS_FILE, project_files, read_answers, read_base
     from iii_skill.scaffold.render import Renderer
+    from iii_skill.scaffold.surroundings import surroundings
     from iii_skill.scaffold.update import kept_answers, plan_update
 
     try:
         origin = read_answers(destination / ANSWERS_FILE)
         template = _template(origin.template)
         given, _ = given_answers(options, data, answers)
-        renderer = Renderer(template)
+        renderer = Renderer(template, surroundings(destination))
         chosen = resolve(renderer, kept_answers(template, origin, given), destination=destination.name)
         files = project_files(template, chosen, renderer.render(chosen))
         label = f"{template.name} {template.version}"

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iii_skill.scaffold import names
+from iii_skill.scaffold import forbidden, names
 from iii_skill.scaffold.errors import AnswerError
 
 TYPES = ("name", "scope", "text", "boolean", "choice", "set", "fields", "field")
 FIELD_TYPES = ("text", "amount", "integer", "boolean")
-OWN_FIELDS = frozenset(["id", "created_at", "updated_at", "key", "value"])
+NAMESPACES = ("project", "entity", "plural", "adapter")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Question:
     pattern: str | None = None
     max_length: int = 50
     field_type: str | None = None
+    namespace: str = "project"
+    """Among which names the answer of a question of the type `name` will stand."""
 
     @property
     def option(self) -> str:
@@ -74,7 +76,7 @@ def _name(question: Question, raw: object, language: str, _fields: Sequence[Fiel
     if not names.KEBAB.fullmatch(text) or len(text) > question.max_length:
         limit = question.max_length
         raise ValueError(f"{text!r} must be lower case words joined by hyphens, at most {limit} characters")
-    if reason := names.fault(text, language):
+    if reason := forbidden.fault(text, language, question.namespace):
         raise ValueError(f"{reason}; choose another name")
     return text
 
@@ -83,6 +85,8 @@ def _scope(_question: Question, raw: object, _language: str, _fields: Sequence[F
     text = _text_of(raw)
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,40}", text):
         raise ValueError(f"{text!r} must be 1 to 40 letters, digits or any of _ . : -")
+    if text in forbidden.SCOPES:
+        raise ValueError(f"{text!r} is kept for the bookkeeping of a store; choose another scope")
     return text
 
 
@@ -146,9 +150,7 @@ def _one_field(text: str, language: str) -> Field:
         raise ValueError(
             f"field {name!r} must be lower case words joined by underscores, at most 20 characters"
         )
-    if name in OWN_FIELDS:
-        raise ValueError(f"field {name!r} is set by the worker itself")
-    if reason := names.fault(name, language):
+    if reason := forbidden.fault(name, language, "field"):
         raise ValueError(f"field {reason}")
     if kind not in FIELD_TYPES:
         raise ValueError(f"field {name!r} has type {kind!r}; the types are {', '.join(FIELD_TYPES)}")

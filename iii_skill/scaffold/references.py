@@ -10,7 +10,11 @@ from iii_skill.scaffold.errors import TemplateError
 from iii_skill.scaffold.render import Renderer
 
 PROJECT = "state-management"
-SOURCES = {"python": ("worker.py", "py"), "javascript": ("worker.js", "js"), "rust": ("src/main.rs", "rs")}
+SOURCES = {
+    "python": ("state_management.py", "py"),
+    "javascript": ("worker.js", "js"),
+    "rust": ("src/main.rs", "rs"),
+}
 """Template to the file that is the reference, and its suffix."""
 
 

@@ -26,8 +26,10 @@ from iii_skill.scaffold.template import Template
 class Renderer:
     """Evaluates the expressions of one template and renders its files."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Template, around: Mapping[str, bool] | None = None) -> None:
+        """`around` is what `surroundings` found where the project will lie."""
         self.template = template
+        self._around = {"cargo_member": False, **(around or {})}
         self._sources = {file.name: file.source for file in template.files}
         self._environment = _environment(FunctionLoader(self._load))
         self._compiled: dict[str, Callable[..., Any]] = {}
@@ -48,7 +50,7 @@ class Renderer:
 
     def context(self, answers: Mapping[str, Any]) -> dict[str, Any]:
         """The answers and the values that the template derives from them."""
-        context = {**answers, "iii_skill_version": __version__}
+        context = {**answers, **self._around, "iii_skill_version": __version__}
         for name, expression in self.template.values.items():
             context[name] = self.evaluate(expression, context)
         return context

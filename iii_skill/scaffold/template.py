@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iii_skill.scaffold.errors import TemplateError
-from iii_skill.scaffold.questions import TYPES, Question
+from iii_skill.scaffold.questions import NAMESPACES, TYPES, Question
 
 SUFFIX = ".j2"
 
@@ -116,6 +116,11 @@ def _question(directory: Path, name: str, entry: dict[str, Any]) -> Question:
         raise TemplateError(
             f"Template {directory.name}: question '{name}' has type '{entry['type']}'; "
             f"the types are {', '.join(TYPES)}."
+        )
+    if entry.get("namespace", NAMESPACES[0]) not in NAMESPACES:
+        raise TemplateError(
+            f"Template {directory.name}: question '{name}' has namespace '{entry['namespace']}'; "
+            f"there are {', '.join(NAMESPACES)}."
         )
     choices = tuple(entry.pop("choices", ()))
     return Question(name=name, choices=choices, **entry)

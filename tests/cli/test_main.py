@@ -61,7 +61,7 @@ def test_what_was_written_is_said_when_stdout_is_full(tmp_path: Path) -> None:
     assert done.returncode == 6
     assert done.stderr.startswith(f"Error: {tmp_path / 'w'} is written, only the report of it")
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "w" / "worker.py").is_file()
+    assert (tmp_path / "w" / "w.py").is_file()
 
 
 def test_a_reader_that_left_is_told_on_stderr(tmp_path: Path) -> None:

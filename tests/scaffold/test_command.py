@@ -35,7 +35,7 @@ def test_a_worker_is_written_with_its_next_steps(tmp_path: Path) -> None:
     assert "serve --config iii-config.yaml" in result.output
     assert "curl -X POST http://127.0.0.1:3111/products" in result.output
     written = files(tmp_path / "my-worker")
-    assert {"worker.py", "tests/test_worker.py", "pyproject.toml", ".gitignore", "README.md"} < set(written)
+    assert {"my_worker.py", "tests/test_worker.py", "pyproject.toml", ".gitignore", "README.md"} < set(written)
     about = tomllib.loads(written[".iii-skill.toml"].decode())
     assert (about["template"], about["answers"]["name"]) == ("python", "my-worker")
     assert os.listdir(tmp_path) == ["my-worker"]
@@ -172,11 +172,11 @@ def test_a_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
 
 
 def test_files_in_the_way_stop_it(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text("mine")
+    (tmp_path / "w.py").write_text("mine")
     before = files(tmp_path)
     result = run("python", str(tmp_path), "--name", "w")
     assert result.exit_code == 3
-    assert "worker.py" in result.output
+    assert "w.py" in result.output
     assert files(tmp_path) == before
     shown = run("python", str(tmp_path), "--name", "w", "--on-conflict", "diff")
     assert shown.exit_code == 3
@@ -189,7 +189,7 @@ def test_a_project_with_other_answers_is_led_to_update(tmp_path: Path) -> None:
     assert run("python", str(tmp_path), "--name", "w").exit_code == 0
     shown = run("python", str(tmp_path), "--name", "w", "--plural", "goods", "--on-conflict", "diff")
     assert shown.exit_code == 3
-    assert "+++ worker.py (template)" in shown.output
+    assert "+++ w.py (template)" in shown.output
     assert "+++ .iii-skill" not in shown.output
     assert (
         f"To bring other answers into an edited project: iii-skill scaffold update {tmp_path}."
@@ -199,9 +199,9 @@ def test_a_project_with_other_answers_is_led_to_update(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("choice", "kept"), [("skip", True), ("overwrite", False)])
 def test_files_in_the_way_are_kept_or_replaced_when_told(tmp_path: Path, choice: str, kept: bool) -> None:
-    (tmp_path / "worker.py").write_text("mine")
+    (tmp_path / "w.py").write_text("mine")
     assert run("python", str(tmp_path), "--name", "w", "--on-conflict", choice).exit_code == 0
-    assert ((tmp_path / "worker.py").read_text() == "mine") is kept
+    assert ((tmp_path / "w.py").read_text() == "mine") is kept
     assert (tmp_path / "README.md").exists()
 
 
@@ -231,7 +231,7 @@ def test_answers_come_from_files_and_pairs(tmp_path: Path, form: str) -> None:
         options = ["--answers", str(tmp_path / "first" / ".iii-skill.toml")]
     result = run("python", str(tmp_path / "w"), *options)
     assert result.exit_code == 0, result.output
-    worker = (tmp_path / "w" / "worker.py").read_text()
+    worker = (tmp_path / "w" / "w.py").read_text()
     assert "orders::create" in worker
     assert "orders::adjust-quantity" in worker
     assert "list_orders" not in worker

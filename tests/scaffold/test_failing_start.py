@@ -23,7 +23,7 @@ def broken(language: str, directory: Path) -> list[str]:
     """A default project whose worker ends at once, and the command that runs its tests."""
     write_project(language, covering()[0], directory)
     if language == "python":
-        worker = directory / "worker.py"
+        worker = directory / "sample_worker.py"
         text = worker.read_text()
         assert text.endswith("    main()\n")
         worker.write_text(text.removesuffix("main()\n") + 'raise SystemExit("broken on purpose")\n')

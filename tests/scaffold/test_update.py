@@ -46,14 +46,14 @@ def project(tmp_path: Path) -> Path:
     """A worker as it was scaffolded, edited at its top."""
     made = tmp_path / "project"
     assert run("python", str(made), "--defaults").exit_code == 0
-    worker = made / "worker.py"
+    worker = made / "project.py"
     worker.write_text("# my own line\n" + worker.read_text())
     return made
 
 
 def clash(project: Path) -> None:
     """Edit a line that other answers change too."""
-    worker = project / "worker.py"
+    worker = project / "project.py"
     worker.write_text(worker.read_text().replace('"products::create"', '"goods::create"'))
 
 
@@ -71,7 +71,7 @@ def test_a_killed_update_is_completed_by_running_it_again(project: Path, tmp_pat
     command = [sys.executable, "-c", KILLED.format(call=call), "scaffold", "update"]
     done = subprocess.run([*command, str(project), *OTHER], capture_output=True, timeout=30)
     assert done.returncode == -signal.SIGKILL
-    assert files(project)["worker.py"].startswith(b"# my own line\n")
+    assert files(project)["project.py"].startswith(b"# my own line\n")
     again = run("update", str(project), *OTHER)
     assert again.exit_code == 0, again.output
     (left,) = project.glob(".iii-skill-*/")
@@ -102,8 +102,8 @@ def test_an_interrupt_before_the_first_file_is_written_ends_with_130(project: Pa
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("markers", "worker.py holds conflicts of an earlier update; choose what stays"),
-        ("rej", "worker.py.rej is left of an earlier update; take what you want out of it and remove it"),
+        ("markers", "project.py holds conflicts of an earlier update; choose what stays"),
+        ("rej", "project.py.rej is left of an earlier update; take what you want out of it and remove it"),
     ],
 )
 def test_conflicts_that_nobody_decided_stop_the_next_update(project: Path, form: str, words: str) -> None:
@@ -118,7 +118,7 @@ def test_conflicts_that_nobody_decided_stop_the_next_update(project: Path, form:
 
 
 def test_line_ends_of_an_editor_stay_and_conflict_with_nothing(project: Path) -> None:
-    worker = project / "worker.py"
+    worker = project / "project.py"
     worker.write_bytes(worker.read_bytes().replace(b"\n", b"\r\n"))
     result = run("update", str(project), *OTHER)
     assert result.exit_code == 0, result.output
@@ -131,13 +131,13 @@ def test_line_ends_of_an_editor_stay_and_conflict_with_nothing(project: Path) ->
 def test_a_conflict_names_the_file_beside(project: Path) -> None:
     clash(project)
     result = run("update", str(project), *OTHER, "--conflict", "rej")
-    assert "with conflicts in worker.py (what the template wanted is in worker.py.rej)" in result.output
+    assert "with conflicts in project.py (what the template wanted is in project.py.rej)" in result.output
 
 
 def damaged(archive: bytes) -> bytes:
     """The archive with a file in it that cannot be unpacked."""
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        start = opened.getinfo("worker.py").header_offset + 60
+        start = opened.getinfo("project.py").header_offset + 60
     return archive[:start] + b"\xff" * 40 + archive[start + 40 :]
 
 
@@ -151,17 +151,17 @@ def test_without_the_old_render_it_says_why_everything_conflicts(project: Path, 
     result = run("update", str(project))
     assert result.exit_code == 3
     assert ".iii-skill.base is missing or damaged" in result.output
-    assert "# my own line\n" in (project / "worker.py").read_text()
+    assert "# my own line\n" in (project / "project.py").read_text()
     assert run("update", str(project)).exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["update", "new"])
 def test_a_file_that_cannot_be_read_is_one_sentence(project: Path, command: str) -> None:
-    (project / "worker.py").unlink()
-    (project / "worker.py").symlink_to("worker.py")
+    (project / "project.py").unlink()
+    (project / "project.py").symlink_to("project.py")
     before = files(project)
     words = ["update", str(project)] if command == "update" else ["python", str(project), "--defaults"]
     result = run(*words)
     assert (result.exit_code, files(project)) == (6, before)
     assert "Error: Nothing was written: Too many levels of symbolic links" in result.output
-    assert "worker.py" in result.output
+    assert "project.py" in result.output

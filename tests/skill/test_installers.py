@@ -172,5 +172,5 @@ def test_installed_skill_scaffolds_a_worker(installer: Installer, origin: Origin
     )
     assert done.returncode == 0, done.stderr
     assert f"uvx --from {folder}/assets/iii_skill-" in done.stderr
-    produced = (tmp_path / "project" / "state-management" / "worker.py").read_text()
+    produced = (tmp_path / "project" / "state-management" / "state_management.py").read_text()
     assert "products::create" in produced

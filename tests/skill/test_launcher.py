@@ -67,7 +67,7 @@ def test_with_uv_the_package_beside_it_scaffolds_a_worker(whole: Path, tmp_path:
     done = launch(whole, ["scaffold", "python", "my-worker", "--defaults"], environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "[iii-skill] uvx, package beside: " in done.stderr
-    assert (tmp_path / "my-worker" / "worker.py").is_file()
+    assert (tmp_path / "my-worker" / "my_worker.py").is_file()
 
 
 def test_without_uv_it_installs_the_package_beside_it_once(whole: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def check_python(project: Path) -> tuple[list[str], list[str]]:
     run([python, "-m", "ruff", "format", "--check", "."], project)
     run([python, "-m", "ruff", "check", "."], project)
     run([python, "-m", "mypy", "--cache-dir", str(CACHE / "mypy-projects")], project)
-    return [python, "worker.py"], [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return [python, "sample_worker.py"], [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
 
 def check_node(project: Path) -> tuple[list[str], list[str]]:

@@ -333,27 +333,42 @@ function httpAnswer({ status, path }, body) {
 /** Publish the state trigger, then every function and its route. */
 function register(iii) {
   const state = new State(iii);
-  iii.registerFunction('products::on-change', onChange);
+  const triggers = [];
+  const functions = [];
+  functions.push(iii.registerFunction('products::on-change', onChange));
   const watch = { scope: SCOPE };
-  iii.registerTrigger({ type: 'state', function_id: 'products::on-change', config: watch });
+  triggers.push(iii.registerTrigger({ type: 'state', function_id: 'products::on-change', config: watch }));
   for (const entry of FUNCTIONS) {
-    iii.registerFunction(entry.id, answering(state, entry));
+    functions.push(iii.registerFunction(entry.id, answering(state, entry)));
     const config = { api_path: entry.path, http_method: entry.method };
-    iii.registerTrigger({ type: 'http', function_id: entry.id, config });
+    triggers.push(iii.registerTrigger({ type: 'http', function_id: entry.id, config }));
   }
+  return { triggers, functions };
 }
 
-/** Wait for the calls that are running, then disconnect. */
-async function finish(iii) {
+/** Take back what was published, let running calls end and their answers leave, then disconnect. */
+async function finish(iii, { triggers, functions }) {
   const deadline = Date.now() + 10_000;
-  while (running > 0 && Date.now() < deadline) await sleep(10);
+  for (const handles of [triggers, functions]) {
+    for (const handle of handles) handle.unregister();
+    await settle(iii, deadline);
+  }
   await iii.shutdown();
   process.exit(0);
+}
+
+/** Wait until nothing runs. The host keeps order: after a round trip no older call is under way. */
+async function settle(iii, deadline) {
+  const payload = { scope: SCOPE, key: 'none' };
+  for (let quiet = 0; quiet < 3 && Date.now() < deadline; quiet = running > 0 ? 0 : quiet + 1) {
+    await iii.trigger({ function_id: 'state::get', payload, timeoutMs: 1000 }).catch(() => null);
+    await sleep(20);
+  }
 }
 
 process.env.OTEL_ENABLED ??= 'false'; // older SDKs send telemetry to a fixed address
 const url = process.env.III_URL || process.env.III_ENGINE_URL || 'ws://127.0.0.1:49134';
 const iii = sdk.registerWorker(url, { workerName: process.env.III_WORKER_NAME });
-register(iii);
-for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => finish(iii));
+const published = register(iii);
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => finish(iii, published));
 log.info('ready', { functions: FUNCTIONS.map(({ id }) => id) });

@@ -7,13 +7,15 @@
 
 use std::env;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use iii_helpers::observability::{Logger, OtelConfig};
 use iii_sdk::protocol::{RegisterTriggerInput, TriggerRequest};
+use iii_sdk::runtime::FunctionRef;
+use iii_sdk::trigger::Trigger;
 use iii_sdk::{Error, IIIClient, InitOptions, RegisterFunction, register_worker};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Number, Value, json};
@@ -306,11 +308,13 @@ fn on_change(log: &Logger, event: &Value) -> Value {
 
 // The worker.
 
-/// Answers calls with the functions above and knows how many are running.
+/// Answers calls with the functions above, knows how many are running, and can take back what it published.
 #[derive(Clone)]
 struct Worker {
     state: State,
     running: Arc<AtomicUsize>,
+    triggers: Arc<Mutex<Vec<Trigger>>>,
+    functions: Arc<Mutex<Vec<FunctionRef>>>,
 }
 
 /// How a function is reached over HTTP.
@@ -329,7 +333,7 @@ impl Worker {
             let answer = on_change(&log, &event);
             async move { Ok::<_, Error>(answer) }
         });
-        self.state.iii.register_function("products::on-change", changed);
+        self.function("products::on-change", changed);
         self.trigger("state", "products::on-change", json!({"scope": SCOPE}))?;
         let route = |method, path, status| Route { method, path, status };
         self.publish("products::create", route("POST", "/products", 201), create_product)?;
@@ -362,14 +366,22 @@ impl Worker {
                 Ok::<_, Error>(answer)
             }
         });
-        self.state.iii.register_function(id, answering);
+        self.function(id, answering);
         self.trigger("http", id, json!({"api_path": route.path, "http_method": route.method}))
+    }
+
+    /// Register a function.
+    fn function(&self, id: &str, function: RegisterFunction) {
+        let published = self.state.iii.register_function(id, function);
+        self.functions.lock().unwrap().push(published);
     }
 
     /// Register a trigger; SDK 0.25 marks this way as old, the way to come does not work with hosts of today.
     #[allow(deprecated)]
     fn trigger(&self, kind: &str, id: &str, config: Value) -> Result<(), Error> {
-        self.state.iii.register_trigger(RegisterTriggerInput::new(kind, id, config)).map(drop)
+        let published = self.state.iii.register_trigger(RegisterTriggerInput::new(kind, id, config))?;
+        self.triggers.lock().unwrap().push(published);
+        Ok(())
     }
 
     /// Run the handler with its input checked and give its outcome in the caller's form.
@@ -400,13 +412,25 @@ impl Worker {
         }
     }
 
-    /// Wait for the calls that are running, then disconnect.
+    /// Take back what was published, let running calls end and their answers leave, then disconnect.
     async fn finish(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
-        while self.running.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.triggers.lock().unwrap().drain(..).for_each(|trigger| trigger.unregister());
+        self.settle(deadline).await;
+        self.functions.lock().unwrap().drain(..).for_each(|function| function.unregister());
+        self.settle(deadline).await;
         self.state.iii.shutdown();
+    }
+
+    /// Wait until nothing runs. The host keeps order: after a round trip no older call is under way.
+    async fn settle(&self, deadline: Instant) {
+        let mut quiet = 0;
+        while quiet < 3 && Instant::now() < deadline {
+            let probe = TriggerRequest::new("state::get", json!({"scope": SCOPE, "key": "none"}));
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.state.iii.trigger(probe)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            quiet = if self.running.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
+        }
     }
 }
 
@@ -453,7 +477,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let otel = env::var("OTEL_ENABLED").is_err().then_some(silent);
     let iii = register_worker(&url, InitOptions { otel, ..InitOptions::default() });
     let log = Logger::new();
-    let worker = Worker { state: State { iii, log }, running: Arc::default() };
+    let state = State { iii, log };
+    let (triggers, functions) = (Arc::default(), Arc::default());
+    let worker = Worker { state, running: Arc::default(), triggers, functions };
     worker.register()?;
     worker.state.log.info("ready", None);
     tokio::select! {
