@@ -165,7 +165,9 @@ def main() -> None:
         step("3. Start the worker with the real SDK: III_URL=… python my_worker.py")
         environment = {**os.environ, "III_URL": ready["ws"], "OTEL_ENABLED": "false"}
         worker = processes.start(
-            [str(python), str(project / "my_worker.py")], env=environment, stderr=(work / "worker.log").open("w")
+            [str(python), str(project / "my_worker.py")],
+            env=environment,
+            stderr=(work / "worker.log").open("w"),
         )
         wait_for_worker(ready["http"])
         tell("its routes answer")

@@ -35,7 +35,9 @@ def test_a_worker_is_written_with_its_next_steps(tmp_path: Path) -> None:
     assert "serve --config iii-config.yaml" in result.output
     assert "curl -X POST http://127.0.0.1:3111/products" in result.output
     written = files(tmp_path / "my-worker")
-    assert {"my_worker.py", "tests/test_worker.py", "pyproject.toml", ".gitignore", "README.md"} < set(written)
+    assert {"my_worker.py", "tests/test_worker.py", "pyproject.toml", ".gitignore", "README.md"} < set(
+        written
+    )
     about = tomllib.loads(written[".iii-skill.toml"].decode())
     assert (about["template"], about["answers"]["name"]) == ("python", "my-worker")
     assert os.listdir(tmp_path) == ["my-worker"]
