@@ -348,22 +348,22 @@ function register(iii) {
 
 /** Take back what was published, let running calls end and their answers leave, then disconnect. */
 async function finish(iii, { triggers, functions }) {
+  for (const trigger of triggers) trigger.unregister();
+  await roundTrip(iii);
+  for (const published of functions) published.unregister();
   const deadline = Date.now() + 10_000;
-  for (const handles of [triggers, functions]) {
-    for (const handle of handles) handle.unregister();
-    await settle(iii, deadline);
+  for (let quiet = 0; quiet < 3 && Date.now() < deadline; quiet = running > 0 ? 0 : quiet + 1) {
+    await roundTrip(iii);
   }
   await iii.shutdown();
   process.exit(0);
 }
 
-/** Wait until nothing runs. The host keeps order: after a round trip no older call is under way. */
-async function settle(iii, deadline) {
+/** Ask the host something: it keeps the order, so whatever was sent before has arrived. */
+async function roundTrip(iii) {
   const payload = { scope: SCOPE, key: 'none' };
-  for (let quiet = 0; quiet < 3 && Date.now() < deadline; quiet = running > 0 ? 0 : quiet + 1) {
-    await iii.trigger({ function_id: 'state::get', payload, timeoutMs: 1000 }).catch(() => null);
-    await sleep(20);
-  }
+  await iii.trigger({ function_id: 'state::get', payload, timeoutMs: 1000 }).catch(() => null);
+  await sleep(20);
 }
 
 process.env.OTEL_ENABLED ??= 'false'; // older SDKs send telemetry to a fixed address

@@ -358,23 +358,23 @@ class Worker:
 
     def finish(self, seconds: float) -> None:
         """Take back what was published, let running calls end and their answers leave, then disconnect."""
-        deadline = time.monotonic() + seconds
-        for handles in (self.triggers, self.functions):
-            for handle in handles:
-                handle.unregister()
-            self.settle(deadline)
+        for trigger in self.triggers:
+            trigger.unregister()
+        self.round_trip()
+        for function in self.functions:
+            function.unregister()
+        deadline, quiet = time.monotonic() + seconds, 0
+        while quiet < 3 and time.monotonic() < deadline:
+            self.round_trip()
+            quiet = 0 if self.running else quiet + 1
         self.iii.shutdown()
 
-    def settle(self, deadline: float) -> None:
-        """Wait until nothing runs. The host keeps order: after a round trip no older call is under way."""
+    def round_trip(self) -> None:
+        """Ask the host something: it keeps the order, so whatever was sent before has arrived."""
         payload = {"scope": SCOPE, "key": "none"}
-        probe = {"function_id": "state::get", "payload": payload, "timeout_ms": 1000}
-        quiet = 0
-        while quiet < 3 and time.monotonic() < deadline:
-            with contextlib.suppress(Exception):
-                self.iii.trigger(probe)
-            time.sleep(0.02)
-            quiet = 0 if self.running else quiet + 1
+        with contextlib.suppress(Exception):
+            self.iii.trigger({"function_id": "state::get", "payload": payload, "timeout_ms": 1000})
+        time.sleep(0.02)
 
 
 def direct_input(payload: Any) -> Json:

@@ -414,23 +414,22 @@ impl Worker {
 
     /// Take back what was published, let running calls end and their answers leave, then disconnect.
     async fn finish(&self, wait: Duration) {
-        let deadline = Instant::now() + wait;
         self.triggers.lock().unwrap().drain(..).for_each(|trigger| trigger.unregister());
-        self.settle(deadline).await;
+        self.round_trip().await;
         self.functions.lock().unwrap().drain(..).for_each(|function| function.unregister());
-        self.settle(deadline).await;
+        let (deadline, mut quiet) = (Instant::now() + wait, 0);
+        while quiet < 3 && Instant::now() < deadline {
+            self.round_trip().await;
+            quiet = if self.running.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
+        }
         self.state.iii.shutdown();
     }
 
-    /// Wait until nothing runs. The host keeps order: after a round trip no older call is under way.
-    async fn settle(&self, deadline: Instant) {
-        let mut quiet = 0;
-        while quiet < 3 && Instant::now() < deadline {
-            let probe = TriggerRequest::new("state::get", json!({"scope": SCOPE, "key": "none"}));
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.state.iii.trigger(probe)).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            quiet = if self.running.load(Ordering::SeqCst) > 0 { 0 } else { quiet + 1 };
-        }
+    /// Ask the host something: it keeps the order, so whatever was sent before has arrived.
+    async fn round_trip(&self) {
+        let probe = TriggerRequest::new("state::get", json!({"scope": SCOPE, "key": "none"}));
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.state.iii.trigger(probe)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

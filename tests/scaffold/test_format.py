@@ -26,7 +26,12 @@ def combinations() -> list[Combination]:
 
 def written(language: str, directory: Path) -> list[Path]:
     return [
-        write_project(language, combination, directory / f"p{number:03}")
+        write_project(
+            language,
+            combination,
+            directory / f"p{number:03}",
+            name="n" * 50 if combination["shape"] == "longest" else "sample-worker",
+        )
         for number, combination in enumerate(combinations())
     ]
 

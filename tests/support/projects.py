@@ -22,9 +22,11 @@ Check: TypeAlias = Callable[[Path], tuple[list[str], list[str]]]
 HOST = {"III_SKILL": f"{sys.executable} -m iii_skill", "OTEL_ENABLED": "false"}
 
 
-def write_project(language: str, combination: Combination, directory: Path) -> Path:
+def write_project(
+    language: str, combination: Combination, directory: Path, *, name: str = "sample-worker"
+) -> Path:
     """The project in a directory of its own."""
-    for path, content in files_of(language, combination).items():
+    for path, content in files_of(language, combination, name=name).items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_bytes(content)
     return directory
