@@ -10,8 +10,6 @@ import re
 import sys
 from collections.abc import Mapping
 
-from iii_skill.state.scopes import RESERVED_SCOPES
-
 LANGUAGES = ("python", "javascript", "typescript", "rust")
 
 
@@ -108,8 +106,8 @@ ADAPTERS = _words("memory file redis kv bridge state")
 """Adapters of the host and of the engine, and the word that the base class is named after."""
 
 
-SCOPES = RESERVED_SCOPES
-"""Scopes that the host refuses."""
+SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
+"""Scopes that the host refuses; the scaffolder starts without loading any part of the host."""
 
 
 def _projects(language: str) -> frozenset[str]:

@@ -24,6 +24,7 @@ from support.sdk import CACHE, cargo_environment, cargo_lock, tool
 from iii_skill.scaffold import forbidden, names
 from iii_skill.scaffold.answers import resolve
 from iii_skill.scaffold.errors import AnswerError
+from iii_skill.state.scopes import RESERVED_SCOPES
 
 WORKERS = {
     "python": "{module}.py",
@@ -239,7 +240,8 @@ def test_an_adapter_takes_no_name_of_ours(adapter: str) -> None:
         resolve(renderer_of("adapter-plugin"), {"adapter": adapter}, destination="acme-store")
 
 
-def test_the_lists_know_every_module_of_this_python_and_every_development_dependency() -> None:
+def test_the_lists_know_the_host_every_module_of_python_and_every_dependency() -> None:
+    assert forbidden.SCOPES == RESERVED_SCOPES
     assert {name.lower() for name in sys.stdlib_module_names} <= forbidden.PROJECTS["python"]
     for language in ("python", "javascript", "typescript", "rust"):
         files = rendered(language, {})
