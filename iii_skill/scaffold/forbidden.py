@@ -10,6 +10,8 @@ import re
 import sys
 from collections.abc import Mapping
 
+from iii_skill.values import PRIVATE_SCOPES
+
 LANGUAGES = ("python", "javascript", "typescript", "rust")
 
 
@@ -107,7 +109,12 @@ ADAPTERS = _words("memory file redis kv bridge state")
 
 
 SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
-"""Scopes that the host refuses; the scaffolder starts without loading any part of the host."""
+"""Bookkeeping in a store (with all that begins with PRIVATE_SCOPES); no part of the host is loaded to say so."""
+
+
+def owned_scope(scope: str) -> bool:
+    """Whether the host refuses the scope."""
+    return scope in SCOPES or scope.startswith(PRIVATE_SCOPES)
 
 
 def _projects(language: str) -> frozenset[str]:

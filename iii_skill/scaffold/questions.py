@@ -85,7 +85,7 @@ def _scope(_question: Question, raw: object, _language: str, _fields: Sequence[F
     text = _text_of(raw)
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,40}", text):
         raise ValueError(f"{text!r} must be 1 to 40 letters, digits or any of _ . : -")
-    if text in forbidden.SCOPES:
+    if forbidden.owned_scope(text):
         raise ValueError(f"{text!r} is kept for the bookkeeping of a store; choose another scope")
     return text
 

@@ -24,7 +24,8 @@ from support.sdk import CACHE, cargo_environment, cargo_lock, tool
 from iii_skill.scaffold import forbidden, names
 from iii_skill.scaffold.answers import resolve
 from iii_skill.scaffold.errors import AnswerError
-from iii_skill.state.scopes import RESERVED_SCOPES
+from iii_skill.state.scopes import is_reserved
+from iii_skill.values import PRIVATE_SCOPES
 
 WORKERS = {
     "python": "{module}.py",
@@ -241,7 +242,8 @@ def test_an_adapter_takes_no_name_of_ours(adapter: str) -> None:
 
 
 def test_the_lists_know_the_host_every_module_of_python_and_every_dependency() -> None:
-    assert forbidden.SCOPES == RESERVED_SCOPES
+    for scope in (*forbidden.SCOPES, f"{PRIVATE_SCOPES}x", "products", "state", "a::b"):
+        assert forbidden.owned_scope(scope) == is_reserved(scope)
     assert {name.lower() for name in sys.stdlib_module_names} <= forbidden.PROJECTS["python"]
     for language in ("python", "javascript", "typescript", "rust"):
         files = rendered(language, {})
