@@ -6,12 +6,11 @@ import asyncio
 import enum
 import errno
 import os
-import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from iii_skill.adapters.shared import causes_of, reason_of
 from iii_skill.errors import StoreRefused
 
 from .pipeline import Pipeline
@@ -138,9 +137,9 @@ async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Ser
         hint = "; rediss:// needs a port that speaks TLS" if _secure(target) else ""
         raise NotReady(f"it did not answer within {seconds:g} s{hint}") from None
     except (exceptions.RedisError, OSError) as error:
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error)):
             raise StoreRefused(f"The certificate of {target.label} is not trusted: {error}") from None
-        reason = _reason(error)
+        reason = reason_of(error)
         hangs_up = reason in _HANGS_UP and not _secure(target)
         raise NotReady(reason + ("; a port that speaks TLS takes rediss://" if hangs_up else "")) from None
     else:
@@ -150,25 +149,6 @@ async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Ser
         return server
     finally:
         await connection.disconnect(nowait=True)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from, outermost first."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said, where redis-py wraps it in a sentence of its own; without a full stop."""
-    for cause in _causes(error):
-        # The numbers of these two are not the system's.
-        if isinstance(cause, ssl.SSLError | socket.gaierror):
-            return str(cause.strerror or cause).rstrip(".")
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return os.strerror(cause.errno)
-    return str(error).rstrip(".") or type(error).__name__
 
 
 def _secure(target: Address) -> bool:

@@ -261,7 +261,7 @@ def test_the_list_names_every_template() -> None:
     assert names == ["adapter-plugin", "javascript", "python", "rust", "typescript"]
     entries = json.loads(run("--list", "--json").output)["templates"]
     questions = {entry["name"]: [question["name"] for question in entry["questions"]] for entry in entries}
-    assert questions["adapter-plugin"] == ["name", "adapter"]
+    assert questions["adapter-plugin"] == ["name", "adapter", "store"]
     assert questions["rust"][:4] == ["name", "entity", "plural", "scope"]
 
 

@@ -7,24 +7,40 @@ An adapter that speaks a protocol of its own takes the parts one by one, as the 
 """
 
 from iii_skill.adapters.shared.change_follower import ChangeFollower, FollowedChanges, ReadyChanges
-from iii_skill.adapters.shared.connection_keeper import ConnectionKeeper, Pauses, end_tasks
+from iii_skill.adapters.shared.connection_keeper import (
+    ConnectionBroken,
+    ConnectionKeeper,
+    Pauses,
+    causes_of,
+    end_tasks,
+    reason_of,
+)
 from iii_skill.adapters.shared.key_queues import KeyQueue, KeyQueues
 from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
+from iii_skill.adapters.shared.shared_adapter import Outcome, Overtaken, SharedAdapter, Swap, Written
 from iii_skill.adapters.shared.turn_batches import TurnBatches
 
 __all__ = [
     "NULL",
     "ChangeFollower",
+    "ConnectionBroken",
     "ConnectionKeeper",
     "FollowedChanges",
     "Key",
     "KeyQueue",
     "KeyQueues",
     "KnownValues",
+    "Outcome",
+    "Overtaken",
     "Pauses",
     "ReadyChanges",
+    "SharedAdapter",
+    "Swap",
     "TurnBatches",
+    "Written",
     "broken_value",
+    "causes_of",
     "end_tasks",
     "is_json",
+    "reason_of",
 ]

@@ -162,14 +162,14 @@ class KeyQueue(msgspec.Struct, eq=False):
             # Nobody knows when the next one would be answered, and nothing of these has left.
             dropped, self.waiting = self.waiting, []
         self._finish(None)
+        if isinstance(error, AdapterTimeout):
+            error = AdapterUnavailable(
+                f"{self.queues.server} did not answer an earlier call for the key; this one was not sent, "
+                "try again."
+            )
         for call in dropped:
             if not call.answer.done():
-                call.answer.set_exception(
-                    AdapterUnavailable(
-                        f"{self.queues.server} did not answer an earlier call for the key; this one was not "
-                        "sent, try again."
-                    )
-                )
+                call.answer.set_exception(error)
 
     def _start(self) -> None:
         known = self.queues.known.get(self.key)
