@@ -19,7 +19,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from iii_skill.http.cors import ALLOW_ORIGIN, NO_CORS, CorsHeaders
 from iii_skill.http.request import header_map, joined
 from iii_skill.http.response import HeaderList, Response, failure, problem
-from iii_skill.server.http.body import Body
+from iii_skill.server.http.body import CHUNK, Body
 from iii_skill.server.http.exchange import Exchange, Steward
 from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, Limits
 
@@ -267,6 +267,11 @@ class HttpConnection(asyncio.Protocol):
                     self._keep(data[position:])
                     break
                 served += 1
+                if data[position] in b"\r\n" and not self._fed:
+                    # Blank lines may stand before a request; they neither begin it nor keep a client alive.
+                    data = data[position:].lstrip(b"\r\n")
+                    position, size = 0, len(data)
+                    continue
             stop = self._boundary(data, position, size)
             piece = data if stop - position == size else data[position:stop]
             position = stop
@@ -311,10 +316,6 @@ class HttpConnection(asyncio.Protocol):
 
     def _within_head(self, piece: bytes) -> None:
         if not self._fed:
-            # Blank lines may stand before a request; they neither begin it nor keep a connection alive.
-            piece = piece.lstrip(b"\r\n")
-            if not piece:
-                return
             self.age = 0.0
         self._fed += len(piece)
         self._tail = (self._tail + piece)[-3:]
@@ -433,13 +434,24 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and exchange.body is not None:
             exchange.body.end()
+            if self._counted:
+                # What was collected has gone over to the exchange, and its weight with it.
+                body = exchange.body
+                self._count(0 if body is None or exchange.weight else body.held)
 
     def _keep(self, data: bytes) -> None:
         """Leave the rest for later, and the client with what comes behind it."""
         self._rest = data
         self._update_reading()
-        if not self._count(len(data)):
+        if self._count(len(data)):
+            return
+        if self._exchange is None:
             self._refuse(503)
+        else:
+            # The request before it is answered, and the connection ends with that.
+            self._rest = b""
+            self._count(0)
+            self._keep_alive = False
 
     def _go_on_soon(self) -> None:
         """Parse the rest in a turn of its own: an answer must not call what makes the next one."""
@@ -468,7 +480,8 @@ class HttpConnection(asyncio.Protocol):
         self._update_reading(held=True)
 
     def _update_reading(self, *, held: bool = False) -> None:
-        wanted = not held and not self._rest
+        # A little is read ahead: who reads nothing does not notice that the client left.
+        wanted = not held and len(self._rest) < CHUNK
         if wanted is self.reading or self._transport is None:
             return
         self.reading = wanted
@@ -562,6 +575,7 @@ class HttpConnection(asyncio.Protocol):
         """End a connection on which nobody knows what comes next. The answer is empty."""
         exchange, self._exchange = self._exchange, None
         streaming = exchange is not None and exchange.streaming
+        answered = exchange is None and self._in_body
         if exchange is not None:
             exchange.leave()
         if self._transport is None:
@@ -569,7 +583,8 @@ class HttpConnection(asyncio.Protocol):
         if streaming:
             self._transport.abort()
             return
-        self._transport.write(STATUS_LINES[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        if not answered:
+            self._transport.write(STATUS_LINES[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
         self._in_body = True
         self._finish()
 
