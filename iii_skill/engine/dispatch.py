@@ -14,8 +14,9 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerType
-from iii_skill.engine.workers import UNREADABLE, Worker
+from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
+from iii_skill.protocol.connection import UNREADABLE
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,

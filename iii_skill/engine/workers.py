@@ -12,7 +12,7 @@ from iii_skill.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.engine.caller_stamp import stamp_caller, with_function
 from iii_skill.engine.ids import fresh_id
 from iii_skill.protocol.codec import encode
-from iii_skill.protocol.connection import DEFAULT_NAMESPACE, Connection
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE, Connection
 from iii_skill.protocol.messages import ErrorBody
 from iii_skill.protocol.outgoing import Answer, Invoke, ToWorker
 from iii_skill.readable import WHY_UNREADABLE, readable
@@ -31,7 +31,6 @@ ATTACHED_RUNTIME = "iii-skill"
 
 TOO_LARGE = "payload_too_large"
 BUSY = "worker_not_reading"
-UNREADABLE = "payload_unreadable"
 
 
 class Worker:

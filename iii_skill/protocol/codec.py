@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -17,19 +19,29 @@ _encode = msgspec.json.Encoder().encode
 
 _is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 # Only in a text that does not parse: the id of the call whose answer would otherwise never come.
+_KIND = re.compile(rb'"type"\s*:\s*"(invokefunction|invocationresult)"')
 _INVOCATION_ID = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f-]{32,36})"')
-_INVOKE = re.compile(rb'"type"\s*:\s*"invokefunction"')
 _FUNCTION_ID = re.compile(rb'"function_id"\s*:\s*"([^"\\]*)"')
 
 
-class Malformed(Exception):
-    """A text that is no message. `invocation_id` is set when it was meant to be a call that waits."""
+LENIENTLY_READ = 1024 * 1024
+"""Texts up to so many bytes are read once more by a parser that takes NaN and lone surrogates."""
 
-    def __init__(self, reason: str, *, invocation_id: str | None = None, function_id: str = "") -> None:
+
+class Malformed(Exception):
+    """A text that is no message. `invocation_id` is set when it was meant to be a call that waits.
+
+    `answers`: it was meant to be the answer to that call.
+    """
+
+    def __init__(
+        self, reason: str, *, invocation_id: str | None = None, function_id: str = "", answers: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.invocation_id = invocation_id
         self.function_id = function_id
+        self.answers = answers
 
 
 def decode(text: bytes) -> FromWorker:
@@ -58,25 +70,38 @@ def normal_id(invocation_id: str) -> str | None:
 
 
 def _malformed(text: bytes, reason: str) -> Malformed:
-    call = _INVOKE.search(text)
+    kind = _KIND.search(text)
     found = _INVOCATION_ID.search(text)
-    if call is None or found is None:
+    if kind is None or found is None:
         return Malformed(reason)
     # A payload may hold fields of the same names: believe the parsed frame where there is one.
-    try:
-        frame = _loose.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    frame = _frame(text)
+    if frame is None:
         name = _FUNCTION_ID.search(text)
         return Malformed(
             reason,
             invocation_id=normal_id(found.group(1).decode()),
             function_id=name.group(1).decode("utf-8", "replace") if name else "",
+            answers=kind.group(1) == b"invocationresult",
         )
-    if not isinstance(frame, dict) or frame.get("type") != "invokefunction":
+    if not isinstance(frame, dict) or frame.get("type") not in ("invokefunction", "invocationresult"):
         return Malformed(reason)
     invocation_id, function_id = frame.get("invocation_id"), frame.get("function_id")
     return Malformed(
         reason,
         invocation_id=normal_id(invocation_id) if isinstance(invocation_id, str) else None,
         function_id=function_id if isinstance(function_id, str) else "",
+        answers=frame["type"] == "invocationresult",
     )
+
+
+def _frame(text: bytes) -> Any:
+    """What the text says, read as leniently as can be; None when nobody can read it."""
+    try:
+        return _loose.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(text.decode("utf-8", "replace")) if len(text) <= LENIENTLY_READ else None
+    except (ValueError, RecursionError):
+        return None

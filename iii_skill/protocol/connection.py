@@ -18,6 +18,7 @@ from iii_skill.protocol.codec import Malformed, decode, encode, normal_id
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,
+    InvocationResult,
     InvokeFunction,
     Observe,
     Ping,
@@ -33,6 +34,9 @@ from iii_skill.protocol.outgoing import Answer, ObserveResult, Pinged, ToWorker,
 
 MALFORMED = "invalid_message"
 """The code of the answer to a call that could not be read."""
+
+UNREADABLE = "payload_unreadable"
+"""The code of the error that a caller gets for an answer that could not be read."""
 
 IDENTIFY = "engine::workers::register"
 """The call with which a worker says its name, SDK and namespace."""
@@ -73,8 +77,7 @@ class Connection:
         try:
             message = decode(text)
         except Malformed as fault:
-            self._refuse(fault)
-            return ()
+            return self._refuse(fault)
         if type(message) is InvokeFunction:
             return self._call(message)
         if isinstance(message, Ping):
@@ -142,11 +145,20 @@ class Connection:
             return (message, *self.release())
         return (message,)
 
-    def _refuse(self, fault: Malformed) -> None:
+    def _refuse(self, fault: Malformed) -> Sequence[FromWorker]:
+        """Answer a call that cannot be read; an answer that cannot be read becomes an error."""
         self.warnings.append(f"malformed message: {fault.reason}")
-        if fault.invocation_id is not None:
-            error = ErrorBody(MALFORMED, f"The call could not be read and was not made: {fault.reason}.")
-            self.send(Answer(fault.invocation_id, fault.function_id, error=error))
+        if fault.invocation_id is None:
+            return ()
+        if fault.answers:
+            text = (
+                f"The answer of {fault.function_id} could not be read and was not passed on: {fault.reason}."
+            )
+            error = ErrorBody(UNREADABLE, text)
+            return (InvocationResult(fault.invocation_id, fault.function_id, error=error),)
+        error = ErrorBody(MALFORMED, f"The call could not be read and was not made: {fault.reason}.")
+        self.send(Answer(fault.invocation_id, fault.function_id, error=error))
+        return ()
 
 
 def _fault_of(message: InvokeFunction, reason: str) -> Malformed:

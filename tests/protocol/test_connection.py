@@ -179,6 +179,25 @@ def test_an_id_inside_a_payload_is_not_taken_for_the_calls_own() -> None:
     assert sent(connection)[0]["invocation_id"] == ID
 
 
+UNREADABLE = [
+    b'"result":NaN', b'"result":{"avg":-Infinity}', b'"result":"\\ud800"', b'"result":"\xff"', b'"result":01',
+    b'"result":' + b"[" * 2000 + b"]" * 2000, b'"result":{"a":1,}', b'"error":"text"', b'"error":{"code":"x"}',
+    b'"result":{"type":"invokefunction","invocation_id":"00000000-0000-4000-8000-000000000000","x":NaN}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", UNREADABLE)
+def test_an_answer_that_cannot_be_read_is_passed_on_as_an_error(rest: bytes) -> None:
+    connection = identified()
+    text = b'{"type":"invocationresult","invocation_id":"%b","function_id":"f::g",%b}' % (ID.encode(), rest)
+    (message,) = connection.receive_text(text)
+    assert message.invocation_id == ID
+    assert message.error.code == "payload_unreadable"
+    assert message.error.message.startswith("The answer of f::g could not be read")
+    assert sent(connection) == []
+    assert len(connection.warnings) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -191,8 +210,7 @@ def test_an_id_inside_a_payload_is_not_taken_for_the_calls_own() -> None:
         '{"type":5}',
         '{"type":"registerfunction"}',
         '{"type":"registertrigger","id":"t","trigger_type":"x","function_id":"f"}',
-        '{"type":"invocationresult","invocation_id":"%s","error":"text"}' % ID,
-        '{"type":"invocationresult","invocation_id":"%s","error":{"code":"x"}}' % ID,
+        '{"type":"invocationresult","result":NaN}',
         "[" * 100_000,
     ],
 )

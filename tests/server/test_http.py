@@ -673,3 +673,33 @@ async def test_a_worker_that_never_answers_keeps_no_call_past_the_timeout(*, lea
         else:
             assert (await read_reply(reader)).status == 504
         await until(lambda: site.engine.in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        b'{"body":NaN}', b'{"body":-Infinity}', b'{"body":1e999}', b'{"body":"\\ud800"}', b'{"body":"\xff"}',
+        b'{"body":%b}' % (b"[" * 2000 + b"]" * 2000), b'{"body":%b}' % (b"[" * 200 + b"]" * 200), b"01",
+        b'{"invocation_id":"00000000-0000-4000-8000-000000000000","body":NaN}',
+    ],
+)  # fmt: skip
+async def test_an_answer_that_cannot_be_read_is_an_error_at_once(result: bytes) -> None:
+    async with open_site() as site:
+        worker = Peer(site.engine, identify=False)
+        worker.release()
+        worker.register("w::avg")
+        worker.bind("http", "w::avg", {"api_path": "/w"})
+        worker.received()
+        reader, writer = await site.connect()
+        writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+        await until(lambda: site.engine.in_flight == 1)
+        (call,) = worker.received()
+        worker.send(
+            b'{"type":"invocationresult","invocation_id":"%b","function_id":"w::avg","result":%b}'
+            % (call["invocation_id"].encode(), result)
+        )
+        reply = await read_reply(reader)
+        error = reply.json()["error"]
+        assert (reply.status, error["code"]) == (500, "payload_unreadable")
+        assert "The answer of w::avg" in error["message"]
+        assert site.engine.in_flight == 0
