@@ -109,7 +109,7 @@ ADAPTERS = _words("memory file redis kv bridge state")
 
 
 SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})
-"""Bookkeeping in a store (with all that begins with PRIVATE_SCOPES); no part of the host is loaded to say so."""
+"""Bookkeeping in a store (with all that begins with PRIVATE_SCOPES); nothing of the host is loaded for it."""
 
 
 def owned_scope(scope: str) -> bool:
