@@ -20,6 +20,9 @@ from click.core import ParameterSource
 F = TypeVar("F", bound=Callable[..., Any])
 
 TOKEN_VARIABLES = {"serve": "III_SKILL_TOKEN", "attach": "III_TOKEN"}
+COMMANDS = ("serve", "attach", "migrate")
+_SETTINGS = ("--adapter-config", "--from-config")
+"""Options that may be repeated: their variable holds several, with blanks between."""
 _SECRET_WORDS = ("password", "secret", "token", "dsn", "key")
 _MAX_TOKEN_BYTES = 8192
 
@@ -87,7 +90,7 @@ def _checked(token: str, what: str) -> str:
 def hide_secrets() -> None:
     """Start this program again without the secrets on its command line; returns when there are none."""
     command, *arguments = sys.argv[1:] or [""]
-    if command not in TOKEN_VARIABLES or any(one.startswith("--token-file") for one in arguments):
+    if command not in COMMANDS or any(one.startswith("--token-file") for one in arguments):
         return
     rest, secrets = without_secrets(command, arguments)
     original = sys.orig_argv
@@ -104,10 +107,11 @@ def hide_secrets() -> None:
 def without_secrets(command: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The arguments without secrets, and the environment variables that say the same."""
     variables = {
-        "--token": TOKEN_VARIABLES[command],
-        "--redis-url": f"III_SKILL_{command.upper()}_REDIS_URL",
-        "--adapter-config": f"III_SKILL_{command.upper()}_ADAPTER_CONFIG",
+        option: f"III_SKILL_{command}{option.removeprefix('-')}".replace("-", "_").upper()
+        for option in ("--redis-url", *_SETTINGS)
     }
+    if command in TOKEN_VARIABLES:
+        variables["--token"] = TOKEN_VARIABLES[command]
     rest: list[str] = []
     given: dict[str, list[str]] = {}
     waiting = list(arguments)
@@ -120,8 +124,9 @@ def without_secrets(command: str, arguments: Sequence[str]) -> tuple[list[str], 
         given.setdefault(option, []).append(value if equals else waiting.pop(0))
     secrets: dict[str, str] = {}
     for option, values in given.items():
-        if _is_secret(option, values) and not (option == "--adapter-config" and _has_blanks(values)):
-            secrets[variables[option]] = " ".join(values) if option == "--adapter-config" else values[-1]
+        several = option in _SETTINGS
+        if _is_secret(option, values) and not (several and _has_blanks(values)):
+            secrets[variables[option]] = " ".join(values) if several else values[-1]
         else:
             rest += [part for value in values for part in (option, value)]
     return rest, secrets

@@ -21,7 +21,7 @@ from iii_skill.configuration.placeholders import ExpandFailed, expanded
 from iii_skill.errors import CallerError, IiiSkillError, InputError
 from iii_skill.json_schema import SchemaChecker
 from iii_skill.serde import reader
-from iii_skill.serde.reader import Mismatch, Shape
+from iii_skill.serde.reader import Shape, read_input
 
 MAX_CALL_BYTES = 1024 * 1024
 """One call of `configuration::*`; an entry takes no more than two of them: schema and value."""
@@ -134,7 +134,7 @@ class Configurations:
             self._working = None
 
     async def _register(self, payload: bytes) -> Any:
-        given = _read("configuration::register", _REGISTER, payload)
+        given = read_input("configuration::register", _REGISTER, payload)
         entry_id = given["id"]
         if _id.fullmatch(entry_id) is None:
             raise _bad_id(entry_id)
@@ -158,7 +158,7 @@ class Configurations:
         return {**entry.described(), "value": entry.value}
 
     async def _set(self, payload: bytes) -> Any:
-        given = _read("configuration::set", _SET, payload)
+        given = read_input("configuration::set", _SET, payload)
         entry_id = given["id"]
         if _id.fullmatch(entry_id) is None:
             raise _bad_id(entry_id)
@@ -176,7 +176,7 @@ class Configurations:
         return {"old_value": old, "new_value": value}
 
     async def _get(self, payload: bytes) -> Any:
-        given = _read("configuration::get", _GET, payload)
+        given = read_input("configuration::get", _GET, payload)
         entry = self._found(given["id"])
         if given["raw"]:
             return {"id": entry.id, "value": entry.value}
@@ -187,16 +187,16 @@ class Configurations:
         return {"id": entry.id, "value": value}
 
     async def _schema(self, payload: bytes) -> Any:
-        return self._found(_read("configuration::schema", _SCHEMA, payload)["id"]).described()
+        return self._found(read_input("configuration::schema", _SCHEMA, payload)["id"]).described()
 
     async def _list(self, payload: bytes) -> Any:
-        _read("configuration::list", _LIST, payload)
+        read_input("configuration::list", _LIST, payload)
         return {"configurations": [self._entries[name].described() for name in sorted(self._entries)]}
 
     def _found(self, entry_id: str) -> Entry:
         entry = self._entries.get(entry_id)
         if entry is None:
-            raise CallerError(f"configuration '{entry_id}' not found", code="NOT_FOUND")
+            raise CallerError(f"configuration '{entry_id[:100]}' not found", code="NOT_FOUND")
         return entry
 
     async def _fitting(self, entry: Entry, value: Any) -> bytes:
@@ -260,15 +260,6 @@ def _lenient(value: Any, environment: Mapping[str, str]) -> Any:
 def _bad_id(entry_id: str) -> CallerError:
     message = f"invalid configuration id '{entry_id[:100]}': must match [a-z0-9_-]{{1,64}}"
     return CallerError(message, code="INVALID_ID")
-
-
-def _read(function_id: str, shape: Shape, payload: bytes) -> dict[str, Any]:
-    try:
-        return reader.read(shape, payload)
-    except Mismatch as error:
-        raise InputError(f"Failed to deserialize input for {function_id}: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"Failed to deserialize input for {function_id}: {error}") from None
 
 
 _REGISTER = Shape(

@@ -13,6 +13,9 @@ U64_MAX = 2**64 - 1
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 _EXTENDING = ("Mn", "Me")
 
+MAX_QUOTED = 1000
+"""Characters of a caller's text that an error repeats."""
+
 
 def describe(raw: bytes) -> str:
     """What stands after `invalid type:` for this encoded value."""
@@ -22,12 +25,17 @@ def describe(raw: bytes) -> str:
     if first in b"tf":
         return f"boolean `{raw.decode()}`"
     if first == b'"':
-        return f'string "{debug(msgspec.json.decode(raw))}"'
+        return f'string "{debug(cut(msgspec.json.decode(raw)))}"'
     if first == b"[":
         return "sequence"
     if first == b"{":
         return "map"
     return describe_number(raw)
+
+
+def cut(text: str) -> str:
+    """The text as far as an error quotes it; the engine quotes megabytes."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def describe_number(raw: bytes) -> str:

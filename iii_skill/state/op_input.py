@@ -19,7 +19,7 @@ from iii_skill.serde.reader import (
     decode_text,
     string,
 )
-from iii_skill.serde.texts import I64_MAX, I64_MIN, describe, integer
+from iii_skill.serde.texts import I64_MAX, I64_MIN, cut, describe, integer
 
 NULL = msgspec.Raw(b"null")
 Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=I64_MIN, le=I64_MAX)]
@@ -152,5 +152,5 @@ def _variant(raw: bytes) -> _Variant:
     variant = _VARIANTS.get(name)
     if variant is None:
         known = ", ".join(f"`{one}`" for one in _VARIANTS)
-        raise Mismatch(f"unknown variant `{name}`, expected one of {known}")
+        raise Mismatch(f"unknown variant `{cut(name)}`, expected one of {known}")
     return variant

@@ -115,6 +115,12 @@ def test_what_is_secret_goes_into_the_environment(
     assert without_secrets("serve", arguments) == (rest, secrets)
 
 
+def test_passwords_of_both_sides_of_a_migration_are_secret() -> None:
+    arguments = ["--from", "iii-redis", "--from-config", "redis_url=redis://u:p@h", "--to", "file"]
+    secrets = {"III_SKILL_MIGRATE_FROM_CONFIG": "redis_url=redis://u:p@h"}
+    assert without_secrets("migrate", arguments) == (["--from", "iii-redis", "--to", "file"], secrets)
+
+
 def test_settings_with_a_secret_arrive_through_the_environment(tmp_path: Path) -> None:
     directory = tmp_path / "kept@here"
     settings = ("--adapter-config", f"data_dir={directory}", "--adapter-config", "cache_bytes=4096")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from iii_skill.serde.texts import describe
+from iii_skill.serde.texts import MAX_QUOTED, describe
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,8 @@ def test_values(encoded: str, text: str) -> None:
 )
 def test_texts_are_escaped_like_rust_debug_strings(text: str, shown: str) -> None:
     assert describe(json.dumps(text).encode()) == f"string {shown}"
+
+
+def test_a_long_text_is_cut_before_it_is_looked_at() -> None:
+    encoded = b'"' + b"x" * 20_000_000 + b'"'
+    assert describe(encoded) == 'string "' + "x" * MAX_QUOTED + '…"'
