@@ -18,15 +18,8 @@ TOP = ["workers", "modules", "port", "registration_namespace_grace_ms"]
 ENTRY = ["name", "class", "config", "image"]
 PORTS = ["host", "port", "cors", "allowed_origins", "middleware", "function_id", "phase", "priority"]
 TIMES = ["default_timeout", "handshake_timeout_ms", "save_interval_ms", "rbac", "exec"]
-STATE = [
-    "adapter",
-    "max_value_bytes",
-    "triggers_enabled",
-    "store_method",
-    "file_path",
-    "data_dir",
-    "directory",
-]
+STATE = ["adapter", "max_value_bytes", "triggers_enabled", "directory"]
+KV = ["store_method", "file_path", "data_dir"]
 KEYS = [*TOP, *ENTRY, *PORTS, *TIMES, *STATE, *KV, "other"]
 WORKERS = ["iii-http", "http", "iii-state", "state", "iii-worker-manager", "iii-exec", "configuration", "x"]
 ADAPTERS = ["kv", "redis", "bridge", "file", "fs", "file_based", "in_memory"]
