@@ -72,7 +72,7 @@ def given_answers(
 
 def _data_file(path: Path) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise AnswerError(f"--data: {path} is no file of answers and no NAME=VALUE: {error}.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,10 +48,22 @@ def plan(destination: Path, files: Mapping[str, bytes], *, on_conflict: str) -> 
     steps = []
     for path, content in files.items():
         current = read(destination / path)
-        found = Action.SAME if current == content else differs
+        found = Action.SAME if current is not None and same_text(current, content) else differs
         action = Action.CREATE if current is None else found
         steps.append(Step(path, action, content, current))
     return steps
+
+
+def same_text(one: bytes, other: bytes) -> bool:
+    """Whether two files differ at most in how their lines end, and in a byte order mark."""
+    return one == other or plain_text(one) == plain_text(other)
+
+
+def plain_text(content: bytes) -> bytes:
+    """The content without a byte order mark, its lines ended by LF; what is no text stays as it is."""
+    if b"\0" in content:
+        return content
+    return content.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
 
 
 def read(path: Path) -> bytes | None:

@@ -48,7 +48,7 @@ def project_files(
 def read_answers(path: Path) -> Origin:
     """An answers file; AnswerError says what is wrong with it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise AnswerError(
             f"There is no {path}; the directory was not made by `iii-skill scaffold`."

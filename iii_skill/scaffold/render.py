@@ -74,7 +74,7 @@ class Renderer:
     def _load(self, name: str) -> str | None:
         """An included file: only files of the template itself can be read."""
         source = self._sources.get(name)
-        return None if source is None else source.read_text(encoding="utf-8")
+        return None if source is None else source.read_text(encoding="utf-8-sig")
 
     @contextmanager
     def _naming(self, where: str) -> Iterator[None]:

@@ -63,7 +63,7 @@ class Template:
 def load_template(directory: Path, package: str = "iii-skill") -> Template:
     """Read a template directory; TemplateError says what is wrong with it. No code of the template runs."""
     try:
-        data = tomllib.loads((directory / "template.toml").read_text(encoding="utf-8"))
+        data = tomllib.loads((directory / "template.toml").read_text(encoding="utf-8-sig"))
         base = None
         if "extends" in data:
             base = load_template(_sibling(directory, data["extends"]), package)

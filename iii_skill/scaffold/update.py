@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from iii_skill.scaffold.errors import Conflict
 from iii_skill.scaffold.merge import MARKER, merge
-from iii_skill.scaffold.plan import Action, Step, check_destination, read
+from iii_skill.scaffold.plan import Action, Step, check_destination, read, same_text
 from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, Origin
 from iii_skill.scaffold.template import Template
 
@@ -30,10 +31,26 @@ def plan_update(
     template wanted lies beside it as `.rej`. Conflict tells of what an earlier update left to be decided.
     """
     check_destination(directory, {**base, **files})
+    _refuse_undecided(directory, [*files, *base])
     steps = []
     for path in [*files, *(path for path in base if path not in files)]:
         steps += _steps(directory, path, base.get(path), files.get(path), label=label, reject=reject)
     return steps
+
+
+def _refuse_undecided(directory: Path, paths: Iterable[str]) -> None:
+    for path in paths:
+        if MARKER.encode() in (read(directory / path) or b"").splitlines():
+            raise Conflict(
+                f"Nothing was written: {directory / path} holds conflicts of an earlier update; "
+                "choose what stays between its markers first."
+            )
+        beside = directory / f"{path}.rej"
+        if beside.exists():
+            raise Conflict(
+                f"Nothing was written: {beside} is left of an earlier update; "
+                "take what you want out of it and remove it first."
+            )
 
 
 def _steps(
@@ -43,48 +60,46 @@ def _steps(
     if new is None:
         if current is None:
             return []
-        action = Action.DELETE if current == base else Action.SKIP
-        return [Step(path, action, b"", current)]
+        untouched = base is not None and same_text(current, base)
+        return [Step(path, Action.DELETE if untouched else Action.SKIP, b"", current)]
     if current is None:
         return [Step(path, Action.CREATE if base is None else Action.SKIP, new, None)]
-    if current == new:
-        return [Step(path, Action.SAME, new, current)]
-    if current == base or path in (ANSWERS_FILE, BASE_FILE):
-        return [Step(path, Action.OVERWRITE, new, current)]
-    if new == base:
+    if path in (ANSWERS_FILE, BASE_FILE):
+        return [Step(path, Action.SAME if current == new else Action.OVERWRITE, new, current)]
+    if same_text(current, new):
         return [Step(path, Action.SAME, current, current)]
-    return _merged(directory, path, base or b"", current, new, label=label, reject=reject)
+    if base is not None and same_text(current, base):
+        return [Step(path, Action.OVERWRITE, _written_as(current, new), current)]
+    if base is not None and same_text(new, base):
+        return [Step(path, Action.SAME, current, current)]
+    return _merged(path, base or b"", current, new, label=label, reject=reject)
 
 
-def _merged(
-    directory: Path, path: str, base: bytes, current: bytes, new: bytes, *, label: str, reject: bool
-) -> list[Step]:
+def _written_as(current: bytes, content: bytes) -> bytes:
+    """The content with the line ends and the byte order mark of what it replaces."""
+    if 0 < current.count(b"\n") == current.count(b"\r\n") and b"\0" not in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return codecs.BOM_UTF8 + content if current.startswith(codecs.BOM_UTF8) else content
+
+
+def _merged(path: str, base: bytes, current: bytes, new: bytes, *, label: str, reject: bool) -> list[Step]:
     try:
-        old_text, text, new_text = base.decode(), current.decode(), new.decode()
+        old_text, text, new_text = base.decode(), current.decode("utf-8-sig"), new.decode()
     except UnicodeDecodeError:
-        return [Step(path, Action.SKIP, current, current, 1), _beside(directory, path, new)]
-    if MARKER in text.splitlines():
-        raise Conflict(
-            f"Nothing was written: {directory / path} holds conflicts of an earlier update; "
-            "choose what stays between its markers first."
-        )
+        return [Step(path, Action.SKIP, current, current, 1), _beside(path, new)]
     merged = merge(old_text, text, new_text, label=label)
     if merged.conflicts and reject:
         lines = (old_text.splitlines(keepends=True), new_text.splitlines(keepends=True))
         wanted = "".join(difflib.unified_diff(*lines, path, f"{path} ({label})"))
         return [
             Step(path, Action.SKIP, current, current, merged.conflicts),
-            _beside(directory, path, wanted.encode()),
+            _beside(path, wanted.encode()),
         ]
-    return [Step(path, Action.MERGE, merged.text.encode(), current, merged.conflicts)]
+    content = merged.text.encode()
+    if current.startswith(codecs.BOM_UTF8):
+        content = codecs.BOM_UTF8 + content
+    return [Step(path, Action.MERGE, content, current, merged.conflicts)]
 
 
-def _beside(directory: Path, path: str, content: bytes) -> Step:
-    name = f"{path}.rej"
-    current = read(directory / name)
-    if current not in (None, content):
-        raise Conflict(
-            f"Nothing was written: {directory / name} is left of an earlier update; "
-            "take what you want out of it and remove it first."
-        )
-    return Step(name, Action.CREATE if current is None else Action.SAME, content, current)
+def _beside(path: str, content: bytes) -> Step:
+    return Step(f"{path}.rej", Action.CREATE, content, None)

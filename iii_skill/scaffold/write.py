@@ -23,6 +23,15 @@ from iii_skill.scaffold.plan import WRITES, Action, Step, read
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STAGE = ".iii-skill-"
+_GIT_ELSEWHERE = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "DIR", "WORK_TREE", "INDEX_FILE", "COMMON_DIR", "OBJECT_DIRECTORY", "NAMESPACE", "PREFIX",
+        "ALTERNATE_OBJECT_DIRECTORIES", "CONFIG", "CONFIG_PARAMETERS", "CONFIG_COUNT", "SHALLOW_FILE",
+        "GRAFT_FILE", "IMPLICIT_WORK_TREE", "CEILING_DIRECTORIES",
+    )
+)  # fmt: skip
+"""What git sets for its hooks, and what leads it to another repository than the one that is to be made."""
 
 
 class Interrupted(BaseException):
@@ -95,21 +104,24 @@ def _swap(new: Path, old: Path, destination: Path, steps: Sequence[Step]) -> Non
 
 
 def _swap_one(new: Path, old: Path, destination: Path, step: Step, undo: list[Callable[[], object]]) -> None:
-    """Swap one file; at no moment is the user's file missing."""
-    target, kept = destination / step.path, old / step.path
+    """Swap one file, or what a link leads to; at no moment is the user's file missing."""
+    named, kept = destination / step.path, old / step.path
+    target = Path(os.path.realpath(named))
+    if not target.is_relative_to(destination):
+        raise UnsafePath(f"{named} became a link that leads out of {destination}; nothing was written.")
+    if step.action is Action.DELETE:
+        target = named  # only the link goes
     for parent in reversed(target.parents):
         if not parent.exists():
             parent.mkdir()
             undo.append(parent.rmdir)
-    if not Path(os.path.realpath(target)).is_relative_to(destination):
-        raise UnsafePath(f"{target} became a link that leads out of {destination}; nothing was written.")
     if read(target) != step.current:
         raise WriteFailed(
             f"Nothing was written: {target} was changed by another program meanwhile; run it again."
         )
     if step.current is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(target, kept)
+        shutil.copy2(target, kept, follow_symlinks=False)
         undo.append(lambda: kept.replace(target))
     if step.action is Action.DELETE:
         target.unlink()
@@ -125,7 +137,10 @@ def _git_init(directory: Path) -> None:
     git = shutil.which("git")
     if git is None:
         raise WriteFailed("Nothing was written: git is not installed; use --no-git.")
-    done = subprocess.run([git, "init", "-q", str(directory)], capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name not in _GIT_ELSEWHERE}
+    done = subprocess.run(
+        [git, "init", "-q", str(directory)], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         raise WriteFailed(f"Nothing was written: git init failed: {done.stderr.strip()}.")
 

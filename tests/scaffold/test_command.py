@@ -199,6 +199,18 @@ def test_a_project_with_other_answers_is_led_to_update(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"])
+def test_the_repository_is_made_in_the_project_whatever_git_was_told(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a hook of another repository."""
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv(variable, str(elsewhere))
+    assert run("python", str(tmp_path / "w"), "--defaults", "--git").exit_code == 0
+    assert (tmp_path / "w" / ".git" / "HEAD").is_file()
+    assert not elsewhere.exists()
+
+
 @pytest.mark.parametrize(("choice", "kept"), [("skip", True), ("overwrite", False)])
 def test_files_in_the_way_are_kept_or_replaced_when_told(tmp_path: Path, choice: str, kept: bool) -> None:
     (tmp_path / "w.py").write_text("mine")
