@@ -7,19 +7,19 @@ are worked off one after another, in the order in which they came: a value may w
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from iii_skill.calls import Call, Handler
 from iii_skill.configuration.placeholders import ExpandFailed, expanded
 from iii_skill.errors import CallerError, IiiSkillError, InputError
-from iii_skill.json_schema import SchemaChecker
 from iii_skill.serde import reader
 from iii_skill.serde.reader import Shape, read_input
 
@@ -30,6 +30,9 @@ MAX_TOTAL_BYTES = 16 * 1024 * 1024
 MAX_WAITING = 256
 _OVERHEAD = 1024
 """What an entry of a few bytes takes."""
+
+if TYPE_CHECKING:
+    from iii_skill.json_schema import SchemaChecker
 
 log = logging.getLogger("iii_skill.configuration")
 
@@ -86,11 +89,9 @@ class Configurations:
         publish: Callable[[ConfigurationEvent], None],
         *,
         environment: Mapping[str, str] = os.environ,
-        schemas: SchemaChecker | None = None,
     ) -> None:
         self._publish = publish
         self._environment = environment
-        self.schemas = SchemaChecker() if schemas is None else schemas
         self._entries: dict[str, Entry] = {}
         self._total = 0
         self._waiting: deque[tuple[str, _Function, Call]] = deque()
@@ -104,6 +105,13 @@ class Configurations:
         }
         self.functions = {name: self._in_turn(name, function) for name, function in functions.items()}
 
+    @functools.cached_property
+    def schemas(self) -> SchemaChecker:
+        """What judges values, made when the first schema comes: most hosts never see one."""
+        from iii_skill.json_schema import SchemaChecker
+
+        return SchemaChecker()
+
     def add(self, entry: Entry) -> None:
         """Offer an entry of the host, whose value fits."""
         entry.fitting = _encode(entry.value)
@@ -111,7 +119,8 @@ class Configurations:
 
     async def close(self) -> None:
         """End the process that checks schemas."""
-        await self.schemas.close()
+        if "schemas" in self.__dict__:
+            await self.schemas.close()
 
     def _in_turn(self, function_id: str, function: _Function) -> Handler:
         def handler(call: Call) -> None:
