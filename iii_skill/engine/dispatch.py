@@ -16,7 +16,7 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerType
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
-from iii_skill.protocol.connection import UNREADABLE
+from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,
@@ -107,9 +107,8 @@ class Dispatcher:
         if self._engine.functions.lookup(ENQUEUE, None) is None:
             text = (
                 f"No queue provider is installed: '{call.function_id}' was not enqueued"
-                f"{'' if queue is None else f' on {queue!r}'}. Queues are served by the worker `iii-queue` "
-                "of the iii engine (`iii worker add queue`), not by this host; call the function without an "
-                "action, or as void."
+                f"{'' if queue is None else f' on {queue!r}'}. Queues are served by the worker `iii-queue`, "
+                "which this host was started without: list it in iii-config.yaml."
             )
             call.reply(Failure("enqueue_error", text))
             return
@@ -120,18 +119,21 @@ class Dispatcher:
             "data": msgspec.Raw(call.data),
             "messageReceiptId": receipt,
             "traceparent": call.traceparent,
-            "baggage": call.baggage,
+            "baggage": ",".join(filter(None, (call.baggage, f"iii.function.id={call.function_id}"))),
         }
-        if call.namespace is not None:
+        if call.namespace not in (None, DEFAULT_NAMESPACE):
             payload["namespace"] = call.namespace
 
         def accepted(outcome: Outcome) -> None:
             if type(outcome) is Result:
                 call.succeed(msgspec.json.encode({"messageReceiptId": receipt}))
-            else:
-                call.reply(outcome)
+                return
+            assert isinstance(outcome, Failure)
+            if outcome.code != "enqueue_error":
+                outcome = Failure("enqueue_error", f"{outcome.code}: {outcome.message}")
+            call.reply(outcome)
 
-        self._engine.invoke(Call(ENQUEUE, msgspec.json.encode(payload), accepted, caller_id=worker.id))
+        self._engine.invoke(Call(ENQUEUE, msgspec.json.encode(payload), accepted, invocation_id=fresh_id()))
 
     def _register_function(self, worker: Worker, message: RegisterFunction) -> None:
         if self._engine.functions.is_reserved(message.id):

@@ -1,8 +1,8 @@
 """Play recorded cases over a worker connection, several connections at once where that is safe.
 
-Nothing sleeps for a fixed time to let things settle: expected events are waited for, then a round trip on the
-same connection shows that no other is on its way. Only a store that tells of writes later, through its change
-stream, gets a short quiet time instead.
+But for the pauses of queues nothing sleeps for a fixed time: expected events are waited for, then a round
+trip on the same connection shows that no other is on its way. Only a store that tells of writes later, through its
+change stream, gets a short quiet time instead.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ class _Play:
 
     async def _answer(self, step: Mapping[str, Any]) -> Answer:
         if "sleep_ms" in step:
-            # Settings apply before `configuration::set` answers.
+            # Settings apply before `configuration::set` answers; a queue has pauses of its own.
+            if "companions" in self._case.tags:
+                await asyncio.sleep(step["sleep_ms"] / 1000)
             return {"done": True}
         if "register_trigger" in step:
             return await self._register(step["register_trigger"])

@@ -28,6 +28,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_workshop() -> None:
     assert tops == {
         "iii_cron",
         "iii_pubsub",
+        "iii_queue",
         "iii_skill",
         "iii_state_file",
         "iii_state_memory",

@@ -1,0 +1,194 @@
+"""Topics: a copy for each function, also for those that are away, and nothing before it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.jobs import Handler, drained, publish, stats, until
+
+from iii_skill import Host, InvocationError, open_host
+from iii_skill.config import CompanionSection, Config, StateConfig
+
+
+def subscribe(host: Host, function_id: str = "work", topic: str = "t", **config: Any) -> str:
+    return host.register_trigger("durable:subscriber", function_id, {"topic": topic, **config})
+
+
+async def test_each_function_gets_each_message_once(host: Host) -> None:
+    one, two = Handler(host, "one"), Handler(host, "two")
+    for function_id in ("one", "two", "one"):
+        subscribe(host, function_id)
+    messages = [{"n": 9007199254740993}, None, [1]]
+    for message in messages:
+        await publish(host, message)
+    assert await one.has(3) == messages
+    assert await two.has(3) == messages
+    await drained(host, "t")
+    answer = await host.trigger("engine::queue::topic_stats", {"topic": "t"})
+    assert answer == {"depth": 0, "consumer_count": 3, "dlq_depth": 0, "config": None}
+
+
+async def test_messages_before_the_first_subscriber_wait_for_it_in_order(host: Host) -> None:
+    for number in range(20):
+        await publish(host, number)
+    assert await stats(host, "t") == (20, 0)
+    handler = Handler(host)
+    subscribe(host, queue_config={"type": "fifo"})
+    await publish(host, 20)
+    assert await handler.has(21) == list(range(21))
+    await drained(host, "t")
+
+
+async def test_messages_while_the_only_subscriber_is_away_wait_for_it(host: Host) -> None:
+    handler = Handler(host)
+    trigger = subscribe(host)
+    await publish(host, 1)
+    await handler.has(1)
+    host.unregister_trigger(trigger)
+    await publish(host, 2)
+    await publish(host, 3)
+    # The function is there, but nobody subscribes with it.
+    await asyncio.sleep(0.05)
+    assert handler.got == [1]
+    subscribe(host)
+    assert await handler.has(3) == [1, 2, 3]
+
+
+async def test_messages_and_subscribers_outlive_the_host(tmp_path: Path) -> None:
+    settings = {"data_dir": str(tmp_path / "data")}
+    async with open_host(adapter="file", adapter_config=settings) as host:
+        Handler(host)
+        subscribe(host)
+        await publish(host, 1)
+        await drained(host, "t")
+    async with open_host(adapter="file", adapter_config=settings) as host:
+        await publish(host, 2)
+        handler = Handler(host)
+        subscribe(host)
+        assert await handler.has(1) == [2]
+
+
+async def test_a_subscriber_that_stays_away_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    section = CompanionSection(name="iii-queue", config={"subscriber_retention_ms": 60_000})
+    config = Config(state=StateConfig(adapter_name="memory"), companions=(section,))
+    async with open_host(config=config) as host:
+        trigger = subscribe(host, "gone")
+        host.unregister_trigger(trigger)
+        await publish(host, 1)
+        host.clock.advance(61)
+        await publish(host, 2)
+        await until(lambda: "1 messages that waited for it are dropped" in caplog.text)
+        handler = Handler(host)
+        subscribe(host)
+        assert await handler.has(1) == [2]
+
+
+async def test_messages_of_a_topic_without_subscribers_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    section = CompanionSection(name="iii-queue", config={"max_parked": 3})
+    config = Config(state=StateConfig(adapter_name="memory"), companions=(section,))
+    async with open_host(config=config) as host:
+        for number in range(5):
+            await publish(host, number)
+        handler = Handler(host)
+        subscribe(host, queue_config={"type": "fifo"})
+        assert await handler.has(3) == [2, 3, 4]
+    assert caplog.text.count("of its messages the last 3 are kept") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "attempts"),
+    [
+        ({}, 3),
+        ({"queue_config": {"maxRetries": 0}}, 1),
+        ({"queue_config": {"maxRetries": 1}}, 2),
+        ({"queue_config": {"maxRetries": "1"}}, 3),
+        ({"max_retries": 2}, 2),
+        ({"queue_config": None}, 3),
+    ],
+)
+async def test_attempts_of_a_subscriber(config: dict[str, Any], attempts: int) -> None:
+    async with open_host() as host:
+        handler = Handler(host, fails=99)
+        subscribe(host, **config)
+        await publish(host, 1)
+        for attempt in range(1, attempts):
+            await handler.has(attempt)
+            await until(lambda: host.clock.pending)
+            host.clock.advance(2**attempt)
+        await handler.has(attempts)
+        await drained(host, "t", dead=1)
+
+
+async def test_a_fifo_subscriber_retries_in_place(host: Host) -> None:
+    handler = Handler(host, fails=2)
+    subscribe(host, queue_config={"type": "fifo", "backoffDelayMs": 1})
+    for number in range(3):
+        await publish(host, number)
+    assert await handler.has(5) == [0, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "calls", "dead"), [(False, 0, 0), (0, 1, 0), (None, 1, 0), ("raise", 0, 1)]
+)
+async def test_a_condition_skips_with_false_and_fails_with_an_error(
+    verdict: Any, calls: int, dead: int
+) -> None:
+    async with open_host() as host:
+        asked: list[Any] = []
+
+        def condition(message: Any) -> Any:
+            asked.append(message)
+            if verdict == "raise":
+                raise ValueError("broken")
+            return verdict
+
+        handler = Handler(host)
+        host.register_function("may", condition)
+        subscribe(host, condition_function_id="may", queue_config={"maxRetries": 0})
+        await publish(host, {"n": 1})
+        await drained(host, "t", dead=dead)
+        assert asked == [{"n": 1}]
+        assert len(handler.got) == calls
+        if dead:
+            (letter,) = await host.trigger("engine::queue::dlq_messages", {"topic": "t"})
+            assert letter["error"] == "Condition function error: invocation_failed: broken"
+
+
+async def test_the_old_names_mean_the_same(host: Host) -> None:
+    handler = Handler(host)
+    host.register_trigger("queue", "work", {"queue": "t"})
+    await host.trigger("enqueue", {"topic": "t", "data": 1})
+    await host.trigger("iii::durable::publish", {"queue": "t", "data": 2})
+    assert await handler.has(2) == [1, 2]
+
+
+@pytest.mark.parametrize("config", [{}, None, {"topic": 5}, {"topic": ""}, []])
+async def test_a_subscription_without_a_topic_is_inert(config: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with open_host() as host:
+        host.register_trigger("durable:subscriber", "work", config)
+        assert "the subscription of work names no topic" in caplog.text
+        rows = await host.trigger("engine::queue::list_topics")
+        assert rows == []
+
+
+@pytest.mark.parametrize(
+    ("function_id", "payload", "code"),
+    [
+        ("iii::durable::publish", {"topic": "", "data": 1}, "topic_not_set"),
+        ("iii::durable::publish", {"topic": "t"}, "deserialization_error"),
+        ("iii::queue::redrive", {"queue": ""}, "queue_not_set"),
+        ("iii::queue::redrive_message", {"queue": "q", "message_id": ""}, "message_id_not_set"),
+        ("engine::queue::topic_stats", {}, "topic_required"),
+        ("engine::queue::dlq_messages", {"topic": ""}, "topic_required"),
+        ("engine::queue::dlq_messages", {"topic": "t", "limit": -1}, "deserialization_error"),
+        ("engine::queue::enqueue", {"queue": "q"}, "deserialization_error"),
+    ],
+)
+async def test_calls_that_lack_something(function_id: str, payload: Any, code: str) -> None:
+    async with open_host() as host:
+        with pytest.raises(InvocationError) as caught:
+            await host.trigger(function_id, payload)
+        assert caught.value.code == code
