@@ -1,8 +1,8 @@
 """Play recorded cases over a worker connection, several connections at once where that is safe.
 
 But for the pauses of queues nothing sleeps for a fixed time: expected events are waited for, then a round
-trip on the same connection shows that no other is on its way. Only a store that tells of writes later, through its
-change stream, gets a short quiet time instead.
+trip on the same connection shows that no other is on its way. Only a store that tells of writes later,
+through its change stream, gets a short quiet time instead.
 """
 
 from __future__ import annotations
