@@ -49,7 +49,9 @@ class Call(msgspec.Struct):
     """An invocation: whoever takes it calls `reply` exactly once, at once or later.
 
     `data` and `metadata` are encoded JSON. `namespace` None means `default`. `caller_id` is the id of the
-    worker (or session) that called; events that the engine fires have none.
+    worker (or session) that called; events that the engine fires have none. `caller` is encoded: who called,
+    out of which function. `depth` is how many observers led to the call, `activation` (encoded) which one it
+    is made for. `matched` and `delivered` are what the worker that answers says about its observers.
     """
 
     function_id: str
@@ -61,6 +63,11 @@ class Call(msgspec.Struct):
     traceparent: str | None = None
     baggage: str | None = None
     invocation_id: str | None = None
+    caller: bytes | None = None
+    depth: int = 0
+    activation: bytes | None = None
+    matched: list[str] | None = None
+    delivered: bool = False
 
     def succeed(self, value: bytes | None) -> None:
         """Answer with encoded JSON; None is an answer without a `result`."""

@@ -51,9 +51,16 @@ class ValueRefused(CallerError):
 
 
 class TriggerRefused(CallerError):
-    """A trigger registration is refused; the worker gets a `triggerregistrationresult`."""
+    """A trigger registration is refused; the worker gets a `triggerregistrationresult`.
+
+    `conflict`: what stands in the way is another registration.
+    """
 
     code = "trigger_registration_failed"
+
+    def __init__(self, message: str, *, code: str | None = None, conflict: bool = False) -> None:
+        super().__init__(message, code=code)
+        self.conflict = conflict
 
 
 # The peer erred.

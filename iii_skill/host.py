@@ -29,7 +29,10 @@ from iii_skill.errors import (
     StoreRefused,
 )
 from iii_skill.http.provider import HttpTriggers
+from iii_skill.http.source import HttpSource
 from iii_skill.introspection.functions import add_engine_functions
+from iii_skill.observers.messages import ObserverMessages
+from iii_skill.observers.table import Observers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.closing import close_state
 from iii_skill.state.settings import LiveSettings, StateSettings
@@ -52,6 +55,7 @@ class Host:
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
         self.engine = Engine()
+        self.observers = Observers(self.engine)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
         self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
@@ -69,16 +73,19 @@ class Host:
         """Workers that the configuration lists and nobody here is."""
         self._servers: Servers | None = None
         self._configurations: Configurations | None = None
+        self._observing: ObserverMessages | None = None
         self._closed = False
 
     async def open(self) -> None:
         """Open the adapter and register the host's functions; StoreRefused and PluginError say what to do."""
-        add_engine_functions(self.engine)
+        add_engine_functions(self.engine, self.observers)
         if self.config.http is not None:
             self.engine.add_provider(self.http_triggers)
+            self.engine.add_source(HttpSource(self.http_triggers, self.observers.delivery))
         try:
             exposed = Exposed(os.environ, self.config.exposed_env)
             configurations = self._configurations = add_configuration(self.engine, exposed)
+            self._observing = ObserverMessages(self.engine, self.observers, configurations.schemas)
             if self.config.state is not None:
                 await self._open_state(self.config.state, configurations)
             await self._start_companions()
@@ -190,6 +197,8 @@ class Host:
             await self._servers.drain(grace_s)
         await self.companions.stop(deadline)
         await self._finish(deadline)
+        if self._observing is not None:
+            await self._observing.close()
         if self._configurations is not None:
             await self._configurations.close()
         self.left = await close_state(self.state, self.adapter, deadline=deadline)
@@ -200,6 +209,7 @@ class Host:
         if self._servers is not None:
             await self._servers.stop()
         self.engine.close()
+        self.observers.close()
 
     async def _finish(self, deadline: float) -> None:
         """Let calls be answered and events of acknowledged writes be handled, until the loop's time is up."""

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
+
+
+class Subscriber(Protocol):
+    """Whose function is called when something happens: a trigger, or an observer."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def function_id(self) -> str:
+        """What is called."""
+
+    @property
+    def namespace(self) -> str | None:
+        """Where that function is."""
+
+    @property
+    def metadata(self) -> bytes | None:
+        """Encoded JSON that goes with every call."""
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """How many calls may be out at once; None: one for each lane."""
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -25,6 +49,7 @@ class Trigger(msgspec.Struct, frozen=True):
     owner_id: str | None = None
     home: str = "default"
     """The namespace of the worker that registered it."""
+    max_in_flight: ClassVar[int | None] = None
 
     def settings(self) -> Any:
         """The decoded `config`."""

@@ -8,67 +8,58 @@ from typing import TypeAlias
 from iii_skill.adapter import StateAdapter
 from iii_skill.calls import Call, FunctionInfo
 from iii_skill.configuration import functions as configuration_functions
-from iii_skill.configuration.entries import ConfigurationEvent, Configurations
+from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
-from iii_skill.configuration.triggers import ConfigurationTriggers
+from iii_skill.configuration.triggers import (
+    ConfigurationTriggers,
+    configuration_changed,
+    configuration_source,
+)
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.fanout import Fanout
-from iii_skill.state.events import event_payload
 from iii_skill.state.functions import WORKER_NAME
 from iii_skill.state.settings import LiveSettings
-from iii_skill.state.triggers import StateTriggers
+from iii_skill.state.triggers import StateTriggers, state_changed, state_source
 from iii_skill.state.worker import StateWorker
-from iii_skill.values import Change
 
 Handlers: TypeAlias = Mapping[str, Callable[[Call], None]]
 
 
 def add_configuration(engine: Engine, environment: Mapping[str, str]) -> Configurations:
-    """`configuration::*` and the trigger type `configuration`."""
-    triggers: ConfigurationTriggers = ConfigurationTriggers()
-
-    def publish(event: ConfigurationEvent) -> None:
-        for match in triggers.matching(event):
-            engine.fanout.fire(match.trigger, event.id, event.payload, match.condition_function_id)
-
-    configurations = Configurations(publish, environment=environment)
+    """`configuration::*`, the source `configuration::on-updated` and the trigger type `configuration`."""
+    source = configuration_source()
+    configurations = Configurations(
+        lambda event: configuration_changed(source, event), environment=environment
+    )
     _add(
         engine,
         configuration_functions.FUNCTIONS,
         configurations.functions,
         worker_name=configuration_functions.WORKER_NAME,
     )
-    engine.add_provider(triggers)
+    engine.add_source(source)
+    engine.add_provider(ConfigurationTriggers(source, engine.fanout.fire))
     return configurations
 
 
 def add_state(
     engine: Engine, adapter: StateAdapter, settings: LiveSettings, configurations: Configurations
 ) -> StateWorker:
-    """`state::*` out of the adapter, the trigger type `state`, and the entry `iii-state`."""
-    triggers: StateTriggers = StateTriggers()
-
-    def publish(change: Change) -> None:
-        fire_state_event(engine.fanout, triggers, change)
-
-    worker = StateWorker(adapter, settings=settings, publish=publish, listeners=triggers.filters)
-    triggers.on_register = worker.listen
+    """`state::*` out of the adapter, its source, the trigger type `state`, and the entry `iii-state`."""
+    source = state_source()
+    worker = StateWorker(
+        adapter,
+        settings=settings,
+        publish=lambda change: state_changed(source, change),
+        listeners=source.listeners,
+    )
+    source.on_listen = worker.listen
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
     _add(engine, [ON_CONFIG_CHANGE], {ON_CONFIG_CHANGE.id: on_config_change}, worker_name=WORKER_NAME)
     configurations.add(state_entry(settings))
     engine.functions.reserve("state::")
-    engine.add_provider(triggers)
+    engine.add_source(source)
+    engine.add_provider(StateTriggers(source, engine.fanout.fire))
     return worker
-
-
-def fire_state_event(fanout: Fanout, triggers: StateTriggers, change: Change) -> None:
-    """Fire every trigger that wants the event of the change, in one lane per trigger and key."""
-    matches = triggers.matching(change)
-    if not matches:
-        return
-    payload, lane = event_payload(change), (change.scope, change.key)
-    for match in matches:
-        fanout.fire(match.trigger, lane, payload, match.condition_function_id)
 
 
 def _add(engine: Engine, infos: Iterable[FunctionInfo], handlers: Handlers, *, worker_name: str) -> None:

@@ -28,11 +28,9 @@ from iii_skill.protocol.codec import encode
 from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
 from iii_skill.protocol.outgoing import Answer, WithdrawTrigger
 from iii_skill.state.settings import LiveSettings, StateSettings
-from iii_skill.state.triggers import StateTriggers
+from iii_skill.state.triggers import StateTriggers, state_changed, state_source
 from iii_skill.state.worker import StateWorker
 from iii_skill.triggers import Trigger
-from iii_skill.values import Change
-from iii_skill.wiring import fire_state_event
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +63,17 @@ class Attached:
         self._token = token
         self._on_ready = on_ready
         self._link: Link | None = None
-        self._triggers: StateTriggers = StateTriggers()
         self._fanout = Fanout(self._invoke, abandon=self._abandon, timeout_s=handler_timeout_s)
+        self._source = state_source()
+        self._triggers = StateTriggers(self._source, self._fanout.fire)
         self._former: tuple[str, str] | None = None
         self.worker = StateWorker(
             adapter,
             settings=LiveSettings(StateSettings(max_value_bytes=max_value_bytes)),
-            publish=self._publish,
-            listeners=self._triggers.filters,
+            publish=lambda change: state_changed(self._source, change),
+            listeners=self._source.listeners,
         )
-        self._triggers.on_register = self.worker.listen
+        self._source.on_listen = self.worker.listen
 
     async def run(self) -> None:
         """Serve for ever; raises Refused when state::* has another owner or the engine refuses us."""
@@ -99,7 +98,7 @@ class Attached:
                 wait = min(wait * 2, LONGEST_WAIT_S)
             finally:
                 self._link = None
-                self._triggers.clear()
+                self._source.clear()
                 self._fanout.close()
                 if link is not None:
                     link.close()
@@ -186,9 +185,6 @@ class Attached:
         """The engine takes a trigger back."""
         self._triggers.unregister(Trigger(message.id, message.trigger_type, ""))
         self._fanout.forget(message.id)
-
-    def _publish(self, change: Change) -> None:
-        fire_state_event(self._fanout, self._triggers, change)
 
     def _invoke(self, call: Call) -> None:
         if self._link is None:

@@ -1,16 +1,18 @@
-"""The trigger type `configuration`: which registrations want to hear of a changed entry."""
+"""`configuration::on-updated`, the source of changed entries, and the trigger type that listens to it."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from iii_skill.configuration.entries import ConfigurationEvent
+from iii_skill.configuration.functions import WORKER_NAME
 from iii_skill.errors import TriggerRefused
+from iii_skill.filters.filter import Filter
 from iii_skill.serde.reader import Mismatch, Shape, optional_string, read, strings
-from iii_skill.triggers import Match, Trigger, TriggerProvider
+from iii_skill.sources import Source, SourceTriggers
+from iii_skill.triggers import Trigger
+
+ON_UPDATED = "configuration::on-updated"
 
 _SHAPE = Shape(
     "ConfigurationTriggerConfig",
@@ -20,8 +22,21 @@ _SHAPE = Shape(
 )
 
 
-class ConfigurationTriggers(TriggerProvider):
-    """All `configuration` triggers."""
+def configuration_source() -> Source:
+    """Every registration and every replacement of an entry is an event of it."""
+    return Source(
+        ON_UPDATED, "Called when a configuration entry is registered or replaced", worker_name=WORKER_NAME
+    )
+
+
+def configuration_changed(source: Source, event: ConfigurationEvent) -> None:
+    """Tell whoever listens, in order for each entry."""
+    if source.listeners:
+        source.happened(event.id, event.payload)
+
+
+class ConfigurationTriggers(SourceTriggers):
+    """Triggers filter by entry and kind of event."""
 
     trigger_type = "configuration"
     worker_name = "configuration"
@@ -35,26 +50,15 @@ class ConfigurationTriggers(TriggerProvider):
         },
     }
 
-    def __init__(self) -> None:
-        self._triggers: dict[str, tuple[dict[str, Any], Match]] = {}
-
-    def register(self, trigger: Trigger) -> None:
-        """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
+    def read(self, trigger: Trigger) -> tuple[Filter, str | None]:
+        """Exact filters; null is any, no event types are none."""
         try:
             config = read(_SHAPE, trigger.config)
         except (Mismatch, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise TriggerRefused(f"Failed to parse trigger config: {error}") from None
-        self._triggers[trigger.id] = (config, Match(trigger, config["condition_function_id"]))
-
-    def unregister(self, trigger: Trigger) -> None:
-        """Stop it; unknown ids are fine."""
-        self._triggers.pop(trigger.id, None)
-
-    def matching(self, event: ConfigurationEvent) -> Sequence[Match]:
-        """The triggers whose filters accept the event."""
-        return [
-            match
-            for config, match in self._triggers.values()
-            if config["configuration_id"] in (None, event.id)
-            and (config["event_types"] is None or event.event_type in config["event_types"])
-        ]
+        wanted = {}
+        if config["configuration_id"] is not None:
+            wanted["input.id"] = [config["configuration_id"]]
+        if config["event_types"] is not None:
+            wanted["input.event_type"] = config["event_types"]
+        return Filter.one_of(wanted), config["condition_function_id"]

@@ -60,7 +60,7 @@ _GONE = _Gone()
 
 
 class Channel:
-    """One channel. `finished` and `aborted` say how the writer ended."""
+    """One channel. `finished`, `lost` and `aborted` say how the writer ended."""
 
     __slots__ = (
         "aborted",
@@ -69,6 +69,7 @@ class Channel:
         "finished",
         "full",
         "left",
+        "lost",
         "on_end",
         "queue",
         "reader",
@@ -83,6 +84,7 @@ class Channel:
         self.reader: Reader | None = None
         self.finished = False
         self.aborted = False
+        self.lost = False
         self.left = False
         self.full = False
         self.on_end = on_end
@@ -119,11 +121,11 @@ class Channel:
         self.full = len(self.queue) >= self.buffer_size or self.bytes_queued >= MAX_BUFFERED_BYTES
         return not self.full
 
-    def finish(self) -> None:
-        """The writer has sent everything."""
+    def finish(self, *, lost: bool = False) -> None:
+        """The writer has ended; `lost`: its connection did, and more may have been meant to come."""
         if self.finished:
             return
-        self.finished = True
+        self.finished, self.lost = True, lost
         if self.reader is not None:
             self.reader.notify()
         self.writer = _GONE

@@ -11,10 +11,10 @@ from msgspec import UNSET
 
 from iii_skill.calls import Call, Failure, Handler, Outcome, Result, no_reply, trace_context
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.functions import Function
+from iii_skill.engine.functions import Function, private_call
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerType
-from iii_skill.engine.workers import Worker
+from iii_skill.engine.workers import Said, Worker
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE
 from iii_skill.protocol.messages import (
@@ -41,6 +41,15 @@ ENQUEUE = "engine::queue::enqueue"
 CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
 
 
+class ObserverRules(msgspec.Struct, frozen=True):
+    """What SDK 0.25 says about the observers of a function; later ones say it in the message itself."""
+
+    delivery: str | None = None
+    args_format: Any = None
+    legacy_trigger_type: str | None = None
+    allow: bool | None = None
+
+
 class Dispatcher:
     """Hands the messages of all workers to one engine; what is held is not taken."""
 
@@ -60,8 +69,8 @@ class Dispatcher:
         }
 
     def handle(self, worker: Worker, message: FromWorker) -> None:
-        """Act on one message; what nobody needs (service names, observer reports) is dropped."""
-        action = self._actions.get(type(message))
+        """Act on one message; what nobody needs (service names, statistics) is dropped."""
+        action = self._actions.get(type(message)) or self._engine.actions.get(type(message))
         if action is not None and worker.live:
             action(worker, message)
 
@@ -76,12 +85,16 @@ class Dispatcher:
             None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
             trace_context(traceparent),
             message.baggage,
+            caller=worker.as_caller if message.caller is UNSET else _caller(worker, bytes(message.caller)),
+            depth=max(message.observe_depth or 0, 0),
         )
         if message.invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = message.invocation_id
             call.reply = lambda outcome: worker.answer(call, outcome)
         if action is not None and action.type == "enqueue":
             self._enqueue(worker, call, action.queue)
+        elif message.activation is not None:
+            self._engine.through(worker, message.activation.observer_id, call)
         else:
             self._engine.invoke(call)
 
@@ -90,6 +103,7 @@ class Dispatcher:
         call = worker.executing.pop(message.invocation_id, None)
         if call is None:
             return
+        call.matched, call.delivered = message.matched, message.delivered is True
         if message.error is not None:
             call.reply(Failure(message.error.code, message.error.message, message.error.stacktrace))
             return
@@ -139,22 +153,42 @@ class Dispatcher:
         if self._engine.functions.is_reserved(message.id):
             self._reject(worker, message.id, "")
             return
-        handler = _not_invokable(message.id) if message.invocation is not None else None
-        function = Function(
+        function = self._function(worker, message)
+        held = self._engine.functions.add(function)
+        if held is not None:
+            self._reject(worker, message.id, held.owner.id if held.owner else "")
+            return
+        self._engine.function_changed(function)
+        self._engine.changed("functions", worker)
+
+    def _function(self, worker: Worker, message: RegisterFunction) -> Function:
+        said = _observed(message)
+        handler = None
+        if message.invocation is not None:
+            handler = _not_invokable(message.id)
+        elif message.private:
+            handler = _only_for(worker)
+        request, response, metadata, args_format = self._listable(
+            worker,
+            message.id,
+            (message.request_format, message.response_format, message.metadata, said.args_format),
+        )
+        return Function(
             message.id,
             worker.namespace,
             worker,
             handler,
             message.description,
-            *self._listable(
-                worker, message.id, (message.request_format, message.response_format, message.metadata)
-            ),
+            request,
+            response,
+            metadata,
+            args_format=args_format,
+            private=message.private is True,
+            observable=message.observable is not False and said.allow is not False,
+            own_delivery=said.delivery == "owner",
+            legacy_trigger_type=said.legacy_trigger_type,
+            in_process="local-dispatch.v1" in worker.features and message.invocation is None,
         )
-        held = self._engine.functions.add(function)
-        if held is not None:
-            self._reject(worker, message.id, held.owner.id if held.owner else "")
-            return
-        self._engine.changed("functions", worker)
 
     def _listable(self, worker: Worker, name: str, parts: Sequence[Any]) -> list[Any]:
         """The parts, without those that would make the listings unreadable for every worker."""
@@ -171,14 +205,17 @@ class Dispatcher:
     def _reject(self, worker: Worker, function_id: str, owner_id: str) -> None:
         by = f"worker {owner_id}" if owner_id else "this host"
         logger.warning("%s may not register '%s': it belongs to %s", worker.label, function_id, by)
+        self._refuse(worker, CONFLICT, function_id, owner_id)
+
+    def _refuse(self, worker: Worker, code: str, function_id: str, owner_id: str = "") -> None:
         worker.send(
-            RegistrationRejected(
-                CONFLICT, worker.namespace, owner_worker_id=owner_id, function_id=function_id
-            )
+            RegistrationRejected(code, worker.namespace, owner_worker_id=owner_id, function_id=function_id)
         )
 
     def _unregister_function(self, worker: Worker, message: UnregisterFunction) -> None:
-        if self._engine.functions.remove(worker.namespace, message.id, worker):
+        function = self._engine.functions.remove(worker.namespace, message.id, worker)
+        if function is not None:
+            self._engine.function_changed(function)
             self._engine.changed("functions", worker)
 
     def _register_trigger(self, worker: Worker, message: RegisterTrigger) -> None:
@@ -212,14 +249,8 @@ class Dispatcher:
             logger.warning(
                 "%s may not provide the trigger type '%s': it belongs to this host", worker.label, message.id
             )
-            worker.send(
-                RegistrationRejected(
-                    "TRIGGER_TYPE_NAMESPACE_CONFLICT",
-                    worker.namespace,
-                    owner_worker_id="",
-                    function_id=message.id,
-                )
-            )
+            # Python SDKs 0.24 and 0.25 end the worker for good on every code but this one.
+            self._refuse(worker, CONFLICT, message.id)
             return
         self._engine.triggers.add_type(
             TriggerType(
@@ -252,6 +283,38 @@ class Dispatcher:
             return
         self._engine.disconnect(old)
         old.close(1012, "taken over by a newer connection")
+
+
+def _caller(worker: Worker, said: bytes) -> bytes:
+    """The worker, and the handler out of which it calls where that can be read."""
+    try:
+        handler = msgspec.json.decode(said, type=Said)
+    except msgspec.DecodeError:
+        return worker.as_caller
+    return worker.caller_of(handler) if readable(said) else worker.as_caller
+
+
+def _observed(message: RegisterFunction) -> ObserverRules:
+    """What a worker says about the observers of its function, whichever SDK it has."""
+    try:
+        said = msgspec.convert(message.observe or {}, ObserverRules)
+    except msgspec.ValidationError:
+        said = ObserverRules()
+    if message.args_format is not None:
+        said = msgspec.structs.replace(said, args_format=message.args_format)
+    return said
+
+
+def _only_for(owner: Worker) -> Handler:
+    """The handler of a private function: its worker calls it, and the host for an observer."""
+
+    def handler(call: Call) -> None:
+        if call.caller_id == owner.id or call.activation is not None:
+            owner.execute(call)
+        else:
+            call.reply(private_call(call.function_id, owner.label))
+
+    return handler
 
 
 def _not_invokable(function_id: str) -> Handler:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from iii_skill.calls import STOPPED, Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
-from iii_skill.engine.functions import Function, Functions
+from iii_skill.engine.functions import Function, Functions, private_call
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerTable
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+from iii_skill.sources import Source
 from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,18 @@ class Engine:
         self.channels = Channels()
         self.on_change: list[Callable[[str, Worker | None], None]] = []
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
+        self.on_function: list[Callable[[Function], None]] = []
+        """Called with every function that is there now, or is gone: `functions` knows which."""
+        self.sources: dict[str, Source] = {}
+        """The functions inside the host that only the host calls, by id."""
+        self.watches: dict[str, Callable[[Function, Call], None]] = {}
+        """By id of an observed function: what is done with a call before it is made."""
+        self.actions: dict[type, Callable[[Worker, Any], None]] = {}
+        """What the rooms above do with messages of workers, by type of message."""
+        self.through: Callable[[Worker, str, Call], None] = _no_observers
+        """Makes a call of a worker through an observer of that id."""
+        self.observer_count: Callable[[Function], int] = lambda _function: 0
+        """How many observe a function."""
 
     # What drivers call.
 
@@ -51,6 +65,8 @@ class Engine:
         executing, worker.executing = worker.executing, {}
         for call in executing.values():
             call.reply(STOPPED)
+        for function in functions:
+            self.function_changed(function)
         if functions:
             self.changed("functions", worker)
         self.changed("worker_disconnected", worker)
@@ -66,6 +82,10 @@ class Engine:
                 call.reply(found)
                 return
             function = found
+        if self.watches:
+            watch = self.watches.get(function.id)
+            if watch is not None:
+                watch(function, call)
         if function.handler is None:
             if function.owner is not None:
                 function.owner.execute(call)
@@ -94,6 +114,7 @@ class Engine:
         caller_id: str | None = None,
         metadata: bytes | None = None,
         timeout: float | None = None,
+        caller: bytes | None = None,
     ) -> bytes | None:
         """The encoded result (None: no `result`); raises InvocationError, code TIMEOUT after `timeout` s."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -102,7 +123,9 @@ class Engine:
             if not future.done():
                 future.set_result(outcome)
 
-        call = Call(function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id())
+        call = Call(
+            function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id(), caller=caller
+        )
         self.invoke(call)
         try:
             if future.done():
@@ -133,27 +156,50 @@ class Engine:
         response_schema: object = None,
         metadata: object = None,
         worker_name: str | None = None,
+        args_format: object = None,
+        private: bool = False,
     ) -> None:
         """Add a function inside the host; it answers in every namespace, and no worker may claim its id."""
-        self.functions.add_builtin(
-            Function(
-                function_id,
-                DEFAULT_NAMESPACE,
-                None,
-                handler,
-                description,
-                request_schema,
-                response_schema,
-                metadata,
-                worker_name,
-            )
+        function = Function(
+            function_id,
+            DEFAULT_NAMESPACE,
+            None,
+            handler,
+            description,
+            request_schema,
+            response_schema,
+            metadata,
+            worker_name,
+            args_format=args_format,
+            private=private,
         )
+        self.functions.add_builtin(function)
+        self.function_changed(function)
         self.changed("functions", None)
 
     def remove_function(self, function_id: str) -> None:
         """Remove a function inside the host."""
+        function = self.functions.builtins.get(function_id)
+        if function is None:
+            return
         self.functions.remove_builtin(function_id)
+        self.function_changed(function)
         self.changed("functions", None)
+
+    def add_source(self, source: Source) -> None:
+        """Offer a function that only the host calls."""
+        self.sources[source.function_id] = source
+        self.add_function(
+            source.function_id,
+            _private,
+            description=source.description,
+            request_schema=source.event_schema,
+            response_schema=source.event_schema,
+            metadata={"internal": True},
+            worker_name=source.worker_name,
+            args_format=source.args_format,
+            private=True,
+        )
 
     def add_provider(self, provider: TriggerProvider) -> None:
         """Provide a trigger type inside the host."""
@@ -180,6 +226,11 @@ class Engine:
         """True while workers execute calls, or events are out or wait."""
         return bool(self.in_flight or self.fanout.busy)
 
+    def function_changed(self, function: Function) -> None:
+        """Tell who listens that a function is there, or is gone."""
+        for listener in self.on_function:
+            listener(function)
+
     def changed(self, what: str, worker: Worker | None) -> None:
         """Tell who listens that something changed."""
         for listener in self.on_change:
@@ -190,3 +241,11 @@ class Engine:
         for worker in list(self.workers.values()):
             self.disconnect(worker)
         self.fanout.close()
+
+
+def _no_observers(_worker: Worker, observer_id: str, call: Call) -> None:
+    call.reply(Failure("OBSERVER_NOT_FOUND", f"There is no observer {observer_id}."))
+
+
+def _private(call: Call) -> None:
+    call.reply(private_call(call.function_id, "this host"))

@@ -1,23 +1,25 @@
-"""Fire triggers: condition, then handler, in order per lane, one slow handler never holding back others.
+"""Call subscribers: condition, then handler, in order per lane, one slow handler never holding back others.
 
-A lane is one trigger and one key: its next event starts when the handler has answered or its time is up.
-Lanes do not wait for each other. Delivery is at most once: errors, time-outs and events beyond the bound
-are logged, never repeated.
+A lane is one subscriber and one key: its next event starts when the handler has answered or its time is up.
+Lanes wait for each other only where the subscriber bounds what may be out at once. Delivery is at most once:
+errors, time-outs and events beyond the bounds are logged, never repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
+from typing import Final
 
 import msgspec
 
-from iii_skill.calls import Call, Outcome, Result
+from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.ids import fresh_id
-from iii_skill.triggers import Trigger
+from iii_skill.triggers import Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -28,27 +30,74 @@ PENDING_LIMIT = 64 * 1024 * 1024
 """Bytes of events that may wait in lanes; beyond that new events are dropped and the drop is logged."""
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """One event of one trigger: `payload` is encoded JSON, `condition` a function id or None."""
+QUEUE_LIMIT = 10_000
+"""Events that may wait for one subscriber with a bound on what is out at once."""
 
-    trigger: Trigger
+
+class Unordered(enum.Enum):
+    """The type of UNORDERED."""
+
+    UNORDERED = "unordered"
+
+
+UNORDERED: Final = Unordered.UNORDERED
+"""The lane of events that start in order and do not wait for each other's end."""
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What goes with the call of an observer's target beside its payload."""
+
+    caller: bytes
+    depth: int
+    activation: bytes
+    traceparent: str | None = None
+    baggage: str | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, gc=False):
+    """One event of one subscriber: `payload` is encoded JSON, `condition` a function id or None."""
+
     payload: bytes
     condition: str | None
+    context: Context | None
 
 
 class _Lane:
-    __slots__ = ("active", "call", "key", "token", "waiting")
+    __slots__ = ("active", "call", "key", "queue", "token", "waiting")
 
-    def __init__(self, key: tuple[str, Hashable]) -> None:
+    def __init__(self, queue: _Queue, key: Hashable) -> None:
+        self.queue = queue
         self.key = key
-        self.waiting: deque[Event] = deque()
-        self.active: Event | None = None
+        self.waiting: deque[_Event] = deque()
+        self.active: _Event | None = None
         self.call: Call | None = None
         self.token = 0
 
 
+class _Queue:
+    """What is out and what waits for one subscriber. A lane is out, or in `ready`, or nowhere."""
+
+    __slots__ = ("ended", "lanes", "name", "out", "ready", "starting", "subscriber", "waiting")
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self.name = subscriber.id
+        self.lanes: dict[Hashable, _Lane] = {}
+        self.ready: deque[_Lane] = deque()
+        self.out = 0
+        self.starting = 0
+        self.waiting = 0
+        self.ended = False
+
+    @property
+    def full(self) -> bool:
+        """True while nothing more may be out."""
+        limit = self.subscriber.max_in_flight
+        return limit is not None and self.out >= limit
+
+
 class Fanout:
-    """The lanes of all triggers inside the host. `invoke` and `abandon` are the engine's."""
+    """The lanes of all subscribers inside the host. `invoke` and `abandon` are the engine's."""
 
     def __init__(
         self,
@@ -59,8 +108,10 @@ class Fanout:
     ) -> None:
         self._invoke = invoke
         self._abandon = abandon
-        # By trigger and then by lane: a trigger that ends touches its own lanes only.
-        self._lanes: dict[str, dict[Hashable, _Lane]] = {}
+        self.on_failure: Callable[[Subscriber, Failure], None] = lambda _subscriber, _failure: None
+        """Called when the function of a subscriber answered with an error, or could not be called."""
+        # By subscriber and then by lane: one that ends touches its own lanes only.
+        self._queues: dict[str, _Queue] = {}
         # Lanes whose handler or condition is out.
         self._running: Deadlines[_Lane] = Deadlines(timeout_s, self._expired)
         self._pending = 0
@@ -74,48 +125,112 @@ class Fanout:
     @property
     def busy(self) -> bool:
         """True while events are out or wait in a lane."""
-        return bool(self._lanes)
+        return bool(self._queues)
 
-    def fire(self, trigger: Trigger, lane: Hashable, payload: bytes, condition: str | None = None) -> None:
-        """Call the trigger's function with `payload`, after every earlier event of the same lane."""
-        event = Event(trigger, payload, condition)
-        lanes = self._lanes.get(trigger.id)
-        if lanes is None:
-            lanes = self._lanes[trigger.id] = {}
-        found = lanes.get(lane)
+    def load(self, subscriber_id: str) -> tuple[int, int]:
+        """How many calls of a subscriber are out, and how many wait."""
+        queue = self._queues.get(subscriber_id)
+        return (0, 0) if queue is None else (queue.out, queue.waiting)
+
+    def fire(
+        self,
+        subscriber: Subscriber,
+        lane: Hashable,
+        payload: bytes,
+        condition: str | None = None,
+        context: Context | None = None,
+    ) -> bool:
+        """Call the subscriber's function, after every earlier event of the lane; False: it was dropped."""
+        event = _Event(payload, condition, context)
+        queue = self._queues.get(subscriber.id)
+        if queue is None:
+            queue = self._queues[subscriber.id] = _Queue(subscriber)
+        found = None if lane is UNORDERED else queue.lanes.get(lane)
+        if found is None and not queue.full:
+            found = _Lane(queue, lane)
+            if lane is not UNORDERED:
+                queue.lanes[lane] = found
+            queue.out += 1
+            if queue.starting:
+                # Others that came before it start in the next turn of the loop.
+                self._start_soon(found, event)
+            else:
+                self._start(found, event)
+            return True
+        if self._pending + len(payload) > PENDING_LIMIT or (
+            queue.waiting >= QUEUE_LIMIT and subscriber.max_in_flight is not None
+        ):
+            self._drop(subscriber)
+            return False
         if found is None:
-            found = lanes[lane] = _Lane((trigger.id, lane))
-            self._start(found, event)
-            return
-        if self._pending + len(payload) > PENDING_LIMIT:
-            self._dropped += 1
-            if self._dropped == 1:
-                logger.warning(
-                    "events wait faster than handlers take them (function %s): dropping new ones",
-                    trigger.function_id,
-                )
-            return
+            found = _Lane(queue, lane)
+            if lane is not UNORDERED:
+                queue.lanes[lane] = found
+            queue.ready.append(found)
         self._pending += len(payload)
+        queue.waiting += 1
         found.waiting.append(event)
+        return True
 
-    def forget(self, trigger_id: str) -> None:
-        """The trigger ended: what still waits for it is dropped; a running handler is left to end."""
-        for lane in self._lanes.get(trigger_id, {}).values():
+    def take_slot(self, subscriber: Subscriber) -> Callable[[], None] | None:
+        """Count a call that somebody else makes for the subscriber; gives what ends it, None when full."""
+        queue = self._queues.get(subscriber.id)
+        if queue is None:
+            queue = self._queues[subscriber.id] = _Queue(subscriber)
+        if queue.full:
+            return None
+        queue.out += 1
+        return lambda: self._freed(queue)
+
+    def let_finish(self, subscriber_id: str) -> None:
+        """The subscriber ended, and what waits for it is still delivered; its id may be used again."""
+        queue = self._queues.pop(subscriber_id, None)
+        if queue is not None:
+            queue.name = f"{subscriber_id} {fresh_id()}"
+            self._queues[queue.name] = queue
+
+    def forget(self, subscriber_id: str) -> None:
+        """The subscriber ended: what still waits for it is dropped; a running handler is left to end."""
+        queue = self._queues.pop(subscriber_id, None)
+        if queue is None:
+            return
+        queue.ended = True
+        for lane in (*queue.lanes.values(), *queue.ready):
             self._pending -= sum(len(event.payload) for event in lane.waiting)
             lane.waiting.clear()
+        queue.ready.clear()
+        queue.waiting = 0
 
     def close(self) -> None:
         """Stop the clock and forget everything."""
-        self._lanes.clear()
+        self._queues.clear()
         self._running.close()
         self._pending = 0
 
-    def _start(self, lane: _Lane, event: Event) -> None:
+    def _drop(self, subscriber: Subscriber) -> None:
+        self._dropped += 1
+        if self._dropped == 1:
+            logger.warning(
+                "events wait faster than handlers take them (function %s): dropping new ones",
+                subscriber.function_id,
+            )
+
+    def _start_soon(self, lane: _Lane, event: _Event) -> None:
+        """Not at once: a handler inside the host that answers at once would recurse."""
+        lane.queue.starting += 1
+        asyncio.get_running_loop().call_soon(self._start_late, lane, event)
+
+    def _start_late(self, lane: _Lane, event: _Event) -> None:
+        lane.queue.starting -= 1
+        # It may have ended between the turn of the loop that chose the event and this one.
+        if not lane.queue.ended:
+            self._start(lane, event)
+
+    def _start(self, lane: _Lane, event: _Event) -> None:
         lane.active = event
         lane.token += 1
         self._running.start(lane)
         token = lane.token
-        trigger = event.trigger
         if event.condition is None:
             self._handle(lane, token, event)
             return
@@ -123,7 +238,7 @@ class Fanout:
             event.condition,
             event.payload,
             lambda outcome: self._judged(lane, token, outcome),
-            trigger.namespace,
+            lane.queue.subscriber.namespace,
             invocation_id=fresh_id(),
         )
         self._invoke(lane.call)
@@ -139,70 +254,77 @@ class Fanout:
                 self._handle(lane, token, event)
             return
         logger.warning(
-            "condition %s of trigger %s failed, its handler is skipped: %s",
+            "condition %s of %s failed, its handler is skipped: %s",
             event.condition,
-            event.trigger.id,
+            lane.queue.subscriber.id,
             getattr(outcome, "message", outcome),
         )
         self._next(lane)
 
-    def _handle(self, lane: _Lane, token: int, event: Event) -> None:
-        trigger = event.trigger
-        lane.call = Call(
-            trigger.function_id,
+    def _handle(self, lane: _Lane, token: int, event: _Event) -> None:
+        subscriber, context = lane.queue.subscriber, event.context
+        call = lane.call = Call(
+            subscriber.function_id,
             event.payload,
             lambda outcome: self._handled(lane, token, outcome),
-            trigger.namespace,
+            subscriber.namespace,
             None,
-            trigger.metadata,
+            subscriber.metadata,
             invocation_id=fresh_id(),
         )
-        self._invoke(lane.call)
+        if context is not None:
+            call.caller, call.depth, call.activation = context.caller, context.depth, context.activation
+            call.traceparent, call.baggage = context.traceparent, context.baggage
+        self._invoke(call)
 
     def _handled(self, lane: _Lane, token: int, outcome: Outcome) -> None:
         if lane.token != token or lane.active is None:
             return
-        if type(outcome) is not Result:
+        if type(outcome) is Failure:
+            subscriber = lane.queue.subscriber
             logger.warning(
-                "handler %s of trigger %s failed: %s",
-                lane.active.trigger.function_id,
-                lane.active.trigger.id,
-                getattr(outcome, "message", outcome),
+                "handler %s of %s failed: %s", subscriber.function_id, subscriber.id, outcome.message
             )
+            self.on_failure(subscriber, outcome)
         self._next(lane)
 
     def _next(self, lane: _Lane) -> None:
+        queue = lane.queue
         lane.active = lane.call = None
         self._running.stop(lane)
-        if not lane.waiting:
-            self._end(lane)
-            if self._dropped and not self._pending:
-                logger.warning("%d events were dropped", self._dropped)
-                self._dropped = 0
-            return
-        event = lane.waiting.popleft()
-        self._pending -= len(event.payload)
-        # Not at once: a handler inside the host that answers at once would recurse.
-        asyncio.get_running_loop().call_soon(self._start, lane, event)
+        if lane.waiting:
+            queue.ready.append(lane)
+        elif lane.key is not UNORDERED:
+            queue.lanes.pop(lane.key, None)
+        self._freed(queue)
 
-    def _end(self, lane: _Lane) -> None:
-        trigger_id, key = lane.key
-        lanes = self._lanes.get(trigger_id)
-        if lanes is not None:
-            lanes.pop(key, None)
-            if not lanes:
-                del self._lanes[trigger_id]
+    def _freed(self, queue: _Queue) -> None:
+        """One call less is out: what waits may start."""
+        queue.out -= 1
+        if queue.ended:
+            return
+        while queue.ready and not queue.full:
+            lane = queue.ready.popleft()
+            event = lane.waiting.popleft()
+            self._pending -= len(event.payload)
+            queue.waiting -= 1
+            queue.out += 1
+            self._start_soon(lane, event)
+        if not queue.out:
+            self._queues.pop(queue.name, None)
+        if self._dropped and not self._pending:
+            logger.warning("%d events were dropped", self._dropped)
+            self._dropped = 0
 
     def _expired(self, lane: _Lane) -> None:
-        event = lane.active
-        assert event is not None
         lane.token += 1
         if lane.call is not None:
             self._abandon(lane.call)
+        subscriber = lane.queue.subscriber
         logger.warning(
-            "handler %s of trigger %s did not answer in %g s; going on without it",
-            event.trigger.function_id,
-            event.trigger.id,
+            "handler %s of %s did not answer in %g s; going on without it",
+            subscriber.function_id,
+            subscriber.id,
             self._running.seconds,
         )
         self._next(lane)

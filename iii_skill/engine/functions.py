@@ -42,6 +42,17 @@ class Function(msgspec.Struct, frozen=True):
     response_schema: Any = None
     metadata: Any = None
     worker_name: str | None = None
+    args_format: Any = None
+    """A schema of what its observers may say; None: they say nothing."""
+    private: bool = False
+    """True: only its own worker, or the host, calls it."""
+    observable: bool = True
+    own_delivery: bool = False
+    """True: its worker tells the host which observers to call, also for calls that the host routed."""
+    legacy_trigger_type: str | None = None
+    """Triggers of that type become observers of it."""
+    in_process: bool = False
+    """True: its worker may call it without the host."""
 
     @property
     def shown_worker_name(self) -> str:
@@ -58,6 +69,13 @@ class Function(msgspec.Struct, frozen=True):
         if self.id.startswith("engine::"):
             return True
         return isinstance(self.metadata, dict) and self.metadata.get("internal") is True
+
+
+def private_call(function_id: str, owner: str) -> Failure:
+    """The answer to a call of a function that only its owner may call."""
+    return Failure(
+        "FORBIDDEN", f"Function {function_id} is private: only {owner} calls it. Observe it instead."
+    )
 
 
 class Functions:
@@ -98,14 +116,14 @@ class Functions:
         self._by_name[key] = function
         return None
 
-    def remove(self, namespace: str, function_id: str, owner: Worker) -> bool:
-        """Remove a function if this worker owns it."""
+    def remove(self, namespace: str, function_id: str, owner: Worker) -> Function | None:
+        """Remove a function if this worker owns it; gives it, or None."""
         key = (namespace, function_id)
         held = self._by_name.get(key)
         if held is None or held.owner is not owner:
-            return False
+            return None
         del self._by_name[key]
-        return True
+        return held
 
     def remove_worker(self, owner: Worker) -> list[Function]:
         """Remove everything that a worker owns; gives what that was."""

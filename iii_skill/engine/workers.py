@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from msgspec import UNSET, Raw
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from iii_skill.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.engine.caller_stamp import stamp_caller, with_function
@@ -29,8 +30,28 @@ BUFFER_LIMIT = 64 * 1024 * 1024
 ATTACHED_RUNTIME = "iii-skill"
 """What an attached state worker of ours calls its runtime."""
 
+_encode = msgspec.json.Encoder().encode
+
 TOO_LARGE = "payload_too_large"
 BUSY = "worker_not_reading"
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """What a worker says of the handler out of which it calls."""
+
+    function_id: str
+    invocation_id: str
+    parent: Raw | UnsetType = UNSET
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """Who called, as functions and observers see it."""
+
+    worker_id: str
+    worker_name: str
+    function_id: str | None = None
+    invocation_id: str | None = None
+    parent: Raw | UnsetType = UNSET
 
 
 class Worker:
@@ -62,6 +83,13 @@ class Worker:
         self.pid: int | None = None
         self.isolation: str | None = None
         self.message_limit = MESSAGE_LIMIT
+        self.features: frozenset[str] = frozenset()
+        """What it said it understands beside the messages of old SDKs."""
+        self.observes = False
+        """True: it takes the messages of observers."""
+        self.as_caller = b""
+        """How the functions that it calls see it, encoded."""
+        self._set_caller()
         self.attached = False
         """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
         self._wake = wake
@@ -77,9 +105,20 @@ class Worker:
         """How messages for people name this worker."""
         return f"worker '{self.name}'" if self.name else f"worker {self.id}"
 
-    def identify(self, *, runtime: str | None, version: str | None) -> None:
-        """Note the SDK, and with it the largest message that it survives."""
+    def identify(
+        self,
+        *,
+        name: str | None,
+        runtime: str | None,
+        version: str | None,
+        features: Collection[str] = (),
+    ) -> None:
+        """Note the SDK, what it understands, and the largest message that it survives."""
         self.identified = True
+        self.name = name
+        self.features = frozenset(features)
+        self.observes = bool(self.features & {"observe.v1", "observe.v2"})
+        self._set_caller()
         self.runtime, self.version = runtime, version
         self.attached = runtime == ATTACHED_RUNTIME
         if runtime == "python" and _before(version, (0, 24, 6)):
@@ -115,6 +154,15 @@ class Worker:
         if failure is not None:
             call.reply(failure)
 
+    def caller_of(self, said: Said | None) -> bytes:
+        """How a function that this worker calls sees its caller; `said`: out of which handler."""
+        if said is None:
+            return self.as_caller
+        return _encode(Caller(self.id, self.name or "", said.function_id, said.invocation_id, said.parent))
+
+    def _set_caller(self) -> None:
+        self.as_caller = _encode(Caller(self.id, self.name or ""))
+
     def _unreadable(self, call: Call) -> Failure | None:
         # Events and HTTP payloads (no caller) are made or checked inside the host; an attached state worker
         # refuses what cannot be read by itself, as the one in the host does.
@@ -139,6 +187,7 @@ class Worker:
                 call.traceparent,
                 None if call.baggage is None else with_function(call.baggage, call.function_id),
                 None if call.metadata is None else Raw(call.metadata),
+                *(self._observed(call) if self.observes else ()),
             )
         )
         if len(text) > self.message_limit:
@@ -148,6 +197,14 @@ class Worker:
         self.executing[invocation_id] = call
         self._wake(self.connection.queue(text))
         return None
+
+    def _observed(self, call: Call) -> tuple[Raw | None, int, Raw | None]:
+        """What newer SDKs are told beside: who calls, after how many observers, and for which."""
+        return (
+            None if call.caller is None else Raw(call.caller),
+            call.depth,
+            None if call.activation is None else Raw(call.activation),
+        )
 
     def _too_large(self, what: str, size: int) -> str:
         text = f"{what} has {size} bytes, more than the {self.message_limit} bytes that {self.label} can take"

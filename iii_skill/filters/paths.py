@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -17,8 +17,13 @@ ELEMENT: Final = "@"
 
 MOST_SEGMENTS: Final = 16
 
-Document: TypeAlias = Mapping[str, Any]
-"""The parts of a call by root; a part that is missing is absent, None is the value null."""
+
+class Document(Protocol):
+    """The parts of a call by root; a part that is missing is absent, None is the value null."""
+
+    def get(self, root: str, default: Any, /) -> Any:
+        """The decoded part, or the default."""
+
 
 Resolve: TypeAlias = Callable[[Document, Any], Any]
 """Document and current element of `$any` to the value at the path, or ABSENT."""
@@ -81,7 +86,7 @@ def resolver(path: Path) -> Resolve:
         segment, index = steps[0]
 
         def member(document: Document, _element: Any) -> Any:
-            part = document.get(root)
+            part = document.get(root, ABSENT)
             return part.get(segment, ABSENT) if type(part) is dict else _step(part, segment, index)
 
         return member

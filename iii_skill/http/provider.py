@@ -1,9 +1,9 @@
-"""The trigger type `http`: registrations become routes."""
+"""The trigger type `http`, and the routes that triggers and observers share."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from iii_skill.errors import TriggerRefused
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class HttpTriggers(TriggerProvider):
-    """The routes of all workers. One refused route leaves everything as it was."""
+    """The routes of triggers and observers of all workers. One refused route leaves everything as it was."""
 
     trigger_type = "http"
     description = "HTTP API trigger"
@@ -28,31 +28,42 @@ class HttpTriggers(TriggerProvider):
 
     def register(self, trigger: Trigger) -> None:
         """Serve the route, or move the trigger of that id to it; TriggerRefused leaves all as it was."""
-        route = route_of(trigger)
-        former = self._routes.get(trigger.id)
+        self.serve(route_of(trigger), _ignored(trigger))
+
+    def unregister(self, trigger: Trigger) -> None:
+        """Stop serving the route of that trigger id; unknown ids are fine."""
+        self.remove(trigger.id)
+
+    def serve(self, route: Route, ignored: Iterable[str] = ()) -> None:
+        """Serve a route in place of the one of its name; TriggerRefused leaves all as it was.
+
+        `ignored`: what of its registration has no effect.
+        """
+        former = self._routes.get(route.name)
         self._table.check(route, replacing=former)
         if former is not None:
             self._table.remove(former)
-        self._routes[trigger.id] = route
-        for oddity in _oddities(route):
+        self._routes[route.name] = route
+        function_id = route.subscriber.function_id
+        for oddity in (*ignored, *_oddities(route)):
             self._warnings.warn(
-                f"{oddity} {route.label}", "route %s of %s: %s", route.label, trigger.function_id, oddity
+                f"{oddity} {route.label}", "route %s of %s: %s", route.label, function_id, oddity
             )
         if route.method not in METHODS:
             return
         hidden = self._table.add(route)
-        if hidden is not None and hidden.trigger.function_id != route.trigger.function_id:
+        if hidden is not None and hidden.subscriber.function_id != function_id:
             self._warnings.warn(
                 route.label,
                 "route %s is registered twice: %s serves it now instead of %s, as on the engine",
                 route.label,
-                route.trigger.function_id,
-                hidden.trigger.function_id,
+                function_id,
+                hidden.subscriber.function_id,
             )
 
-    def unregister(self, trigger: Trigger) -> None:
-        """Stop serving the route of that trigger id; unknown ids are fine."""
-        route = self._routes.pop(trigger.id, None)
+    def remove(self, name: str) -> None:
+        """Stop serving the route of that name; unknown ones are fine."""
+        route = self._routes.pop(name, None)
         if route is not None:
             self._table.remove(route)
 
@@ -89,9 +100,9 @@ def _method(config: dict[str, Any]) -> str:
     return method.upper() if isinstance(method, str) else "GET"
 
 
-def _oddities(route: Route) -> Iterator[str]:
-    """What of a registration has no effect."""
-    config = route.trigger.settings()
+def _ignored(trigger: Trigger) -> Iterator[str]:
+    """What of the configuration of a trigger has no effect."""
+    config = trigger.settings()
     if config.get("http_method") is not None and not isinstance(config["http_method"], str):
         yield (
             "http_method is no string, so GET is served, as on the engine; "
@@ -99,6 +110,10 @@ def _oddities(route: Route) -> Iterator[str]:
         )
     elif config.get("http_method") is None and "method" in config:
         yield "`method` is ignored, so GET is served, as on the engine; write `http_method`"
+
+
+def _oddities(route: Route) -> Iterator[str]:
+    """What of a route never happens."""
     for part in segments(route.path):
         if part.kind is not Kind.LITERAL and not part.delivered:
             name = part.text

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import msgspec
 
+from iii_skill.calls import Call, Failure
 from iii_skill.errors import TriggerRefused
+from iii_skill.filters.filter import Filter
 from iii_skill.http.patterns import Kind, Segment, normal, segments
-from iii_skill.triggers import Trigger
+from iii_skill.triggers import Subscriber
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
@@ -17,39 +20,65 @@ Parameters: TypeAlias = dict[str, str]
 NO_PARAMETERS: Parameters = {}
 
 
-class Route(msgspec.Struct, frozen=True):
-    """An http trigger: `path` is the pattern as it was written."""
+class Gate(Protocol):
+    """What stands before the target of an observer; triggers have none."""
 
-    trigger: Trigger
+    @property
+    def filter(self) -> Filter:
+        """Which requests it lets through, in the place of a condition."""
+
+    def enter(self, call: Call) -> Callable[[], None] | Failure:
+        """Make the call one of the observer; gives what ends it, or why it is not made."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where an http trigger or an observer is served: `path` is the pattern as it was written."""
+
+    subscriber: Subscriber
     method: str
     path: str
     condition_function_id: str | None = None
     middleware_function_ids: tuple[str, ...] = ()
+    gate: Gate | None = None
     place_json: bytes = b""
     trigger_json: bytes = b""
 
     @classmethod
     def of(
         cls,
-        trigger: Trigger,
+        subscriber: Subscriber,
         *,
         method: str,
         path: str,
         condition_function_id: str | None = None,
         middleware_function_ids: tuple[str, ...] = (),
+        gate: Gate | None = None,
     ) -> Route:
         """A route with its constant parts of every payload encoded once."""
         path_json = msgspec.json.encode(path)
         method_json = msgspec.json.encode(method)
         return cls(
-            trigger=trigger,
+            subscriber=subscriber,
             method=method,
             path=path,
             condition_function_id=condition_function_id,
             middleware_function_ids=middleware_function_ids,
+            gate=gate,
             place_json=b',"method":%b,"path":%b,"path_params":' % (method_json, path_json),
             trigger_json=b',"trigger":{"type":"http","path":%b,"method":%b}}' % (path_json, method_json),
         )
+
+    @property
+    def name(self) -> str:
+        """Unlike every other route; a trigger and an observer may have the same id."""
+        return self.subscriber.id if self.gate is None else f"observer {self.subscriber.id}"
+
+    @property
+    def conditional(self) -> bool:
+        """True when something decides whether the function is called, between the middleware."""
+        if self.gate is not None:
+            return not self.gate.filter.matches_all
+        return self.condition_function_id is not None
 
     @property
     def label(self) -> str:
@@ -130,7 +159,8 @@ class RouteTable:
         if other is not None:
             raise TriggerRefused(
                 f"Route '{route.label}' conflicts with already-registered route '{other.label}': "
-                "routes with identical structure but different path-parameter names are not supported"
+                "routes with identical structure but different path-parameter names are not supported",
+                conflict=True,
             )
 
     def add(self, route: Route) -> Route | None:
@@ -143,7 +173,7 @@ class RouteTable:
             place = self._places[structure] = Place(parts)
             self._insert(normal(route.path), place)
         hidden = place.find(route.method)
-        place.methods.setdefault(route.method, {})[route.trigger.id] = route
+        place.methods.setdefault(route.method, {})[route.name] = route
         place.changed()
         return hidden
 
@@ -152,9 +182,9 @@ class RouteTable:
         structure = _structure(segments(route.path))
         place = self._places.get(structure)
         routes = {} if place is None else place.methods.get(route.method, {})
-        if place is None or routes.get(route.trigger.id) is not route:
+        if place is None or routes.get(route.name) is not route:
             return
-        del routes[route.trigger.id]
+        del routes[route.name]
         if not routes:
             del place.methods[route.method]
         place.changed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -50,8 +50,13 @@ class EngineAnswers:
         if worker is None:
             return {"success": True}
         namesake = self._namesake(worker, request.name)
-        worker.identify(runtime=request.runtime, version=request.version)
-        worker.name = request.name
+        features = request.features if isinstance(request.features, list) else ()
+        worker.identify(
+            name=request.name,
+            runtime=request.runtime,
+            version=request.version,
+            features=[feature for feature in features if isinstance(feature, str)],
+        )
         worker.description, worker.os, worker.pid = request.description, request.os, request.pid
         worker.isolation = request.isolation
         if namesake is not None:
@@ -64,26 +69,28 @@ class EngineAnswers:
         self._engine.changed("worker_metadata_updated", worker)
         return {"success": True}
 
-    def list_functions(self, _call: Call, request: ListRequest) -> Any:
+    def list_functions(self, call: Call, request: ListRequest) -> Any:
         chosen = [f for f in self._engine.functions if request.include_internal or not f.internal]
-        listed = [rows.function_row(function) for function in chosen]
+        beside = self._beside(call)
+        listed = [rows.function_row(function) | beside(function) for function in chosen]
         return {
             "functions": sorted(_filtered(listed, request, "function_id"), key=lambda r: r["function_id"])
         }
 
-    def function_info(self, _call: Call, request: FunctionInfoRequest) -> Any:
+    def function_info(self, call: Call, request: FunctionInfoRequest) -> Any:
         if request.function_ids is not None:
             if len(request.function_ids) > 32:
                 raise InputError(
                     bad_input("engine::functions::info", "at most 32 function_ids can be asked for at once")
                 )
-            return {"functions": [self._info_or_error(i, request.namespace) for i in request.function_ids]}
+            asked = request.function_ids
+            return {"functions": [self._info_or_error(call, name, request.namespace) for name in asked]}
         if request.function_id is None:
             raise InputError(bad_input("engine::functions::info", "missing field `function_id`"))
         function = self._function(request.function_id, request.namespace)
         if function is None:
             raise NotThere(f"Function '{request.function_id}' is not registered.")
-        return rows.function_info(function, self._engine.triggers.placed())
+        return rows.function_info(function, self._engine) | self._beside(call)(function)
 
     def list_workers(self, _call: Call, request: ListRequest) -> Any:
         listed = [
@@ -162,11 +169,18 @@ class EngineAnswers:
     def _function(self, function_id: str, namespace: str | None) -> Function | None:
         return self._engine.functions.lookup(function_id, namespace)
 
-    def _info_or_error(self, function_id: str, namespace: str | None) -> Any:
+    def _beside(self, call: Call) -> Callable[[Function], dict[str, Any]]:
+        """What rows of functions say beside: nothing new to workers that know of no observers."""
+        worker = self._engine.workers.get(call.caller_id or "")
+        if worker is not None and not worker.observes:
+            return lambda _function: {}
+        return lambda function: rows.observed_row(function, self._engine)
+
+    def _info_or_error(self, call: Call, function_id: str, namespace: str | None) -> Any:
         function = self._function(function_id, namespace)
         if function is None:
             return {"function_id": function_id, "error": "not_found"}
-        return rows.function_info(function, self._engine.triggers.placed())
+        return rows.function_info(function, self._engine) | self._beside(call)(function)
 
     def _worker_row(self, worker: Worker) -> dict[str, Any]:
         return rows.worker_row(worker, len(self._engine.functions.owned_by(worker)))

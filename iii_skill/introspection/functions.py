@@ -12,7 +12,8 @@ from iii_skill.calls import Call
 from iii_skill.engine.engine import Engine
 from iii_skill.errors import CallerError, InputError
 from iii_skill.introspection.answers import EngineAnswers, bad_input
-from iii_skill.introspection.events import EventSource
+from iii_skill.introspection.events import WORKER, EngineEvents
+from iii_skill.introspection.observers import ObserverAnswers
 from iii_skill.introspection.requests import (
     EngineRequest,
     FunctionInfoRequest,
@@ -21,16 +22,16 @@ from iii_skill.introspection.requests import (
     ListRequest,
     LogRequest,
     NamedRequest,
+    ObserversRequest,
     TriggerRequest,
 )
+from iii_skill.observers.table import Observers
 
 logger = logging.getLogger("iii_skill.workers")
 
-WORKER = "iii-engine-functions"
 
-
-def add_engine_functions(engine: Engine) -> None:
-    """Register every `engine::*` function of the host."""
+def add_engine_functions(engine: Engine, observers: Observers | None = None) -> None:
+    """Register every `engine::*` function of the host; those about observers where there are any."""
     answers = EngineAnswers(engine)
     table: dict[str, tuple[Callable[..., Any], type[EngineRequest], str]] = {
         "engine::workers::register": (answers.identify, IdentifyRequest, "Say name, SDK and namespace"),
@@ -49,6 +50,10 @@ def add_engine_functions(engine: Engine) -> None:
         ),
         "engine::unregister_trigger": (answers.unregister_trigger, IdRequest, "Remove such a trigger"),
     }
+    if observers is not None:
+        asked = ObserverAnswers(engine, observers)
+        table["engine::observers::list"] = (asked.list, ObserversRequest, "List observers")
+        table["engine::observers::get"] = (asked.get, IdRequest, "Describe an observer")
     for function_id, (answer, request, description) in table.items():
         _add(engine, function_id, answer, request, description)
     engine.add_function(
@@ -57,7 +62,7 @@ def add_engine_functions(engine: Engine) -> None:
         description="Create a channel: a reference for one writer and one for one reader",
         worker_name=WORKER,
     )
-    notices = EventSource(engine)
+    notices = EngineEvents(engine, observers)
     for level in ("trace", "debug", "info", "warn", "error"):
         _add(engine, f"engine::log::{level}", _log_at(level, notices), LogRequest, f"Log at level {level}")
 
@@ -86,7 +91,7 @@ def _add(
     engine.add_function(function_id, handler, description=description, worker_name=WORKER)
 
 
-def _log_at(level: str, notices: EventSource) -> Callable[[Call, LogRequest], None]:
+def _log_at(level: str, notices: EngineEvents) -> Callable[[Call, LogRequest], None]:
     number = {"trace": logging.DEBUG, "warn": logging.WARNING}.get(level) or getattr(logging, level.upper())
 
     def log(_call: Call, request: LogRequest) -> None:

@@ -21,6 +21,7 @@ class IdentifyRequest(EngineRequest):
     os: str | None = None
     pid: int | None = None
     isolation: str | None = None
+    features: Any = None
 
 
 class ListRequest(EngineRequest):
@@ -57,6 +58,15 @@ class IdRequest(EngineRequest):
 
     id: str
     namespace: str | None = None
+
+
+class ObserversRequest(EngineRequest):
+    """Which observers: by source, target, owner's name and state."""
+
+    function_id: str | None = None
+    target: str | None = None
+    worker: str | None = None
+    state: str | None = None
 
 
 class TriggerRequest(EngineRequest):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -26,18 +25,29 @@ def function_row(function: Function) -> Row:
         "description": function.description,
         "metadata": function.metadata,
     }
-    return _said(row)
+    return present(row)
 
 
-def function_info(function: Function, triggers: Iterable[Trigger]) -> Row:
+def observed_row(function: Function, engine: Engine) -> Row:
+    """What such a line says beside to those who know of observers."""
+    row: Row = {
+        "args_format": function.args_format,
+        "private": function.private,
+        "observable": function.observable,
+        "observer_count": engine.observer_count(function),
+    }
+    return present(row)
+
+
+def function_info(function: Function, engine: Engine) -> Row:
     """A function with its schemas and the triggers that point at it."""
-    return function_row(function) | _said(
+    return function_row(function) | present(
         {
             "request_schema": function.request_schema,
             "response_schema": function.response_schema,
             "registered_triggers": [
                 {"id": t.id, "trigger_type": t.trigger_type, "config": t.settings()}
-                for t in triggers
+                for t in engine.triggers.placed()
                 if t.function_id == function.id
             ],
         }
@@ -146,7 +156,7 @@ def type_info(table: TriggerTable, type_id: str, namespace: str | None) -> Row |
         if row["id"] == type_id
         and (not isinstance(provider, TriggerType) or row["namespace"] == provider.namespace)
     )
-    row = {name: value for name, value in row.items() if name != "description"} | _said(
+    row = {name: value for name, value in row.items() if name != "description"} | present(
         {
             "description": provider.description,
             "configuration_schema": provider.configuration_schema,
@@ -181,12 +191,13 @@ def trigger_info(trigger: Trigger, engine: Engine) -> Row:
         "trigger": type_info(engine.triggers, trigger.trigger_type, trigger.trigger_namespace),
         "function": None if function is None else function_row(function),
     }
-    return trigger_row(trigger, engine) | _said(extra)
+    return trigger_row(trigger, engine) | present(extra)
 
 
 def _provider_name(type_id: str, provider: TriggerProvider) -> str:
     return provider.worker_name or f"iii-{type_id}"
 
 
-def _said(row: Row) -> Row:
+def present(row: Row) -> Row:
+    """The row without what is not said."""
     return {name: value for name, value in row.items() if value is not None}

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.protocol.messages import FromWorker
+from iii_skill.protocol.messages import Message
 from iii_skill.protocol.outgoing import ToWorker
 
-_decode: Callable[[bytes], FromWorker] = msgspec.json.Decoder(FromWorker).decode
+_decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
 _loose = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
@@ -21,6 +21,7 @@ _is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 # Only in a text that does not parse: the id of the call whose answer would otherwise never come.
 _KIND = re.compile(rb'"type"\s*:\s*"(invokefunction|invocationresult)"')
 _INVOCATION_ID = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f-]{32,36})"')
+_OBSERVE = re.compile(rb'"type"\s*:\s*"observe"')
 _FUNCTION_ID = re.compile(rb'"function_id"\s*:\s*"([^"\\]*)"')
 
 
@@ -29,22 +30,30 @@ LENIENTLY_READ = 1024 * 1024
 
 
 class Malformed(Exception):
-    """A text that is no message. `invocation_id` is set when it was meant to be a call that waits.
+    """A text that is no message.
 
+    `invocation_id` is set when it was meant to be a call that waits, `observer_id` when an `observe`.
     `answers`: it was meant to be the answer to that call.
     """
 
     def __init__(
-        self, reason: str, *, invocation_id: str | None = None, function_id: str = "", answers: bool = False
+        self,
+        reason: str,
+        *,
+        invocation_id: str | None = None,
+        function_id: str = "",
+        observer_id: str | None = None,
+        answers: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.invocation_id = invocation_id
         self.function_id = function_id
         self.answers = answers
+        self.observer_id = observer_id
 
 
-def decode(text: bytes) -> FromWorker:
+def decode(text: bytes) -> Message:
     """The message of one text; raises Malformed with what can be saved of it."""
     try:
         if not text.isascii():
@@ -73,7 +82,7 @@ def _malformed(text: bytes, reason: str) -> Malformed:
     kind = _KIND.search(text)
     found = _INVOCATION_ID.search(text)
     if kind is None or found is None:
-        return Malformed(reason)
+        return Malformed(reason, observer_id=_observer_id(text) if _OBSERVE.search(text) else None)
     # A payload may hold fields of the same names: believe the parsed frame where there is one.
     frame = _frame(text)
     if frame is None:
@@ -105,3 +114,12 @@ def _frame(text: bytes) -> Any:
         return json.loads(text.decode("utf-8", "replace")) if len(text) <= LENIENTLY_READ else None
     except (ValueError, RecursionError):
         return None
+
+
+def _observer_id(text: bytes) -> str | None:
+    """The id of an `observe` that has one."""
+    frame = _frame(text)
+    if not isinstance(frame, dict) or frame.get("type") != "observe":
+        return None
+    found = frame.get("id")
+    return found if isinstance(found, str) else None

@@ -1,7 +1,7 @@
 """The host's side of one worker connection, without a socket, without asyncio and without a clock.
 
 Rules: the host speaks first (`workerregistered`). A text becomes at most one message; a malformed one is
-answered where it was a call that waits, and never ends the connection. Registrations are held back until
+answered where something waits for it, and never ends the connection. Registrations are held back until
 the worker has said its namespace (its first `engine::workers::register`) or the driver calls `release`
 (the grace is over), then they are applied in the order in which they came. A void call has no
 invocation id. Drivers pump: `receive_text`, route the messages, `texts_to_send`.
@@ -26,11 +26,13 @@ from iii_skill.protocol.messages import (
     RegisterFunction,
     RegisterTrigger,
     RegisterTriggerType,
+    Unobserve,
+    UnreadableObserve,
     UnregisterFunction,
     UnregisterTrigger,
     UnregisterTriggerType,
 )
-from iii_skill.protocol.outgoing import Answer, ObserveResult, Pinged, ToWorker, WorkerRegistered
+from iii_skill.protocol.outgoing import FEATURES, Answer, Pinged, ToWorker, WorkerRegistered
 
 MALFORMED = "invalid_message"
 """The code of the answer to a call that could not be read."""
@@ -50,6 +52,10 @@ _HELD_BACK = (
     UnregisterTriggerType,
     RegisterTrigger,
     UnregisterTrigger,
+    # They name functions that are held back before them.
+    Observe,
+    UnreadableObserve,
+    Unobserve,
 )
 
 _KNOWN_ACTIONS = ("void", "enqueue")
@@ -70,24 +76,24 @@ class Connection:
         """Why texts were dropped; the driver logs and clears them."""
         self._held: list[FromWorker] = []
         self._out: list[bytes] = []
-        self.send(WorkerRegistered(self.worker_id, self.token))
+        self.send(WorkerRegistered(self.worker_id, self.token, FEATURES))
 
     def receive_text(self, text: bytes) -> Sequence[FromWorker]:
         """The messages to route now, in order; replies of the protocol itself go to `texts_to_send`."""
+        message: FromWorker
         try:
             message = decode(text)
         except Malformed as fault:
-            return self._refuse(fault)
+            if fault.observer_id is None:
+                return self._refuse(fault)
+            self.warnings.append(f"malformed message: {fault.reason}")
+            message = UnreadableObserve(fault.observer_id, fault.reason)
         if type(message) is InvokeFunction:
             return self._call(message)
         if isinstance(message, Ping):
             self.send(Pinged())
             return ()
         if isinstance(message, Pong):
-            return ()
-        if isinstance(message, Observe):
-            text_of_it = "This host does not serve observers; use a `state` or `http` trigger instead."
-            self.send(ObserveResult(message.id, "error", ErrorBody("UNSUPPORTED", text_of_it)))
             return ()
         if self.namespace is None and isinstance(message, _HELD_BACK):
             self._held.append(message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -21,6 +22,11 @@ class RegisterFunction(Incoming, frozen=True, gc=False, tag="registerfunction"):
     response_format: Any = None
     metadata: Any = None
     invocation: Any = None
+    observe: Any = None
+    """How SDK 0.25 says what later ones say in the next three."""
+    args_format: Any = None
+    private: bool | None = None
+    observable: bool | None = None
 
 
 class UnregisterFunction(Incoming, frozen=True, gc=False, tag="unregisterfunction"):
@@ -91,6 +97,12 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     queue: str | None = None
 
 
+class Through(msgspec.Struct, frozen=True, gc=False):
+    """A call goes through an observer of a function of the caller."""
+
+    observer_id: str
+
+
 class InvokeFunction(Incoming, frozen=True, gc=False, tag="invokefunction"):
     """A worker calls a function."""
 
@@ -102,15 +114,23 @@ class InvokeFunction(Incoming, frozen=True, gc=False, tag="invokefunction"):
     namespace: str | None = None
     traceparent: str | None = None
     baggage: str | None = None
+    caller: Raw | UnsetType = UNSET
+    observe_depth: int | None = None
+    activation: Through | None = None
 
 
 class InvocationResult(Incoming, frozen=True, gc=False, tag="invocationresult"):
-    """A worker answers a call; `error` wins over `result`."""
+    """A worker answers a call; `error` wins over `result`.
+
+    `matched` are the observers that the worker's own hook chose, `delivered` says that it called them.
+    """
 
     invocation_id: str
     function_id: str = ""
     result: Raw | UnsetType = UNSET
     error: ErrorBody | None = None
+    matched: list[str] | None = None
+    delivered: bool | None = None
 
 
 class RegisterService(Incoming, frozen=True, gc=False, tag="registerservice"):
@@ -135,31 +155,118 @@ class Pong(Incoming, frozen=True, gc=False, tag="pong"):
     """Alive."""
 
 
+class Capture(StrEnum):
+    """A part of a call that an envelope holds."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    ERROR = "error"
+    CALLER = "caller"
+    METADATA = "metadata"
+
+
+class Outcomes(StrEnum):
+    """Which calls an observer is told of: `on`."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    COMPLETE = "complete"
+
+
+class Deliver(StrEnum):
+    """What a target gets."""
+
+    ENVELOPE = "envelope"
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """The function that is observed, and which of its calls."""
+
+    function_id: str
+    namespace: str | None = None
+    args: Any = None
+    filters: Any = None
+    capture: list[Capture] | None = None
+    on: Outcomes | None = None
+    deliver: Deliver | None = None
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """The function that is called for it."""
+
+    function_id: str
+    namespace: str | None = None
+
+
 class Observe(Incoming, frozen=True, gc=False, tag="observe"):
-    """A worker asks to observe a function: answered with UNSUPPORTED."""
+    """A worker asks for a target to be called when a source was called."""
 
     id: str
+    source: Source
+    target: Target
+    metadata: Raw = Raw(b"null")
+    max_fires: int | None = None
+    expires_in_ms: int | None = None
+    max_in_flight: int | None = None
+
+
+class UnreadableObserve(msgspec.Struct, frozen=True, gc=False):
+    """An `observe` of which only the id could be read: its sender waits for an answer, in its turn."""
+
+    id: str
+    reason: str
 
 
 class Unobserve(Incoming, frozen=True, gc=False, tag="unobserve"):
-    """A worker ends an observation."""
+    """A worker ends an observer."""
 
     id: str
 
 
 class ObserverAck(Incoming, frozen=True, gc=False, tag="observerack"):
-    """Observer bookkeeping of newer SDKs: read and left alone."""
+    """The host of a source has taken an observer, or refuses it."""
+
+    function_id: str
+    id: str
+    revision: int
+    namespace: str | None = None
+    error: ErrorBody | None = None
 
 
 class InvocationsObserved(Incoming, frozen=True, gc=False, tag="invocationsobserved"):
-    """Observer bookkeeping of newer SDKs: read and left alone."""
+    """Calls that a worker made to its own functions in process, and who observes them: ObservedCall each."""
+
+    items: list[Raw]
+
+
+class ObservedCall(msgspec.Struct, frozen=True, gc=False):
+    """One such call. What no observer captures is left out."""
+
+    function_id: str
+    invocation_id: str
+    matched: list[str]
+    status: Literal["success", "error"]
+    started_at_ms: int | float
+    duration_ms: int | float
+    namespace: str | None = None
+    input: Raw | UnsetType = UNSET
+    output: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    caller: Raw | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+    observe_depth: int | None = None
+    traceparent: str | None = None
+    baggage: str | None = None
+    output_is_input: bool | None = None
 
 
 class LocalInvocationStats(Incoming, frozen=True, gc=False, tag="localinvocationstats"):
-    """Observer bookkeeping of newer SDKs: read and left alone."""
+    """How many calls a worker made to its own functions in process: read and left alone."""
 
 
-FromWorker: TypeAlias = (
+Message: TypeAlias = (
     RegisterFunction
     | UnregisterFunction
     | RegisterTriggerType
@@ -179,3 +286,7 @@ FromWorker: TypeAlias = (
     | InvocationsObserved
     | LocalInvocationStats
 )
+"""What a text decodes to."""
+
+FromWorker: TypeAlias = Message | UnreadableObserve
+"""What the connection hands on."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
+from iii_skill.protocol.messages import Capture, ErrorBody, Outcomes, TriggerRegistrationResult
+
+FEATURES = ("observe.v1", "observe.v2", "local-dispatch.v1")
+"""What the host says it serves. Without `observe.capture`, which would replace `on`, SDKs keep `on`."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaults=True):
@@ -19,6 +22,7 @@ class WorkerRegistered(Outgoing, frozen=True, gc=False, tag="workerregistered"):
 
     worker_id: str
     reattach_token: str
+    features: tuple[str, ...] = ()
 
 
 class Invoke(Outgoing, frozen=True, gc=False, tag="invokefunction"):
@@ -30,6 +34,9 @@ class Invoke(Outgoing, frozen=True, gc=False, tag="invokefunction"):
     traceparent: str | None = None
     baggage: str | None = None
     metadata: Raw | None = None
+    caller: Raw | None = None
+    observe_depth: int = 0
+    activation: Raw | None = None
 
 
 class Answer(Outgoing, frozen=True, gc=False, tag="invocationresult"):
@@ -82,12 +89,62 @@ class Pinged(Outgoing, frozen=True, gc=False, tag="pong"):
     """The answer to a ping."""
 
 
+class ObserverView(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An observer as the host of its source sees it: nothing of its owner, nothing of its delivery."""
+
+    id: str
+    args: Any
+    filters: Any
+    target: str
+    capture: tuple[Capture, ...]
+    on: Outcomes
+    legacy: Any = None
+
+
+class FunctionRegistered(Outgoing, frozen=True, gc=False, tag="functionregistered"):
+    """A function is registered: whether its worker may call it in process, and who observes it."""
+
+    id: str
+    namespace: str
+    revision: int
+    local_dispatch: bool
+    observers: list[ObserverView]
+
+
+class ObserverAdded(Outgoing, frozen=True, gc=False, tag="observeradded"):
+    """A function of the worker has one more observer."""
+
+    function_id: str
+    namespace: str
+    revision: int
+    observer: ObserverView
+
+
+class ObserverRemoved(Outgoing, frozen=True, gc=False, tag="observerremoved"):
+    """An observer of a function of the worker has ended."""
+
+    function_id: str
+    namespace: str
+    revision: int
+    id: str
+
+
 class ObserveResult(Outgoing, frozen=True, gc=False, tag="observeresult"):
-    """The state of an observation."""
+    """The answer to an `observe`, in the order in which they came."""
 
     id: str
     state: str
     error: ErrorBody | None = None
+    warnings: list[str] | None = None
+
+
+class ObserverStateChanged(Outgoing, frozen=True, gc=False, tag="observerstatechanged"):
+    """An observer of the worker is in another state now."""
+
+    id: str
+    state: str
+    fires: int
+    reason: ErrorBody | None = None
 
 
 ToWorker: TypeAlias = (
@@ -100,5 +157,9 @@ ToWorker: TypeAlias = (
     | RegistrationRejected
     | HostError
     | Pinged
+    | FunctionRegistered
+    | ObserverAdded
+    | ObserverRemoved
     | ObserveResult
+    | ObserverStateChanged
 )

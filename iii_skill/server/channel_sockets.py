@@ -17,6 +17,8 @@ PREFIX = "/ws/channels/"
 MESSAGE_LIMIT = 16 * 1024 * 1024
 CLOSE_WAIT_S = 30.0
 SWEEP_AFTER_S = 0.05
+WRITER_LOST = b"channel writer aborted: connection lost before close"
+"""What a reader is told after the messages of a writer that did not close."""
 
 
 def channel_listener(target: str, channels: Channels) -> WSListener | tuple[int, str]:
@@ -66,6 +68,12 @@ class _ChannelSocket(WSListener):
             self._timer.cancel()
         self._timer = close_empty(transport)
 
+    def _wait_for_close(self, transport: WSTransport) -> None:
+        """A close with a code is on its way: wait for the answer as well."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect)
+
     def pause_writing(self) -> None:
         """The peer reads slower than we send."""
 
@@ -102,6 +110,9 @@ class ReaderSocket(_ChannelSocket):
             self._done = True
             if channel.aborted:
                 transport.disconnect(graceful=False)
+            elif channel.lost:
+                transport.send_close(WSCloseCode.INTERNAL_ERROR, WRITER_LOST)
+                self._wait_for_close(transport)
             else:
                 self._end(transport)
 
@@ -151,9 +162,9 @@ class WriterSocket(_ChannelSocket):
             self._collect(transport, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The writer has ended, with or without a close."""
+        """The writer has ended; without a close nobody knows whether that was all."""
         super().on_ws_disconnected(transport)
-        self._channel.finish()
+        self._channel.finish(lost=True)
 
     def resume(self) -> None:
         """The queue has room again."""

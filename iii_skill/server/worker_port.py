@@ -31,6 +31,8 @@ from iii_skill.server.worker_socket import Sockets, WorkerSocket
 
 logger = logging.getLogger(__name__)
 
+CAPABILITIES = "x-iii-capabilities"
+
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how the worker port listens."""
@@ -115,15 +117,22 @@ class WorkerServer:
             return _refuse(403, reason)
         if url.path.startswith("/ws/channels/"):
             found = channel_listener(request.path.decode("latin-1"), self.engine.channels)
-            return found if isinstance(found, WSListener) else _refuse(*found)
+            return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
         if url.path not in ("/", "/otel"):
             return None
         if not self._guard.has_token(headers, query_token):
             logger.warning("a connection without the right token was refused")
             return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
         if url.path == "/otel":
-            return _Drain()
-        return WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=self.listening.grace_s)
+            return _upgraded(_Drain())
+        grace_s = self.listening.grace_s
+        return _upgraded(WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=grace_s))
+
+
+def _upgraded(listener: WSListener) -> WSUpgradeResponseWithListener:
+    """Let in, with what this port can do: no socket of ours delays small messages."""
+    response: Callable[..., WSUpgradeResponse] = WSUpgradeResponse.create_101_response
+    return WSUpgradeResponseWithListener(response(extra_headers={CAPABILITIES: "tcp-nodelay"}), listener)
 
 
 def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:

@@ -1,15 +1,19 @@
-"""The trigger type `state`: which registrations want to hear of a write."""
+"""`state::on-changed`, the source of every change, and the trigger type `state` that listens to it."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
 
 import msgspec
 
 from iii_skill.errors import TriggerRefused
+from iii_skill.filters.filter import Filter
 from iii_skill.serde.reader import Mismatch, Shape, optional_string, read
-from iii_skill.triggers import Match, Trigger, TriggerProvider
+from iii_skill.sources import Source, SourceTriggers
+from iii_skill.state.events import event_payload, event_type
+from iii_skill.state.functions import WORKER_NAME
+from iii_skill.triggers import Trigger
 from iii_skill.values import Change
+
+ON_CHANGED = "state::on-changed"
 
 
 class TriggerConfig(msgspec.Struct, frozen=True):
@@ -64,8 +68,26 @@ EVENT_SCHEMA = {
 }
 
 
-class StateTriggers(TriggerProvider):
-    """All `state` triggers, found by scope and key."""
+def state_source() -> Source:
+    """Every change of a key is an event of it."""
+    return Source(
+        ON_CHANGED,
+        "Called after every committed write to state",
+        worker_name=WORKER_NAME,
+        event_schema=EVENT_SCHEMA,
+        plain=("type", "event_type", "scope", "key"),
+    )
+
+
+def state_changed(source: Source, change: Change) -> None:
+    """Tell whoever listens, in order for each key; costs nothing while nobody does."""
+    if source.listeners:
+        plain = {"type": "state", "event_type": event_type(change), "scope": change.scope, "key": change.key}
+        source.happened((change.scope, change.key), event_payload(change), plain)
+
+
+class StateTriggers(SourceTriggers):
+    """Triggers filter by scope and key."""
 
     trigger_type = "state"
     description = (
@@ -74,49 +96,9 @@ class StateTriggers(TriggerProvider):
     configuration_schema = CONFIG_SCHEMA
     request_schema = EVENT_SCHEMA
 
-    def __init__(self) -> None:
-        self.filters: dict[str, tuple[str | None, str | None]] = {}
-        """Trigger id to the scope and key that it asks for."""
-        self.on_register: Callable[[], None] | None = None
-        """Called after every registration."""
-        self._matches: dict[tuple[str | None, str | None], dict[str, Match]] = {}
-
-    def __len__(self) -> int:
-        return len(self.filters)
-
-    def register(self, trigger: Trigger) -> None:
-        """Start it, or replace the trigger of that id; TriggerRefused leaves all as it was."""
+    def read(self, trigger: Trigger) -> tuple[Filter, str | None]:
+        """Exact filters; null is any, "" only ""."""
         config = read_config(trigger.config)
-        self.unregister(trigger)
-        where = (config.scope, config.key)
-        self.filters[trigger.id] = where
-        self._matches.setdefault(where, {})[trigger.id] = Match(trigger, config.condition_function_id)
-        if self.on_register is not None:
-            self.on_register()
-
-    def clear(self) -> None:
-        """Stop all of them."""
-        self.filters.clear()
-        self._matches.clear()
-
-    def unregister(self, trigger: Trigger) -> None:
-        """Stop it; unknown ids are fine."""
-        where = self.filters.pop(trigger.id, None)
-        if where is None:
-            return
-        matches = self._matches[where]
-        del matches[trigger.id]
-        if not matches:
-            del self._matches[where]
-
-    def matching(self, change: Change) -> Sequence[Match]:
-        """The triggers whose filters accept the change; costs nothing while there are none."""
-        if not self._matches:
-            return ()
-        scope, key = change.scope, change.key
-        found: list[Match] = []
-        for where in ((scope, key), (scope, None), (None, key), (None, None)):
-            matches = self._matches.get(where)
-            if matches:
-                found.extend(matches.values())
-        return found
+        wanted = {"input.scope": config.scope, "input.key": config.key}
+        exact = {path: [value] for path, value in wanted.items() if value is not None}
+        return Filter.one_of(exact), config.condition_function_id

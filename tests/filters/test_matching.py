@@ -1,4 +1,4 @@
-"""What a filter finds: operators, absence, numbers, arrays, and the entry that an index can use."""
+"""What a filter finds: operators, absence, numbers, arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from iii_skill.filters.filter import Filter, index_entry, index_key
+from iii_skill.filters.filter import Filter
 
 ABSENT = object()
 
@@ -108,39 +108,6 @@ def test_the_roots_that_a_filter_reads_are_known() -> None:
         "$or": [{"input.a": {"$any": {"@.b": {"$eq": 1}}}}, {"$not": {"caller.worker_name": {"$eq": "w"}}}]
     }
     assert Filter(source).roots == {"input", "caller"}
-
-
-@pytest.mark.parametrize(
-    ("source", "path", "values"),
-    [
-        ({"input.k": {"$eq": "x"}}, "input.k", ["x"]),
-        ({"$and": [{"input.k": {"$in": [1, 1.0, 2]}}]}, "input.k", [1, 2]),
-        ({"input.k": {"$in": ["a", "b"]}, "input.n": {"$gt": 1, "$eq": 2}}, "input.n", [2]),
-        ({"input.k": {"$eq": None}}, "input.k", [None]),
-        ({"input.k": {"$eq": True}}, "input.k", [True]),
-    ],
-)
-def test_an_equality_that_must_hold_is_what_an_index_uses(source: Any, path: str, values: list[Any]) -> None:
-    entry = index_entry(Filter(source).tree)
-    assert entry is not None
-    assert entry[0].text == path
-    assert entry[1] == tuple(map(index_key, values))
-    assert index_key(1) != index_key(True)
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        {},
-        {"input.k": {"$ne": 1}},
-        {"$or": [{"input.k": {"$eq": 1}}]},
-        {"$not": {"input.k": {"$eq": 1}}},
-        {"input.k": {"$eq": [1]}},
-        {"input.k": {"$in": [1, {}]}},
-    ],
-)
-def test_what_need_not_hold_is_no_entry_of_an_index(source: Any) -> None:
-    assert index_entry(Filter(source).tree) is None
 
 
 def test_any_decoded_document_is_taken() -> None:

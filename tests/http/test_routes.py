@@ -28,7 +28,7 @@ def register(triggers: HttpTriggers, trigger_id: str, path: str, method: str = "
 def served(triggers: HttpTriggers, path: str, method: str = "GET") -> str | None:
     place, _ = triggers.find(path)
     route = None if place is None else place.find(method)
-    return None if route is None else route.trigger.id
+    return None if route is None else route.subscriber.id
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,11 @@ from iii_skill.protocol.connection import Connection
 from iii_skill.protocol.messages import (
     InvocationResult,
     InvokeFunction,
+    Observe,
     RegisterFunction,
     RegisterTrigger,
+    Unobserve,
+    UnreadableObserve,
     UnregisterTrigger,
 )
 
@@ -52,6 +55,7 @@ def test_the_host_speaks_first() -> None:
         "type": "workerregistered",
         "worker_id": connection.worker_id,
         "reattach_token": connection.token,
+        "features": ["observe.v1", "observe.v2", "local-dispatch.v1"],
     }
     assert uuid.UUID(connection.worker_id) != uuid.UUID(connection.token)
 
@@ -247,14 +251,61 @@ def test_payloads_keep_their_bytes() -> None:
     assert bytes(message.data) == b'{"n":12345678901234567890123,"f":1.50}'
 
 
-def test_observers_are_refused_gracefully() -> None:
+OBSERVE = {"type": "observe", "id": "o", "source": {"function_id": "f"}, "target": {"function_id": "g"}}
+
+
+def test_observers_are_held_back_behind_the_functions_that_they_name() -> None:
+    connection = Connection()
+    texts: list[dict[str, Any]] = [
+        {"type": "registerfunction", "id": "f"},
+        OBSERVE,
+        {"type": "observe", "id": "bad"},
+        {"type": "unobserve", "id": "o"},
+    ]
+    assert [receive(connection, text) for text in texts] == [[], [], [], []]
+    kinds = [type(message) for message in connection.release()]
+    assert kinds == [RegisterFunction, Observe, UnreadableObserve, Unobserve]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"source": 1},
+        {"source": {"function_id": "f", "on": "sometimes"}},
+        {"source": {"function_id": "f", "capture": ["inputs"]}},
+        {"target": {}},
+        {"max_fires": "many"},
+        {"max_in_flight": 1.5},
+    ],
+)
+def test_an_observe_that_cannot_be_read_is_answered_in_its_turn(fault: dict[str, Any]) -> None:
+    (message,) = receive(identified(), {**OBSERVE, **fault})
+    assert isinstance(message, UnreadableObserve)
+    assert message.id == "o"
+    assert message.reason
+
+
+def test_an_observe_without_an_id_is_dropped() -> None:
     connection = identified()
-    observe = {"type": "observe", "id": "o", "source": {"function_id": "f"}, "target": {"function_id": "g"}}
-    assert receive(connection, observe) == []
-    (answer,) = sent(connection)
-    assert (answer["type"], answer["id"], answer["state"]) == ("observeresult", "o", "error")
-    assert answer["error"]["code"] == "UNSUPPORTED"
-    for kind in ("unobserve", "observerack", "invocationsobserved", "localinvocationstats"):
-        receive(connection, {"type": kind, "id": "o", "function_id": "f", "items": []})
+    assert receive(connection, '{"type":"observe","id":5}') == []
+    assert receive(connection, '{"type":"observe","id":"o"') == []
+    assert len(connection.warnings) == 2
+
+
+def test_null_is_absent_in_what_newer_workers_send() -> None:
+    nulls = dict.fromkeys(("args", "filters", "capture", "on", "deliver", "namespace"))
+    source = {"function_id": "f", **nulls}
+    more = dict.fromkeys(("metadata", "max_fires", "expires_in_ms", "max_in_flight"))
+    (message,) = receive(identified(), {**OBSERVE, "source": source, **more})
+    assert isinstance(message, Observe)
+    assert (message.source.capture, message.max_fires) == (None, None)
+    call = {"type": "invokefunction", "function_id": "f", "data": {}, "caller": None, "activation": None}
+    (invoked,) = receive(identified(), {**call, "observe_depth": None})
+    assert invoked.activation is None
+
+
+def test_statistics_are_read_and_left_alone() -> None:
+    connection = identified()
+    receive(connection, {"type": "localinvocationstats", "window_ms": 1, "functions": []})
     assert sent(connection) == []
     assert connection.warnings == []

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from itertools import count
 
+import msgspec
+
 from iii_skill.calls import STOPPED, Call, Failure, Outcome, Result, trace_context
 from iii_skill.config import HttpSettings
 from iii_skill.engine.channel import Direction
@@ -39,6 +41,9 @@ UNREAD = response.problem(
     503, "BUSY", "Clients leave more answers unread than this host holds in memory; try again later."
 )
 LARGE_ANSWER = 64 * 1024
+
+CALLER = b'{"worker_name":"iii-http"}'
+"""Who calls the functions of routes, as they and their observers see it."""
 
 BODY, RESPONSE = "b", "r"
 """The last letter of the id of a request's channels."""
@@ -173,11 +178,10 @@ class HttpApp:
     def _start(self, exchange: Exchange) -> None:
         self.running.start(exchange)
         route = exchange.route
-        condition = route.condition_function_id
-        if self._middleware or condition is not None or route.middleware_function_ids:
+        if self._middleware or route.conditional or route.middleware_function_ids:
             steps = [*self._middleware, *route.middleware_function_ids]
-            if condition is not None:
-                steps.insert(len(self._middleware), condition)
+            if route.conditional:
+                steps.insert(len(self._middleware), route.condition_function_id or "")
             exchange.steps = steps[::-1]
             self._ask(exchange)
         else:
@@ -190,35 +194,41 @@ class HttpApp:
         after = len(route.middleware_function_ids)
         if self._is_condition(exchange, len(steps)):
             data = request.condition_payload(route, exchange.parts)
+            if route.gate is not None:
+                read = {"input": msgspec.json.decode(data)}
+                steps.pop()
+                self._go_on(exchange, None if route.gate.filter.matches(read) else NOT_MET)
+                return
         else:
             data = request.middleware_payload(route, exchange.parts)
         # Global middleware comes out of the configuration, and so out of the default namespace.
-        own = len(steps) <= after + (route.condition_function_id is not None)
-        namespace = route.trigger.namespace if own else None
+        own = len(steps) <= after + route.conditional
+        namespace = route.subscriber.namespace if own else None
         exchange.call = Call(steps[-1], data, exchange.reply, namespace, invocation_id=fresh_id())
         self._engine.invoke(exchange.call)
 
     def _is_condition(self, exchange: Exchange, left: int) -> bool:
         route = exchange.route
-        return route.condition_function_id is not None and left == len(route.middleware_function_ids) + 1
+        return route.conditional and left == len(route.middleware_function_ids) + 1
 
     def _call(self, exchange: Exchange) -> None:
         """Call the function of the route."""
         route, headers = exchange.route, exchange.headers
-        trigger = route.trigger
+        subscriber = route.subscriber
         exchange.serial = serial = next(self._serials)
         exchange.key = token()
         self._called[serial] = exchange
         call = Call(
-            trigger.function_id,
+            subscriber.function_id,
             request.payload(route, exchange.parts, _references(serial, exchange.key)),
             exchange.reply,
-            trigger.namespace,
+            subscriber.namespace,
             None,
-            trigger.metadata,
+            subscriber.metadata,
             trace_context(headers.get("traceparent")),
             headers.get("baggage"),
             fresh_id(),
+            CALLER,
         )
         if exchange.body is None and exchange.weight:
             # One copy of the body is enough: `request_body` reads it where it stands in the payload.
@@ -226,6 +236,13 @@ class HttpApp:
             exchange.body = Body.kept(memoryview(call.data)[start : start + exchange.weight])
             exchange.parts.body = b""
         exchange.call = call
+        if route.gate is not None:
+            entered = route.gate.enter(call)
+            if isinstance(entered, Failure):
+                exchange.call = None
+                self._answer(exchange, response.problem(503, entered.code, entered.message))
+                return
+            exchange.ended = entered
         self._engine.invoke(call)
 
     def settled(self, exchange: Exchange, outcome: Outcome) -> None:
@@ -237,9 +254,13 @@ class HttpApp:
         condition = self._is_condition(exchange, len(steps))
         function_id = steps.pop()
         early = _condition(outcome) if condition else self._middleware_says(exchange, function_id, outcome)
+        self._go_on(exchange, early)
+
+    def _go_on(self, exchange: Exchange, early: Response | None) -> None:
+        """Answer with what a step decided, or take the next one."""
         if early is not None:
             self._answer(exchange, early)
-        elif steps:
+        elif exchange.steps:
             self._ask(exchange)
         else:
             exchange.steps = None
@@ -267,6 +288,9 @@ class HttpApp:
         if exchange.weight:
             self._bodies.give(exchange.weight)
             exchange.weight = 0
+        if exchange.ended is not None:
+            exchange.ended()
+            exchange.ended = None
         call, exchange.call = exchange.call, None
         if call is not None:
             self._engine.abandon(call)
@@ -291,7 +315,7 @@ class HttpApp:
             logger.warning(
                 "%s: function %s: %s: %s",
                 route.label,
-                route.trigger.function_id,
+                route.subscriber.function_id,
                 outcome.code,
                 outcome.message,
             )
@@ -318,7 +342,7 @@ class HttpApp:
     def complain(self, exchange: Exchange, complaint: str) -> None:
         """The function of the route says something that has no effect."""
         route = exchange.route
-        self._complaints.add(route, route.trigger.function_id, complaint)
+        self._complaints.add(route, route.subscriber.function_id, complaint)
 
     def _too_large(self) -> Response:
         return response.problem(

@@ -36,7 +36,7 @@ class Complaints:
         if exchange.response is None:
             self.add(
                 exchange.route,
-                exchange.route.trigger.function_id,
+                exchange.route.subscriber.function_id,
                 "it answered null and has not opened the `response` channel: the request waits for it "
                 f"until default_timeout and then ends in 504, as on the engine; {response.EXAMPLE}",
             )

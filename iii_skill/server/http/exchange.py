@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -74,6 +75,7 @@ class Exchange:
         "call",
         "client",
         "cors",
+        "ended",
         "headers",
         "key",
         "method",
@@ -124,6 +126,8 @@ class Exchange:
         self.steps: list[str] | None = None
         """The middleware and condition still to be asked, the next one last; None once the function is."""
         self.call: Call | None = None
+        self.ended: Callable[[], None] | None = None
+        """What is to be called when it is over."""
         self.weight = 0
         """Bytes of its body that stay in memory until it is over."""
         self.serial = 0

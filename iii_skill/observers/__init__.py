@@ -1,0 +1,1 @@
+"""Observers: when a source function was called, a target function is called."""
