@@ -19,10 +19,11 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.fanout import UNORDERED, Context
 from iii_skill.engine.functions import NOT_FOUND, Function
 from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.workers import BUSY, TOO_LARGE, UNREADABLE, Worker
+from iii_skill.engine.workers import BUSY, TOO_LARGE, Worker
 from iii_skill.filters.index import FilterIndex
 from iii_skill.observers.observation import Observation, activation, payload
 from iii_skill.observers.observer import Observer, State
+from iii_skill.protocol.connection import UNREADABLE
 from iii_skill.protocol.messages import InvocationsObserved, ObservedCall
 from iii_skill.readable import WHY_UNREADABLE, readable
 from iii_skill.sources import Event
