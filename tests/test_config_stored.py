@@ -14,7 +14,6 @@ from iii_skill.errors import ConfigurationError
 FILE = """
 workers:
   - name: iii-http
-    # 'iii-http': value now lives in the configuration worker at ./config/iii-http.yaml.
   - name: iii-state
     config: {adapter: {name: file}, max_value_bytes: 5}
 """
@@ -43,6 +42,27 @@ def test_a_stored_value_wins_whole(tmp_path: Path) -> None:
     assert config.state.triggers_enabled is False
     assert config.stored == {"iii-state": path}
     assert config.state.where == "config/iii-state.yaml: value.adapter.config"
+
+
+@pytest.mark.parametrize("worker", ["iii-http", "iii-state"])
+def test_settings_that_an_engine_took_away_and_nobody_has_stop_the_start(tmp_path: Path, worker: str) -> None:
+    comment = f"# '{worker}': value now lives in the configuration worker at ./config/{worker}.yaml."
+    text = f"workers:\n  - name: {worker}\n    {comment} Edit it there.\n"
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, text)
+    assert caught.value.message.startswith(
+        f"config.yaml: an engine has moved the settings of '{worker}' into "
+    )
+    assert f"config/{worker}.yaml, which is not there" in caught.value.message
+    assert load(tmp_path, text + "    config: {}\n").stored == {}
+    store(tmp_path / "config", worker, {})
+    assert list(load(tmp_path, text).stored) == [worker]
+
+
+def test_settings_of_others_that_were_taken_away_are_named(tmp_path: Path) -> None:
+    comment = "# 'iii-queue': value now lives in the configuration worker at ./config/iii-queue.yaml."
+    config = load(tmp_path, f"workers:\n  - name: iii-queue\n    {comment}\n")
+    assert "the settings of 'iii-queue' into config/iii-queue.yaml, which is not there" in config.notes[0]
 
 
 def test_a_file_that_a_worker_does_not_list_is_not_read(tmp_path: Path) -> None:

@@ -79,10 +79,14 @@ class _Sections:
             self.served.setdefault(name, _Section(f"{label} config", entry.get("config")))
             self._given.setdefault(name, worker)
 
-    def use_stored(self) -> None:
-        """Put what the engine stored for a worker in the place of the worker's block in the file."""
-        from iii_skill.config.stored import stored_value
+    def use_stored(self, text: str) -> None:
+        """Put what the engine stored for a worker in the place of the worker's block in the file.
 
+        Where the text says that an engine took a block away, what it stored must be there.
+        """
+        from iii_skill.config.stored import moved, stored_value
+
+        taken_away = moved(text)
         for name, worker in self._given.items():
             found = stored_value(self._store, worker, env=self._env)
             if found is not None:
@@ -92,6 +96,15 @@ class _Sections:
                     self.notes.append(
                         f"{self._shown(found.shadowed)} is not read, {found.path.name} stands for it."
                     )
+            elif worker in taken_away and self.served[name].config is None:
+                wanted = self._shown(self._store / f"{worker}.yaml")
+                moved_away = (
+                    f"an engine has moved the settings of '{worker}' into {wanted}, which is not there"
+                )
+                remedy = "restore it, or take the engine's comment out to run with the defaults"
+                if name in (names.HTTP, names.STATE):
+                    raise ConfigurationError(f"{self._path.name}: {moved_away}: {remedy}.")
+                self.notes.append(f"{self._path.name}: {moved_away}: {remedy}.")
 
     def _serve(self, name: str, worker: str, label: str, config: Any) -> None:
         if name in self.served and name == names.WORKER:
@@ -129,15 +142,16 @@ def load_config(path: Path | None, env: Mapping[str, str]) -> Config:
     """
     if path is None:
         return Config(worker=WorkerListener(grace_ms=_grace(GRACE_MS, env)))
-    from iii_skill.config.text import read_yaml  # YAML is not loaded where no file is read
+    from iii_skill.config.text import parse, read_text  # YAML is not loaded where no file is read
 
     file = path.name
-    top = read(_File, read_yaml(path, env), where=file, joint=": ")
+    text = read_text(path, str(path))
+    top = read(_File, parse(text, env, file=file), where=file, joint=": ")
     sections = _Sections(path, env)
     for group in ("workers", "modules"):
         for index, entry in enumerate(getattr(top, group)):
             sections.take(entry, f"{file}: {group}[{index}]")
-    sections.use_stored()
+    sections.use_stored(text)
     http, state = sections.served.get(names.HTTP), sections.served.get(names.STATE)
     notes, base = sections.notes, path.absolute().parent
     if state is None:

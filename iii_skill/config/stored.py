@@ -18,6 +18,7 @@ from iii_skill.config.text import load_yaml, read_text
 from iii_skill.errors import ConfigurationError
 from iii_skill.placeholders import MAX_FILLED, fill_value
 
+_MOVED = re.compile(r"^[ \t]*# '([a-z0-9_-]{1,64})': value now lives in the configuration worker", re.M)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -27,6 +28,11 @@ class Stored(msgspec.Struct, frozen=True):
     path: Path
     value: Any
     shadowed: Path | None = None
+
+
+def moved(text: str) -> set[str]:
+    """The workers whose block an engine replaced by a comment that says where the value lives now."""
+    return set(_MOVED.findall(text))
 
 
 def store_directory(config: Any) -> str | None:

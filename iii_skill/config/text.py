@@ -60,9 +60,9 @@ for _tag, _pattern, _first in SCALARS:
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 
 
-def read_yaml(path: Path, env: Mapping[str, str]) -> Any:
-    """What the file says, with its placeholders filled in; ConfigurationError names file and line."""
-    return load_yaml(expand(read_text(path, str(path)), env, file=path.name), file=path.name)
+def parse(text: str, env: Mapping[str, str], *, file: str) -> Any:
+    """What the text says, with its placeholders filled in; ConfigurationError names file and line."""
+    return load_yaml(expand(text, env, file=file), file=file)
 
 
 def read_text(path: Path, shown: str) -> str:
