@@ -25,4 +25,9 @@ class FewWarnings:
         if len(self._warned) > self._limit:
             self._logger.warning("there are more warnings about %s; they are not logged any more", self._kind)
         else:
-            self._logger.warning(message, *(value[:MAX_TEXT] for value in values))
+            self._logger.warning(message, *map(one_line, values))
+
+
+def one_line(text: str) -> str:
+    """The beginning of a text of somebody else, so that it cannot forge a line of its own."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_TEXT])

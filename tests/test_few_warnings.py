@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from iii_skill.few_warnings import FewWarnings
+from iii_skill.few_warnings import FewWarnings, one_line
 
 
 def test_each_subject_is_warned_of_once_and_a_line_says_when_that_ends(
@@ -29,3 +29,7 @@ def test_long_texts_are_cut(caplog: pytest.LogCaptureFixture) -> None:
     warnings.warn("s" * 2_000_000, "%s is long", "v")
     assert len(caplog.text) < 500
     assert len(caplog.records) == 1
+
+
+def test_a_text_of_somebody_else_is_one_line() -> None:
+    assert one_line("a\nERROR root: forged\r\x1b[31m\u2028b") == "a ERROR root: forged  [31m b"

@@ -144,8 +144,8 @@ def http(report: Report, settings: Settings) -> None:
             cpu.append(got.cpu_us)
             p99.append(got.p99_ms)
     report.add("HTTP through a worker", rates, "requests/s", digits=0)
-    report.add("HTTP / bare uvicorn and worker", ratios, "x", bound=0.6, at_most=False)
-    report.add("HTTP CPU per request", cpu, "us", bound=45, digits=1)
+    report.add("HTTP / bare uvicorn and worker", ratios, "x", bound=1.2, at_most=False)
+    report.add("HTTP CPU per request", cpu, "us", bound=30, digits=1)
     report.add("HTTP p99", p99, "ms")
 
 

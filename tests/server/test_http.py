@@ -173,6 +173,22 @@ async def test_errors_of_functions_are_500_with_code_id_and_message() -> None:
         assert reply.header("access-control-allow-origin") == "*"
 
 
+async def test_the_failures_of_a_function_are_one_line_and_then_a_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with open_site() as site:
+        site.route("/x", failing("MY_CODE", "boom\nERROR root: forged " + "x" * 100_000))
+        site.route("/y", failing("OTHER", "boom"))
+        for _ in range(50):
+            assert (await site.get("/x")).status == 500
+        assert (await site.get("/y")).status == 500
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 2
+        assert lines[0].startswith("GET /x: function t::f1: MY_CODE: boom ERROR root: forged xxx")
+        assert len(lines[0]) < 500
+        assert lines[1] == "GET /y: function t::f2: OTHER: boom"
+
+
 async def test_a_missing_function_is_500_function_not_found() -> None:
     async with open_site() as site:
         function_id = site.answer("/x", OK)

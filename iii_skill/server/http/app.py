@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from itertools import count
 
 import msgspec
@@ -24,11 +23,9 @@ from iii_skill.json_slices import SLICE
 from iii_skill.readable import inspect
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.body import Body
-from iii_skill.server.http.complaints import Complaints
+from iii_skill.server.http.complaints import Complaints, Failures
 from iii_skill.server.http.exchange import Exchange
 from iii_skill.server.http.limits import Budget, Limits
-
-logger = logging.getLogger(__name__)
 
 NOT_FOUND = response.problem(404, "NOT_FOUND", "Not Found")
 NOT_MET = Response(
@@ -75,6 +72,7 @@ class HttpApp:
         ]
         timeout_s = settings.default_timeout_ms / 1000
         self._complaints = Complaints(timeout_s)
+        self._failures = Failures()
         self.running: Deadlines[Exchange] = Deadlines(timeout_s, self._expired)
         # By serial number: what a function was called for, until its answer is out.
         self._called: dict[int, Exchange] = {}
@@ -310,15 +308,8 @@ class HttpApp:
 
     def _response(self, exchange: Exchange, outcome: Outcome) -> Response:
         """The response to the outcome of the function."""
-        route = exchange.route
         if type(outcome) is Failure:
-            logger.warning(
-                "%s: function %s: %s: %s",
-                route.label,
-                route.subscriber.function_id,
-                outcome.code,
-                outcome.message,
-            )
+            self._failures.add(exchange.route, outcome)
             return response.failed(outcome)
         assert isinstance(outcome, Result)
         assert outcome.value is not None

@@ -498,7 +498,7 @@ class HttpConnection(asyncio.Protocol):
     # Writing.
 
     def answer(self, response: Response, cors: CorsHeaders) -> None:
-        """Send a complete answer in one write."""
+        """Send a complete answer."""
         transport = self._transport
         exchange, self._exchange = self._exchange, None
         if transport is None or exchange is None:
@@ -509,8 +509,12 @@ class HttpConnection(asyncio.Protocol):
             transport.write(head + b"\r\n")
         elif exchange.method == "HEAD":
             transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
-        else:
+        elif len(body) <= CHUNK:
             transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        else:
+            # A copy of a long body costs more than a second write.
+            transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
+            transport.write(body)
         self._answered()
 
     def begin_stream(self, status: int, headers: HeaderList, cors: CorsHeaders) -> None:
