@@ -352,11 +352,12 @@ async def _connections(site: Site) -> AsyncIterator[HttpConnection]:
         yield connection
 
 
-async def test_a_client_that_reads_nothing_of_its_answer_is_hung_up_on() -> None:
+@pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
+async def test_a_client_that_reads_nothing_of_its_answer_is_hung_up_on(close: bytes) -> None:
     async with open_site(limits=Limits(silence_s=0.1)) as site:
         site.answer("/w", {"body": "x" * (16 * MEBIBYTE)})
         reader, writer = await site.connect(limit=1 << 10)
-        writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+        writer.write(b"GET /w HTTP/1.1\r\n" + close + b"\r\n")
         await until(lambda: site.http._shared.unread.used > 0)
         await until(lambda: not site.http.connections)
         assert site.http._shared.unread.used == 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import random
 from typing import Any
 
 import pytest
 from support.site import Site, open_site
 
 from iii_skill.calls import Call
+from iii_skill.server.http.limits import Limits
 
 LAST = b"GET /last HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 CUTS = [0, 1, 7]
@@ -264,3 +267,38 @@ async def test_pipelined_requests_of_every_kind_keep_their_order() -> None:
     assert statuses == [200] * 101
     assert [call["path"] for call in calls] == ["/admin", "/e", "/e", "/admin"] * 25 + ["/last"]
     assert [call["body"] for call in calls] == [None, [1, 2], [1, 2], None] * 25 + [None]
+
+
+def mutated(seed: int) -> tuple[bytes, list[int]]:
+    """A few requests with a few bytes changed, inserted or taken away, and where to cut them."""
+    chosen = random.Random(seed)
+    framed = [POST + chosen.choice(OFFERS) + chosen.choice(ONE) for _ in range(3)]
+    data = bytearray(b"".join(chosen.sample([*framed, ADMIN, ADMIN], 4)))
+    for _ in range(chosen.randrange(4)):
+        at = chosen.randrange(len(data))
+        odd = chosen.choice(
+            [b"\r", b"\n", b"\r\n", b"\x00", b" ", b":", b"0", b"\t", b"\x80", b";", b"#", b","]
+        )
+        data[at : at + chosen.randrange(2)] = odd
+    cuts = sorted(chosen.sample(range(1, len(data)), 6))
+    return bytes(data), cuts
+
+
+@pytest.mark.parametrize("seed", range(150))
+async def test_requests_with_odd_bytes_are_read_alike_however_they_are_cut(seed: int) -> None:
+    data, cuts = mutated(seed)
+    results = []
+    for segments in ([data], [data[a:b] for a, b in itertools.pairwise([0, *cuts, len(data)])]):
+        async with open_site(limits=Limits(silence_s=0.2)) as site:
+            routes(site)
+            reader, writer = await site.connect()
+            for segment in [*segments, LAST]:
+                writer.write(segment)
+                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                answers = await reader.read()
+            statuses = [int(line[:3]) for line in answers.split(b"HTTP/1.1 ")[1:]]
+            calls = [site.data(index) for index in range(len(site.calls))]
+            results.append((statuses, [(call["path"], call["body"], call["headers"]) for call in calls]))
+    assert results[0] == results[1]
+    assert statuses

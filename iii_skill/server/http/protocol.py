@@ -26,7 +26,7 @@ from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget,
 logger = logging.getLogger(__name__)
 
 LINGER_S = 1.0
-"""How long a refused client may go on sending: closing at once would cost it the answer."""
+"""How long a client may go on sending after its last answer: closing at once would cost it that."""
 
 AT_ONCE = 32
 """So many pipelined requests are served in one turn of the event loop, then others have theirs."""
@@ -593,14 +593,14 @@ class HttpConnection(asyncio.Protocol):
         self._finish()
 
     def _finish(self) -> None:
-        """Close after what is written; a client that is still sending gets the time to read it."""
+        """Close after what is written, and after what the client may still be sending (RFC 9112, 9.6)."""
         self._closing = True
         self._rest = b""
         self._count(0)
         transport = self._transport
         if transport is None:
             return
-        if not self._in_body:
+        if self._shared.stopping and not self._in_body:
             transport.close()
             return
         self._update_reading()
@@ -623,7 +623,7 @@ class HttpConnection(asyncio.Protocol):
     def look(self, seconds: float) -> None:
         """So much time has passed: end a client that owes something for too long."""
         transport = self._transport
-        if transport is None or self._closing:
+        if transport is None:
             return
         self.age += seconds
         limits = self._shared.limits
@@ -633,6 +633,8 @@ class HttpConnection(asyncio.Protocol):
             taken = self._stuck_at - transport.get_write_buffer_size()
             if late > 0 and taken < late * limits.rate:
                 transport.abort()
+        elif self._closing:
+            return
         elif self._in_body and self._owes_body():
             if late > 0 and self._received < late * limits.rate:
                 self._refuse(408)
