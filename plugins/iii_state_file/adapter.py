@@ -308,6 +308,7 @@ class FileAdapter(StateAdapter):
                 batches.wait(asker.batch, asker.pairs(), answer)
             else:
                 answer.set_result(asker.pairs())
+        self._evict()
 
     @property
     def _broken(self) -> bool:
@@ -341,7 +342,7 @@ class FileAdapter(StateAdapter):
                 for answer, _ in cached.waiting or ():
                     answer.set_exception(row)
                 continue
-            cached.name, cached.start, cached.position, cached.value = row
+            cached.start, cached.position, cached.value = row
             cached.stored = cached.position
             cached.batch = 0
             cache.used += cached.size()

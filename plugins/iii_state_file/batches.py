@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from iii_skill.adapter import Deferred
-from iii_state_file.checksums import name_number, row_checksum
+from iii_state_file.checksums import row_checksum
 from iii_state_file.key_cache import CachedKey
 from iii_state_file.reader import Scan
 from iii_state_file.store import FileStore
@@ -96,12 +96,10 @@ class Batches:
                     deletes.append((stored,))
                 cached.stored = position
             if position:
-                revision, value, name = cached.revision, cached.value, cached.name
-                if name is None:
-                    name = cached.name = name_number(cached.scope, cached.key)
+                revision, value = cached.revision, cached.value
                 assert value is not None
                 checksum = row_checksum(cached.start, position, revision, value)
-                rows += (position, cached.scope, cached.key, revision, name, checksum, value)
+                rows += (position, cached.scope, cached.key, revision, checksum, value)
         self.dirty.clear()
         batch = self.current
         self._sent.append(batch)

@@ -24,7 +24,6 @@ class CachedKey:
     __slots__ = (
         "batch",
         "key",
-        "name",
         "position",
         "revision",
         "scope",
@@ -45,8 +44,6 @@ class CachedKey:
         """The position that the database holds after every batch handed over so far."""
         self.revision = 0
         """The one of the last write of this run."""
-        self.name: int | None = None
-        """Its `name_number`, once that was needed."""
         self.start = 0
         """What its checksums start from."""
         self.used = False

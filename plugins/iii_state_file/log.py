@@ -66,6 +66,7 @@ class LogNotes:
         self._count, end = max((_read_note(content, place) for place in _PLACES), key=lambda note: note[0])
         self.end = None if end is None else LogEnd.parse(end)
         """What the host before this one noted last."""
+        self._last = bytes(24)
 
     def start(self, *, established: bool) -> None:
         """Forget what was noted, flushed: a store is about to be made, or there is one whose log is empty."""
@@ -77,9 +78,15 @@ class LogNotes:
 
     def note(self, end: bytes) -> None:
         """These frames are flushed. It only fails where the disk has no room, and then says too little."""
+        self._last = end
         self._count = count = self._count + 1
         note = _NOTE.pack(count, end, crc32(end, count & 0xFFFFFFFF))
         _pwrite(self._handle, note, len(note), _PLACES[count & 1])
+
+    def log_bytes(self, page_size: int) -> int:
+        """How long the log of this run is at least."""
+        frames = LogEnd.parse(self._last).frames
+        return _HEADER.size + frames * (_FRAME.size + page_size) if frames else 0
 
 
 def _read_note(content: bytes, place: int) -> tuple[int, bytes | None]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from iii_skill.adapter import Page
 from iii_skill.errors import AdapterError
-from iii_state_file.checksums import name_checksum, name_number, row_checksum
+from iii_state_file.checksums import name_checksum, row_checksum
 from iii_state_file.failures import DamagedRow, StoreBroken, damaged, failed_read, patiently
 from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import QueueThread
@@ -28,7 +28,8 @@ _COUNTS = (64, 16, 4, 1)
 LIST = """SELECT position, key, revision, checksum, value
 FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"""
 PAGE = LIST.replace("scope = ?", "scope = ? AND position > ?") + " LIMIT ?"
-KEYS = "SELECT key, name FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"
+KEYS = "SELECT key FROM entries INDEXED BY entries_by_scope WHERE scope = ? ORDER BY position"
+_KEYS_AGAIN = "SELECT key FROM entries INDEXED BY entries_by_key WHERE scope = ?"
 _COUNT = "SELECT count(*) FROM entries INDEXED BY entries_by_key WHERE scope = ?"
 _COUNT_AGAIN = "SELECT count(*) FROM entries INDEXED BY entries_by_scope WHERE scope = ?"
 
@@ -53,8 +54,6 @@ _SCOPES_AGAIN = _jump("entries_by_key")
 class StoredKey(NamedTuple):
     """What the database holds of a key; position 0 and no value where there is no such key."""
 
-    name: int | None
-    """Its `name_number`, where that was needed."""
     start: int
     """What its checksums start from."""
     position: int
@@ -115,14 +114,13 @@ class KeyReader:
             for place, position, revision, checksum, value in rows:
                 found[start + place] = _checked(names[start + place], position, revision, checksum, value)
         absent = [place for place, row in enumerate(found) if row is None]
-        numbers = [name_number(*names[place]) for place in absent]
         for start, count in _parts(len(absent)):
-            rows = self._connection.execute(_by_name(count), numbers[start : start + count]).fetchall()
-            for place, scope, key in rows:
-                if (scope, key) == names[absent[start + place]]:
-                    raise damaged(f"the index of keys lost {key!r} in scope {scope!r}")
-        for place, number in zip(absent, numbers, strict=True):
-            found[place] = StoredKey(number, name_checksum(*names[place]), 0, None)
+            texts = [text for place in absent[start : start + count] for text in names[place]]
+            for (place,) in self._connection.execute(_again(count), texts).fetchall():
+                scope, key = names[absent[start + place]]
+                raise damaged(f"the index of keys lost {key!r} in scope {scope!r}")
+        for place in absent:
+            found[place] = StoredKey(name_checksum(*names[place]), 0, None)
         return [row for row in found if row is not None]
 
 
@@ -180,12 +178,16 @@ class ScanReader:
             else:
                 rows = run(scan.query, scope).fetchall()
                 count = len(rows)
+                if scan.query is KEYS:
+                    # No value is read, so the keys of an index prove those of the rows.
+                    again = {key for (key,) in run(_KEYS_AGAIN, scope).fetchall()}
+                    if len(again) != count or not again.issuperset([key for (key,) in rows]):
+                        raise damaged(f"its indexes hold different keys of scope {scan.scope!r}")
+                    return _distinct(scan.scope, rows)
             if count != run(_COUNT, scope).fetchone()[0]:
                 raise damaged(f"its indexes hold different keys of scope {scan.scope!r}")
         finally:
             run("COMMIT")
-        if scan.query is KEYS:
-            return _checked_keys(scan.scope, rows)
         if scan.query is LIST:
             return _checked_pairs(scan.scope, rows)
         shown = rows[: scan.limit]
@@ -199,7 +201,7 @@ def _checked(
     start = name_checksum(*asked)
     try:
         if row_checksum(start, position, revision, value) == checksum:
-            return StoredKey(None, start, position, value)
+            return StoredKey(start, position, value)
     except TypeError:
         pass  # A damaged header changes types, too.
     return DamagedRow(*asked)
@@ -221,12 +223,8 @@ def _checked_pairs(scope: str, rows: list[tuple[Any, ...]]) -> list[tuple[str, b
     return pairs
 
 
-def _checked_keys(scope: str, rows: list[tuple[Any, ...]]) -> list[str]:
-    keys = []
-    for key, name in rows:
-        if type(key) is not str or name != name_number(scope, key):
-            raise DamagedRow(scope, key)
-        keys.append(key)
+def _distinct(scope: str, rows: list[tuple[str]]) -> list[str]:
+    keys = [key for (key,) in rows]
     if len(set(keys)) < len(keys):
         raise damaged(f"a key of scope {scope!r} is there twice")
     return keys
@@ -253,9 +251,9 @@ def _by_key(count: int) -> str:
 
 
 @cache
-def _by_name(count: int) -> str:
-    asked = ", ".join(f"({place}, ?)" for place in range(count))
+def _again(count: int) -> str:
+    asked = ", ".join(f"({place}, ?, ?)" for place in range(count))
     return (
-        f"SELECT asked.column1, scope, key FROM (VALUES {asked}) AS asked "
-        "CROSS JOIN entries INDEXED BY entries_by_name ON name = asked.column2"
+        f"SELECT asked.column1 FROM (VALUES {asked}) AS asked "
+        "CROSS JOIN entries INDEXED BY entries_again ON key = asked.column3 AND scope = asked.column2"
     )

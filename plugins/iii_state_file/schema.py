@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from iii_skill.errors import StoreRefused
-from iii_state_file.checksums import name_checksum, name_number, revision_checksum, row_checksum
+from iii_state_file.checksums import name_checksum, revision_checksum, row_checksum
 from iii_state_file.directory import LOG, RESTORE, DataDirectory, describe_os_error, sync_directory
 from iii_state_file.log import LogEnd, LogIndex, log_damage
 
@@ -22,20 +22,19 @@ SCHEMA_VERSION = 2
 
 # `position` is the place in `list`: the revision that made the key, so it rises with each first insertion and
 # stays on overwrite. `value` comes last: what stands before it is read without the pages of a large value.
-# There are two ways to a row, `entries_by_key` and `entries_by_name`: damage of one is not an absent key.
+# There are two ways to a row, `entries_by_key` and `entries_again`: damage of one is not an absent key.
 _OBJECTS: Final = {
     "entries": """CREATE TABLE entries (
   position INTEGER PRIMARY KEY,
   scope TEXT NOT NULL,
   key TEXT NOT NULL,
   revision INTEGER NOT NULL,
-  name INTEGER NOT NULL,
   checksum INTEGER NOT NULL,
   value BLOB NOT NULL
 ) STRICT""",
     "entries_by_key": "CREATE UNIQUE INDEX entries_by_key ON entries (scope, key)",
     "entries_by_scope": "CREATE INDEX entries_by_scope ON entries (scope)",
-    "entries_by_name": "CREATE INDEX entries_by_name ON entries (name)",
+    "entries_again": "CREATE INDEX entries_again ON entries (key, scope)",
     "store": """CREATE TABLE store (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   revision INTEGER NOT NULL,
@@ -81,8 +80,7 @@ ALTER TABLE store RENAME TO store_1;
 {_OBJECTS["entries"]};
 {_OBJECTS["store"]};
 INSERT INTO entries
-  SELECT position, scope, key, revision, name_number(scope, key),
-         row_checksum(scope, key, position, revision, value), value
+  SELECT position, scope, key, revision, row_checksum(scope, key, position, revision, value), value
   FROM entries_1 ORDER BY position;
 INSERT INTO store SELECT 1, last, revision_checksum(last), clean FROM
   (SELECT max(revision, (SELECT coalesce(max(position), 0) FROM entries_1)) AS last, clean FROM store_1);
@@ -116,6 +114,7 @@ class OpenDatabase(NamedTuple):
     revision: int
     longest: int
     """The most bytes that a value and its name may have together."""
+    page_size: int
 
 
 def open_database(directory: DataDirectory, *, accept_data_loss: bool) -> OpenDatabase:
@@ -233,6 +232,7 @@ def _open(directory: DataDirectory, version: int, index: LogIndex | None) -> Ope
         # A rollback journal that SQLite deleted must not come back after a loss of power.
         sync_directory(path.parent)
         revision = _number(connection, "SELECT revision FROM store")
+        page_size = _number(connection, "PRAGMA page_size")
         longest = connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - _ROW_OVERHEAD
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_STEP_SECONDS * 1000)}")
     except BaseException:
@@ -240,7 +240,7 @@ def _open(directory: DataDirectory, version: int, index: LogIndex | None) -> Ope
         if own_index is not None:
             own_index.close()
         raise
-    return OpenDatabase(connection, index, revision, longest)
+    return OpenDatabase(connection, index, revision, longest, page_size)
 
 
 def _roll_back(path: Path) -> None:
@@ -267,7 +267,9 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
             f"The file {path} was written by a newer version (schema {version}, this one reads "
             f"{SCHEMA_VERSION}): upgrade iii-skill or choose another data_dir."
         )
-    wanted = _LAYOUTS.get(version, {})
+    if version not in _LAYOUTS:
+        raise StoreRefused(f"The file {path} is damaged (its schema has version {version}): {RESTORE}.")
+    wanted = _LAYOUTS[version]
     for name, sql in wanted.items():
         if found.get(name) != sql:
             how = "has another shape" if name in found else "is missing"
@@ -322,7 +324,6 @@ def _upgrade_1(connection: sqlite3.Connection) -> None:
     def checksum(scope: str, key: str, position: int, revision: int, value: bytes) -> int:
         return row_checksum(name_checksum(scope, key), position, revision, value)
 
-    connection.create_function("name_number", 2, name_number, deterministic=True)
     connection.create_function("row_checksum", 5, checksum, deterministic=True)
     connection.create_function("revision_checksum", 1, revision_checksum, deterministic=True)
     try:
@@ -332,8 +333,8 @@ def _upgrade_1(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
         raise
     finally:
-        for name, count in (("name_number", 2), ("row_checksum", 5), ("revision_checksum", 1)):
-            connection.create_function(name, count, None)
+        connection.create_function("row_checksum", 5, None)
+        connection.create_function("revision_checksum", 1, None)
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

@@ -72,7 +72,7 @@ class FileStore:
             writer.give_up()
             fail(failure)
 
-        self._watch = FileWatch(self.directory, changed)
+        self._watch = FileWatch(self.directory, page_size=self._database.page_size, failed=changed)
 
     def facts(self) -> dict[str, int]:
         """Sizes on the disk."""

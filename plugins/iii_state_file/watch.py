@@ -10,7 +10,7 @@ from iii_state_file.directory import DATABASE, LOCK, LOG, DataDirectory
 from iii_state_file.failures import StoreBroken
 
 _EVERY_SECONDS = 0.25
-_ADVICE = "put the files back as they were, then start again"
+_ADVICE = "put the files back as they were"
 
 
 class FileWatch:
@@ -20,11 +20,14 @@ class FileWatch:
     acknowledged, and none found again.
     """
 
-    def __init__(self, directory: DataDirectory, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, directory: DataDirectory, *, page_size: int, failed: Callable[[BaseException], None]
+    ) -> None:
         path = directory.path
         self._names = {path: "the directory", **{path / name: name for name in (DATABASE, LOG, LOCK)}}
-        # Only these two never shrink while a store is open.
-        self._growing = {path / DATABASE, path / LOG}
+        self._database, self._log = path / DATABASE, path / LOG
+        self._notes = directory.notes
+        self._page_size = page_size
         self._seen = {place: os.lstat(place) for place in self._names}
         self._failed = failed
         self._end = threading.Event()
@@ -44,6 +47,8 @@ class FileWatch:
                 return
 
     def _change(self) -> str | None:
+        # Asked before the size is: the log may grow in between.
+        least = self._notes.log_bytes(self._page_size)
         for place, name in self._names.items():
             try:
                 found = os.lstat(place)
@@ -54,7 +59,9 @@ class FileWatch:
             seen = self._seen[place]
             if (found.st_dev, found.st_ino) != (seen.st_dev, seen.st_ino):
                 return f"{name} was replaced while it was in use"
-            if place in self._growing and found.st_size < seen.st_size:
+            # Neither of the two ever shrinks while a store is open.
+            cut = place == self._database and found.st_size < seen.st_size
+            if cut or (place == self._log and found.st_size < least):
                 return f"{name} was cut short while it was in use"
             self._seen[place] = found
         return None

@@ -27,8 +27,8 @@ _DELETE = "DELETE FROM entries WHERE position = ?"
 _MOST_ROWS = 128
 """Rows in one statement; Python keeps as many statements prepared as schema.connect says."""
 
-_COLUMNS = "position, scope, key, revision, name, checksum, value"
-_FIELDS = 7
+_COLUMNS = "position, scope, key, revision, checksum, value"
+_FIELDS = 6
 """The columns of a row; the value is the last one."""
 
 REVISIONS = 1_000_000
@@ -168,7 +168,7 @@ def _put(count: int) -> str:
     """The statement that stores so many rows, new ones and those that are there."""
     return (
         f"INSERT INTO entries ({_COLUMNS}) VALUES "
-        + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)
+        + ", ".join(["(?, ?, ?, ?, ?, ?)"] * count)
         + " ON CONFLICT (position) DO UPDATE SET "
         "revision = excluded.revision, checksum = excluded.checksum, value = excluded.value"
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from iii_state_file import FileAdapter, FileConfig
+
+from iii_skill.errors import StoreRefused
 
 
 async def answer(given: Any) -> Any:
@@ -35,3 +39,13 @@ async def open_store(directory: Path, **settings: Any) -> AsyncIterator[FileAdap
         yield adapter
     finally:
         await adapter.close()
+
+
+async def refusal(directory: Path, **settings: object) -> str:
+    """The sentence with which the store is refused; nothing of it stays open."""
+    with pytest.raises(StoreRefused) as refused:
+        await opened(directory, **settings)
+    message = refused.value.message
+    assert str(directory) in message
+    assert re.search(r": .+\.$", message), f"'{message}' does not say what to do"
+    return message

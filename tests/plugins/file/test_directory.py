@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import resource
 import signal
 import sqlite3
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import pytest
 from iii_state_file import FileAdapter, FileConfig, directory, schema
-from support.file_store import answer, open_store, opened
+from support.file_store import answer, open_store, refusal
 
-from iii_skill.errors import AdapterError, StoreRefused
+from iii_skill.errors import AdapterError
 
 
 @pytest.fixture
@@ -32,16 +31,6 @@ async def filled(data: Path, *, keys: int = 1) -> None:
     """A closed store with some keys."""
     async with open_store(data) as adapter:
         await asyncio.gather(*(answer(adapter.set("scope", f"key-{i}", b'"value"')) for i in range(keys)))
-
-
-async def refusal(data: Path, **settings: object) -> str:
-    """The sentence with which the store is refused; nothing of it stays open."""
-    with pytest.raises(StoreRefused) as refused:
-        await opened(data, **settings)
-    message = refused.value.message
-    assert str(data) in message
-    assert re.search(r": .+\.$", message), f"'{message}' does not say what to do"
-    return message
 
 
 def modes(path: Path) -> dict[str, int]:
@@ -228,6 +217,16 @@ async def test_missing_permission_is_refused(tmp_path: Path, mode: int, name: st
     assert str(data) in told
     assert "may not be used by this user" in told
     assert "(--data-dir)" in told
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", ["state.db", "lock"])
+async def test_files_of_another_user_are_refused(data: Path, name: str) -> None:
+    await filled(data)
+    os.chown(data / name, 65534, 65534)
+    message = await refusal(data)
+    assert f"may not be used by this user ({name} belongs to" in message
+    assert (data / name).stat().st_uid == 65534
 
 
 async def test_a_network_file_system_is_refused_unless_allowed(
