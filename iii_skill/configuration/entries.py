@@ -23,10 +23,11 @@ from iii_skill.errors import CallerError, IiiSkillError, InputError
 from iii_skill.serde import reader
 from iii_skill.serde.reader import Shape, read_input
 
-MAX_CALL_BYTES = 1024 * 1024
-"""One call of `configuration::*`; an entry takes no more than two of them: schema and value."""
+MAX_CALL_BYTES = 256 * 1024
+"""One call of `configuration::*`: settings are small, and a value is looked through in one go."""
 MAX_TOTAL_BYTES = 16 * 1024 * 1024
 """All entries that workers registered, keys and values."""
+MAX_PLACEHOLDERS = 10_000
 MAX_WAITING = 256
 _OVERHEAD = 1024
 """What an entry of a few bytes takes."""
@@ -53,19 +54,19 @@ class ConfigurationEvent(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct):
-    """One entry: `value` is raw, with its placeholders; `apply` gets every new one."""
+    """One entry. `value` is encoded, with its placeholders; `apply` gets every new one, filled in."""
 
     id: str
     name: str
     description: str
     schema: msgspec.Raw
-    value: Any = None
+    value: bytes = b"null"
     metadata: Any = _ABSENT
     apply: Callable[[Any], None] | None = None
     strict_schema: msgspec.Raw | None = None
     """What values are judged by in place of the schema that is shown."""
     fitting: bytes | None = None
-    """The filled-in value, encoded, that was last found to fit the schema."""
+    """The filled-in value that was last found to fit the schema."""
     size: int = 0
     """What it counts for in MAX_TOTAL_BYTES."""
 
@@ -114,7 +115,7 @@ class Configurations:
 
     def add(self, entry: Entry) -> None:
         """Offer an entry of the host, whose value fits."""
-        entry.fitting = _encode(entry.value)
+        entry.fitting = entry.value
         self._entries[entry.id] = entry
 
     async def close(self) -> None:
@@ -139,6 +140,7 @@ class Configurations:
         try:
             while self._waiting:
                 await _answer(*self._waiting.popleft())
+                await asyncio.sleep(0)  # Calls that need no check would keep everybody else waiting.
         finally:
             self._working = None
 
@@ -155,16 +157,16 @@ class Configurations:
         if given["metadata"] is not _ABSENT:
             entry.metadata = given["metadata"].copy()
         if given["initial_value"] is not _ABSENT:
-            entry.value = _decode(given["initial_value"])
+            entry.value = _compact(given["initial_value"])
             entry.fitting = await self._fitting(entry, entry.value)
         else:
             await self.schemas.check_schema(bytes(entry.schema))
             if known is not None:
                 entry.value = known.value
         self._keep(entry, entry.value)
-        old = None if known is None else known.value
+        old = b"null" if known is None else known.value
         self._report(entry, "registered" if known is None else "updated", old)
-        return {**entry.described(), "value": entry.value}
+        return {**entry.described(), "value": msgspec.Raw(entry.value)}
 
     async def _set(self, payload: bytes) -> Any:
         given = read_input("configuration::set", _SET, payload)
@@ -175,25 +177,25 @@ class Configurations:
         if entry is None:
             message = f"configuration '{entry_id}' is not registered; call configuration::register first"
             raise CallerError(message, code="NOT_REGISTERED")
-        value = _decode(given["value"])
+        value = _compact(given["value"])
         fitting = await self._fitting(entry, value)
         self._keep(entry, value)
         old, entry.value, entry.fitting = entry.value, value, fitting
         if entry.apply is not None:
-            entry.apply(_lenient(value, self._environment))
+            entry.apply(_decode(fitting))
         self._report(entry, "updated", old)
-        return {"old_value": old, "new_value": value}
+        return {"old_value": msgspec.Raw(old), "new_value": msgspec.Raw(value)}
 
     async def _get(self, payload: bytes) -> Any:
         given = read_input("configuration::get", _GET, payload)
         entry = self._found(given["id"])
         if given["raw"]:
-            return {"id": entry.id, "value": entry.value}
-        value = expanded(entry.value, self._environment)
+            return {"id": entry.id, "value": msgspec.Raw(entry.value)}
+        value = self._filled(entry.value)
         # The environment may have changed since the value was set, and a value was perhaps never given.
-        if _encode(value) != entry.fitting:
-            entry.fitting = await self._fitting(entry, value)
-        return {"id": entry.id, "value": value}
+        if value != entry.fitting:
+            entry.fitting = await self._fitting(entry, entry.value)
+        return {"id": entry.id, "value": msgspec.Raw(value)}
 
     async def _schema(self, payload: bytes) -> Any:
         return self._found(read_input("configuration::schema", _SCHEMA, payload)["id"]).described()
@@ -208,17 +210,32 @@ class Configurations:
             raise CallerError(f"configuration '{entry_id[:100]}' not found", code="NOT_FOUND")
         return entry
 
-    async def _fitting(self, entry: Entry, value: Any) -> bytes:
-        """The filled-in value, encoded, when it fits the schema of the entry."""
-        encoded = _encode(_lenient(value, self._environment))
-        errors = await self.schemas.errors(bytes(entry.strict_schema or entry.schema), encoded)
+    def _filled(self, value: bytes) -> bytes:
+        """The value with its placeholders filled in; ExpandFailed for a variable without any value."""
+        if b"${" not in value:
+            return value
+        if value.count(b"${") > MAX_PLACEHOLDERS:
+            raise ExpandFailed(f"the value holds more than {MAX_PLACEHOLDERS} placeholders")
+        return _encode(expanded(_decode(value), self._environment))
+
+    def _lenient(self, value: bytes) -> bytes:
+        """The value filled in as far as it goes; what is not set stands as it is until it is read."""
+        try:
+            return self._filled(value)
+        except ExpandFailed:
+            return value
+
+    async def _fitting(self, entry: Entry, value: bytes) -> bytes:
+        """The filled-in value when it fits the schema of the entry."""
+        filled = self._lenient(value)
+        errors = await self.schemas.errors(bytes(entry.strict_schema or entry.schema), filled)
         if errors:
             raise CallerError(f"schema validation failed: {'; '.join(errors)}", code="SCHEMA_INVALID")
-        return encoded
+        return filled
 
-    def _keep(self, entry: Entry, value: Any) -> None:
+    def _keep(self, entry: Entry, value: bytes) -> None:
         """Put the entry with this value into the table, unless it would be too much."""
-        parts = (entry.schema, _encode(value), b"" if entry.metadata is _ABSENT else entry.metadata)
+        parts = (entry.schema, value, b"" if entry.metadata is _ABSENT else entry.metadata)
         size = _OVERHEAD + len(entry.name) + len(entry.description) + sum(map(len, map(bytes, parts)))
         known = self._entries.get(entry.id)
         total = self._total + size - (0 if known is None else known.size)
@@ -227,7 +244,7 @@ class Configurations:
         self._total, entry.size = total, size
         self._entries[entry.id] = entry
 
-    def _report(self, entry: Entry, what: str, old: Any) -> None:
+    def _report(self, entry: Entry, what: str, old: bytes) -> None:
         event_type = f"configuration:{what}"
         payload = {
             "type": "configuration",
@@ -236,8 +253,8 @@ class Configurations:
             "name": entry.name,
             "description": entry.description,
             "schema": entry.schema,
-            "old_value": _lenient(old, self._environment),
-            "new_value": _lenient(entry.value, self._environment),
+            "old_value": msgspec.Raw(self._lenient(old)),
+            "new_value": msgspec.Raw(self._lenient(entry.value)),
         }
         if entry.metadata is not _ABSENT:
             payload["metadata"] = entry.metadata
@@ -258,12 +275,9 @@ async def _answer(function_id: str, function: _Function, call: Call) -> None:
         call.succeed(answer)
 
 
-def _lenient(value: Any, environment: Mapping[str, str]) -> Any:
-    """The value filled in as far as it goes; what is not set stands as it is until it is read."""
-    try:
-        return expanded(value, environment)
-    except ExpandFailed:
-        return value
+def _compact(value: msgspec.Raw) -> bytes:
+    """The value encoded anew: what was repeated in it or written in another way is gone."""
+    return _encode(_decode(value))
 
 
 def _bad_id(entry_id: str) -> CallerError:

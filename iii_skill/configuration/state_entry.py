@@ -105,7 +105,7 @@ def state_entry(settings: LiveSettings) -> Entry:
         "State",
         "Settings of the state functions that change while the host runs.",
         msgspec.Raw(msgspec.json.encode(SCHEMA)),
-        value,
+        msgspec.json.encode(value),
         apply=apply,
         strict_schema=msgspec.Raw(msgspec.json.encode({**SCHEMA, "$schema": _DRAFT_4})),
     )

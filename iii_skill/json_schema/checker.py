@@ -132,8 +132,9 @@ class SchemaChecker:
     def _gave_up(self, error: Exception) -> CheckFailed:
         """The child ended, never came up, or does not answer: why, and the next question gets a new one."""
         ended = self._child.poll() if self._child is not None else None
-        if ended is None and self._child is not None and isinstance(error, EOFError):
-            ended = self._child.wait()  # It hung up, so it is as good as gone.
+        if ended is None and self._child is not None and not isinstance(error, TimeoutError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                ended = self._child.wait(1.0)  # It hung up, so it is as good as gone.
         self._stop()
         if self._closed:
             return CheckFailed("the host is stopping")
