@@ -113,11 +113,14 @@ def refusal(
 def _foreign_page(headers: Mapping[str, str], allowed_origins: frozenset[str]) -> str | None:
     """Why a page of another site may not load this; its Referer says which page it is, if it says so at all.
 
-    A link that is followed is fine: the user sees where it leads, and the page does not see the answer.
+    A link that is followed is fine: the user sees where it leads, and the page does not see the answer. What
+    a browser fetches ahead of that is not: nobody sees it.
     """
     if ANY in allowed_origins:
         return None
-    if headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document":
+    ahead = headers.get("sec-purpose", "") or headers.get("purpose", "")
+    page_itself = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    if page_itself and not ahead.startswith("prefetch"):
         return None
     referer = headers.get("referer", "")
     page = "/".join(referer.split("/", 3)[:3])

@@ -174,6 +174,7 @@ def test_what_may_be_allowed_is_a_name_or_an_address(text: str, valid: bool) -> 
     assert is_host_name(text) is valid
 
 
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 BEARER = {"authorization": "Bearer s3cret"}
 
 
@@ -208,7 +209,10 @@ def test_a_token_of_any_characters_is_just_a_wrong_one(given: str) -> None:
         ({"sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, False),
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, False),
-        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}, True),
+        (LINK, True),
+        (LINK | {"sec-purpose": "prefetch"}, False),
+        (LINK | {"sec-purpose": "prefetch;prerender"}, False),
+        (LINK | {"purpose": "prefetch"}, False),
         ({"sec-fetch-site": "cross-site", "referer": "https://evil.example/a/b"}, False),
         ({"sec-fetch-site": "cross-site", "referer": "https://app.example/a/b"}, True),
         ({"sec-fetch-site": "cross-site", "referer": "http://localhost:5173/"}, True),
