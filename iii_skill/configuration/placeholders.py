@@ -57,8 +57,8 @@ def expanded(value: Any, environment: Mapping[str, str]) -> Any:
         found = environment.get(name, default)
         if found is None:
             raise ExpandFailed(
-                f"environment variable '{name}' is not set and has no default (workers see only variables "
-                "that the host exposes)"
+                f"environment variable '{name[:100]}' is not set and has no default (workers see only "
+                "variables that the host exposes)"
             )
         left -= len(found)
         if left < 0:

@@ -47,6 +47,10 @@ class CheckFailed(CallerError):
     code = "SCHEMA_UNAVAILABLE"
 
 
+class _Worn(CheckFailed):
+    """A child that had worked before ended for another reason than time: a new one may know the answer."""
+
+
 class SchemaChecker:
     """Questions are answered in the order in which they are asked. Close it with the host."""
 
@@ -57,6 +61,7 @@ class SchemaChecker:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._idle: asyncio.TimerHandle | None = None
+        self._fresh = True
         self._closed = False
 
     @property
@@ -87,7 +92,11 @@ class SchemaChecker:
         self._waiting += 1
         try:
             async with self._turn:
-                fine, texts = await self._exchange(schema, instance)
+                try:
+                    fine, texts = await self._exchange(schema, instance)
+                except _Worn:
+                    # The child had answered others before: their schemas may have filled its memory.
+                    fine, texts = await self._exchange(schema, instance)
         finally:
             self._waiting -= 1
         if not fine:
@@ -112,6 +121,7 @@ class SchemaChecker:
         except BaseException:
             self._stop()  # The caller is gone, and the answer on its way would be the next one's.
             raise
+        self._fresh = False
         self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._stop)
         return fine, texts
 
@@ -119,6 +129,7 @@ class SchemaChecker:
         if self._child is not None and self._child.poll() is not None:
             self._stop()
         if self._reader is None or self._writer is None:
+            self._fresh = True
             ours, theirs = socket.socketpair()
             with theirs:
                 try:
@@ -135,11 +146,14 @@ class SchemaChecker:
         if ended is None and self._child is not None and not isinstance(error, TimeoutError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = self._child.wait(1.0)  # It hung up, so it is as good as gone.
+        fresh = self._fresh
         self._stop()
         if self._closed:
             return CheckFailed("the host is stopping")
         if ended == -signal.SIGPROF or isinstance(error, TimeoutError):
             return CheckFailed("checking the value against its schema takes too long: simplify the schema")
+        if not fresh:
+            return _Worn("the process that checks schemas ended")
         if ended is not None and (ended < 0 or ended == 1):
             return CheckFailed(
                 "checking the value against its schema takes too much memory; make one smaller"

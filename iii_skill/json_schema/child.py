@@ -26,6 +26,7 @@ UNUSABLE = 3
 CPU_S = 1.0
 """What one check may take of the processor; SIGPROF ends the process then."""
 MEMORY_BYTES = 512 * 1024 * 1024
+HEAVY_BYTES = 128 * 1024 * 1024
 KEPT_SCHEMAS = 64
 
 MAX_ERRORS = 20
@@ -48,6 +49,13 @@ def serve(connection: socket.socket, library: Any) -> None:
         reply = json.dumps(texts).encode()
         stream.write(REPLY.pack(fine, len(reply)) + reply)
         stream.flush()
+        if _peak_bytes() > HEAVY_BYTES:
+            return  # What a large value took is not given back otherwise; the host starts another.
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _judged(
@@ -59,7 +67,7 @@ def _judged(
             validator = _compiled(_sorted(schema), library, patterns)
         except library.ValidationError as error:
             place = "".join(f"[{step!r}]" for step in error.instance_path)
-            return False, [_cut(error.message) + (f" (at {place})" if place else "")]
+            return False, [_cut(error.message) + (f" (at {_cut(place)})" if place else "")]
         except (ValueError, RecursionError, library.ReferencingError) as error:
             return False, [_cut(str(error))]
         if len(kept) >= KEPT_SCHEMAS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from functools import reduce
 from typing import Any
@@ -229,6 +230,31 @@ async def test_a_check_that_takes_too_much_is_ended_and_the_next_one_is_answered
 async def test_patterns_take_bounded_time(checker: SchemaChecker, pattern: str) -> None:
     found = await judged(checker, {"pattern": pattern}, "a" * 100_000 + "b")
     assert len(found) == 1
+
+
+async def test_a_check_that_took_much_memory_leaves_none_of_it_taken(checker: SchemaChecker) -> None:
+    quotes = {"allOf": [{"minLength": 10**9}] * 400}
+    assert len(await judged(checker, quotes, "x" * 300_000)) == 21
+    first = checker.process_id
+    assert await judged(checker, {"type": "null"}, 1) == ['1 is not of type "null"']
+    assert checker.process_id != first
+
+
+async def test_a_child_that_somebody_ended_is_replaced(checker: SchemaChecker) -> None:
+    assert await judged(checker, {"type": "null"}, None) == []
+    assert checker.process_id is not None
+    os.kill(checker.process_id, signal.SIGKILL)
+    assert await judged(checker, {"type": "null"}, 1) == ['1 is not of type "null"']
+
+
+async def test_a_process_that_is_not_used_ends(
+    checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iii_skill.json_schema.checker.IDLE_S", 0.01)
+    assert await judged(checker, {"type": "null"}, None) == []
+    while checker.process_id is not None:
+        await asyncio.sleep(0.005)
+    assert await judged(checker, {"type": "null"}, None) == []
 
 
 async def test_long_errors_are_cut_and_many_are_counted(checker: SchemaChecker) -> None:
