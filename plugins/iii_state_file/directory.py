@@ -25,6 +25,10 @@ RESTORE = "restore a copy of it, or move it away to start with an empty store"
 _ELSEWHERE = "choose another directory with data_dir (--data-dir)"
 
 
+class DirectoryInUse(StoreRefused):
+    """Another process holds the directory."""
+
+
 @dataclass(frozen=True)
 class DataDirectory:
     """A directory that this process holds the lock of."""
@@ -180,7 +184,7 @@ def _lock(path: Path) -> tuple[int, ...]:
                     raise
         except BlockingIOError:
             owner = os.pread(handle, 300, 0).decode(errors="replace").partition("\n")[0].strip(" \0")
-            raise StoreRefused(
+            raise DirectoryInUse(
                 f"The data directory {path} is in use by {owner or 'another process'}: stop that one or "
                 f"{_ELSEWHERE}."
             ) from None

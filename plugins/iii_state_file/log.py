@@ -25,7 +25,7 @@ _BEGUN = b"iii-state begun\n"
 _ESTABLISHED = b"iii-state store\n"
 # Two places in turn, each in a sector of its own: a note that was cut leaves the one before it.
 _PLACES = (1024, 1536)
-_NOTE = struct.Struct("<Q24sI")
+_NOTE = struct.Struct("<Q24s2qI")
 
 # Both are SQLite's file formats (walformat.html). The log is big-endian.
 _HEADER = struct.Struct(">8I")
@@ -63,9 +63,12 @@ class LogNotes:
         """True when a store was made in this directory; then its database is never empty."""
         self.begun = state in (_BEGUN, _ESTABLISHED)
         """False when nothing is known of a log: the lock file is a new one, or an old layout's."""
-        self._count, end = max((_read_note(content, place) for place in _PLACES), key=lambda note: note[0])
+        notes = (_read_note(content, place) for place in _PLACES)
+        self._count, end, position, revision = max(notes, key=lambda note: note[0])
         self.end = None if end is None else LogEnd.parse(end)
         """What the host before this one noted last."""
+        self.last_row = (position, revision) if revision > 0 else None
+        """Position and revision of a row that was written with it; None where only rows were deleted."""
         self._last = bytes(24)
 
     def start(self, *, established: bool) -> None:
@@ -76,11 +79,11 @@ class LogNotes:
         os.pwrite(self._handle, content, LINE_SIZE)
         os.fsync(self._handle)
 
-    def note(self, end: bytes) -> None:
+    def note(self, end: bytes, position: int, revision: int) -> None:
         """These frames are flushed. It only fails where the disk has no room, and then says too little."""
         self._last = end
         self._count = count = self._count + 1
-        note = _NOTE.pack(count, end, crc32(end, count & 0xFFFFFFFF))
+        note = _NOTE.pack(count, end, position, revision, crc32(end, (count ^ revision) & 0xFFFFFFFF))
         _pwrite(self._handle, note, len(note), _PLACES[count & 1])
 
     def log_bytes(self, page_size: int) -> int:
@@ -89,11 +92,11 @@ class LogNotes:
         return _HEADER.size + frames * (_FRAME.size + page_size) if frames else 0
 
 
-def _read_note(content: bytes, place: int) -> tuple[int, bytes | None]:
-    count, end, checksum = _NOTE.unpack_from(content, place)
-    if count == 0 or checksum != crc32(end, count & 0xFFFFFFFF):
-        return 0, None
-    return count, end
+def _read_note(content: bytes, place: int) -> tuple[int, bytes | None, int, int]:
+    count, end, position, revision, checksum = _NOTE.unpack_from(content, place)
+    if count == 0 or checksum != crc32(end, (count ^ revision) & 0xFFFFFFFF):
+        return 0, None, 0, 0
+    return count, end, position, revision
 
 
 def _load_pwrite() -> Callable[[int, bytes, int, int], int]:

@@ -136,7 +136,7 @@ def open_database(directory: DataDirectory, *, accept_data_loss: bool) -> OpenDa
             if version:
                 index = LogIndex(path) if log_there and os.path.exists(f"{path}-shm") else None
                 clean = _number(looking, "SELECT clean FROM store") != 0
-                if not accept_data_loss:
+                if not accept_data_loss and not (version > 1 and _log_was_taken_over(looking, directory)):
                     _check_log(directory, index, version, clean=clean, log_there=log_there)
                 if size <= (_CHECKED_BYTES if clean else _CHECKED_BYTES_UNCLEAN):
                     _check_pages(looking, path)
@@ -284,6 +284,17 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
     if len(rows) != 1 or (version > 1 and rows[0][2] != revision_checksum(rows[0][1])):
         raise StoreRefused(f"The file {path} is damaged (the row of table 'store'): {RESTORE}.")
     return version
+
+
+def _log_was_taken_over(connection: sqlite3.Connection, directory: DataDirectory) -> bool:
+    """Whether another program, the last one to close the database, moved all of the log into it."""
+    log = directory.path / LOG
+    if directory.notes.last_row is None or (log.exists() and os.path.getsize(log)):
+        return False
+    position, revision = directory.notes.last_row
+    row = connection.execute("SELECT revision FROM entries WHERE position = ?", (position,)).fetchone()
+    # Newer is fine: after a loss of power the note may be an old one.
+    return row is not None and row[0] >= revision
 
 
 def _check_log(

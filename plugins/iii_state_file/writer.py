@@ -94,7 +94,10 @@ class BatchWriter:
         try:
             # Another program's lock goes away: the callers wait.
             patiently(lambda: self._commit(batches), self._ending, seconds=math.inf)
-            self._notes.note(self._log_index.end())
+            rows = batches[-1].rows
+            # Position and revision of its last row.
+            last_row = (rows[-_FIELDS], rows[3 - _FIELDS]) if rows else (0, 0)
+            self._notes.note(self._log_index.end(), *cast("tuple[int, int]", last_row))
             self._revision = batches[-1].revision
             if self._broken:
                 return

@@ -290,3 +290,37 @@ async def test_statistics_of_sqlite_are_no_foreign_table(tmp_path: Path) -> None
     other.execute("ANALYZE")
     other.close()
     assert await outcome(content.closed, content) == "right"
+
+
+@pytest.mark.parametrize("statement", ["SELECT count(*) FROM entries", "PRAGMA wal_checkpoint(TRUNCATE)"])
+async def test_a_crashed_store_that_another_program_looked_at_opens(tmp_path: Path, statement: str) -> None:
+    content = await made(tmp_path)
+    await overwritten(content)
+    # Whoever closes a database last moves the log into it.
+    other = sqlite3.connect(content.crashed / "state.db", isolation_level=None)
+    other.execute(statement).fetchall()
+    other.close()
+    assert not (content.crashed / "state.db-wal").exists()
+    assert await outcome(content.crashed, content) == "right"
+
+
+async def test_a_log_that_was_lost_before_it_was_moved_is_refused(tmp_path: Path) -> None:
+    content = await made(tmp_path)
+    await overwritten(content)
+    for left in (None, b""):
+        copy(content.crashed, tmp_path / "try")
+        (tmp_path / "try" / "state.db-wal").unlink()
+        if left is not None:
+            (tmp_path / "try" / "state.db-wal").write_bytes(left)
+        assert "so the last changes are" in await refusal(tmp_path / "try")
+        shutil.rmtree(tmp_path / "try")
+
+
+async def overwritten(content: Content) -> None:
+    """Crash again, with a write as the last change."""
+    async with open_store(content.crashed) as store:
+        content.values["one", "one"] = b"48"
+        await answer(store.set("one", "one", b"48"))
+        copy(content.crashed, content.crashed.with_name("again"))
+    shutil.rmtree(content.crashed)
+    content.crashed = content.crashed.with_name("again")
