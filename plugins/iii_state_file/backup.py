@@ -23,7 +23,7 @@ _PART = f"{DATABASE}.part"
 
 
 def back_up(source: Path, target: Path) -> int:
-    """Copy the store in `source` as it is at one moment into the new directory `target`; gives its keys' count.
+    """Copy the store in `source` as it is at one moment into the new directory `target`; gives how many keys.
 
     A host may have it open and go on writing. The copy is a closed store: every row of it was checked, and it
     stands under its name only when it is on the disk. StoreRefused says what is wrong.
