@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from iii_skill.calls import Failure
+from iii_skill.engine.channel import Channel
 from iii_skill.server.http.limits import Limits
 
 JSON = {"content-type": "application/json"}
@@ -213,6 +214,50 @@ async def test_a_client_that_leaves_with_another_request_waiting_ends_the_stream
                 await (await w.ping())
     await until(lambda: site.http.app.in_flight == 0)
     assert len(site.calls) == 1
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_stream_whose_writer_is_lost_does_not_look_complete(site: Site, version: bytes) -> None:
+    site.route("/x", never)
+    reader, writer = await site.connect()
+    writer.write(b"GET /x HTTP/%b\r\n\r\n" % version)
+    await until(lambda: len(site.calls) == 1)
+    async with connect(site.channel_url(site.data()["response"])) as w:
+        await w.send(b"part")
+        await (await w.ping())
+        w.transport.abort()
+    try:
+        received = await reader.read()
+    except ConnectionError:
+        received = b""
+    assert b"0\r\n\r\n" not in received
+    assert b"content-length" not in received
+    await until(lambda: not site.http.connections)
+
+
+@pytest.mark.parametrize("null", [True, False])
+async def test_a_writer_that_is_lost_before_it_sends_leaves_the_answer_to_the_function(
+    site: Site, *, null: bool
+) -> None:
+    asking = await begin(site)
+    if null:
+        site.calls[0].succeed(b"null")
+    w = await connect(site.channel_url(site.data()["response"]))
+    w.transport.abort()
+    if not null:
+        ref = site.data()["response"]
+        await until(lambda: _channel(site, ref).finished)
+        site.calls[0].succeed(b'{"body":"answer"}')
+        assert (await asking).json() == "answer"
+    else:
+        reply = await asking
+        assert (reply.status, reply.json()["error"]["code"]) == (500, "invocation_stopped")
+
+
+def _channel(site: Site, ref: dict[str, str]) -> Channel:
+    channel = site.engine.channels.find(ref["channel_id"], ref["access_key"])
+    assert channel is not None
+    return channel
 
 
 async def test_a_client_of_http_1_0_gets_the_stream_in_one_piece(site: Site) -> None:

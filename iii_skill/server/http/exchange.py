@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from iii_skill.calls import Call, Outcome, Result
+from iii_skill.calls import STOPPED, Call, Outcome, Result
 from iii_skill.engine.channel import Channel
 from iii_skill.http.cors import CorsHeaders
 from iii_skill.http.request import RequestParts
@@ -36,6 +36,9 @@ class Client(Protocol):
 
     def end_stream(self) -> None:
         """That was the last part."""
+
+    def abort(self) -> None:
+        """There will be no last part."""
 
 
 class Steward(Protocol):
@@ -205,8 +208,13 @@ class Exchange:
                 self._begin_stream(message)
                 return
             self._control(message)
-        if channel.drained:
+        if not channel.drained:
+            return
+        if not channel.lost:
             self._begin_stream(b"")
+        elif self.call is None:
+            # It answered null, and was lost before it sent anything.
+            self._steward.settled(self, STOPPED)
 
     def _begin_stream(self, first: bytes) -> None:
         client = self.client
@@ -240,6 +248,10 @@ class Exchange:
                     self._collect(self._collected, message)
                 client = self.client
         if client is None or not channel.drained:
+            return
+        if channel.lost:
+            # Half an answer is never taken for a whole one.
+            client.abort()
             return
         if self._collected is not None:
             self.answer(Response(self.status, self.stream_headers, b"".join(self._collected)), self.cors)

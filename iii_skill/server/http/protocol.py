@@ -616,7 +616,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close without another word."""
+        """Close without another word; what is on its way is told by the transport."""
         if self._transport is not None:
             self._transport.abort()
 
