@@ -34,7 +34,8 @@ class PrivateStore:
     """The scopes of one companion in the host's adapter; values are encoded JSON, as everywhere.
 
     Every method gives what the adapter gives: the value itself, or an awaitable of it.
-    `await store.read(...)` takes both; `store.settle` calls back without a task.
+    `await store.read(...)` takes both; `store.settle` calls back without a task. The scope of a Change that
+    an answer brings is the adapter's; that of a Change out of `changes()` is the one given here.
     """
 
     def __init__(self, adapter: StateAdapter, owner: str, answers: AdapterAnswers) -> None:
@@ -94,12 +95,14 @@ class PrivateStore:
         """
         self._answers.settle(answer, key, subject, done, failed)
 
-    async def changes(self) -> AsyncIterator[Change]:
+    def changes(self) -> AsyncIterator[Change]:
         """The changes of this store's scopes made by any host from now on; only when `shared`."""
-        prefix = self._prefix
-        async for change in self._adapter.changes():
-            if change.scope.startswith(prefix):
-                yield msgspec.structs.replace(change, scope=change.scope.removeprefix(prefix))
+        return self._own(self._adapter.changes())
+
+    async def _own(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
+        async for change in changes:
+            if change.scope.startswith(self._prefix):
+                yield msgspec.structs.replace(change, scope=change.scope.removeprefix(self._prefix))
 
 
 class CompanionHost(Protocol):

@@ -42,7 +42,12 @@ def test_the_reference_says_what_it_says() -> None:
     assert config.state.adapter_config == {"data_dir": str(REFERENCE.parent / "data" / "state_store")}
     assert config.state.max_value_bytes == 1048576
     assert config.notes == ()
-    assert [section.name for section in config.companions or ()] == ["iii-cron", "iii-queue", "iii-pubsub"]
+    assert [section.name for section in config.companions or ()] == [
+        "iii-cron",
+        "iii-queue",
+        "iii-stream",
+        "iii-pubsub",
+    ]
 
 
 def test_the_old_generation_in_its_comments_means_the_same(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ PUBLIC = {
     "iii_skill.adapters.shared",
     "iii_skill.companion",
     "iii_skill.errors",
+    "iii_skill.readable",
     "iii_skill.serde.reader",
+    "iii_skill.state.changes",
+    "iii_skill.state.op_input",
     "iii_skill.values",
 }
 """All that a bundled plugin may import: what strangers get too."""

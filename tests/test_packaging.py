@@ -73,7 +73,11 @@ def test_the_wheel_holds_package_plugins_and_templates_and_nothing_else(built: P
     names = wheel_names(built / WHEEL)
     tops = {name.split("/")[0] for name in names}
     assert tops == {
+        "iii_cron",
+        "iii_pubsub",
+        "iii_queue",
         "iii_skill",
+        "iii_stream",
         "iii_state_file",
         "iii_state_memory",
         "iii_state_redis",

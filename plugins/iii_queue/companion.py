@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -127,7 +127,7 @@ class Queue(Companion):
         self._follower: asyncio.Task[None] | None = None
         self._stopping = False
         if self._store.shared:
-            self._follower = asyncio.ensure_future(self._follow())
+            self._follower = asyncio.ensure_future(self._follow(self._store.changes()))
             await asyncio.sleep(0)
         await self._load()
         self._offer()
@@ -220,18 +220,19 @@ class Queue(Companion):
             stored = _stored_subscriber(value)
             self._known.setdefault(stored.topic, {})[stored.subscriber] = stored
 
-    async def _follow(self) -> None:
+    async def _follow(self, changes: AsyncIterator[Change]) -> None:
         """Hear of what other hosts do to the same store; after a break, look at all of it again."""
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                async for change in self._store.changes():
+                async for change in changes:
                     pause = _FIRST_PAUSE_S
                     self._heard(change)
             except Exception as error:
                 self._host.log.warning("what other hosts do to the queues cannot be followed: %s", error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+            changes = self._store.changes()
             with contextlib.suppress(AdapterError):
                 await self._load()
 

@@ -29,6 +29,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_workshop() -> None:
         "iii_cron",
         "iii_pubsub",
         "iii_queue",
+        "iii_stream",
         "iii_skill",
         "iii_state_file",
         "iii_state_memory",
