@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.tree import ROOT
 
-SCRIPTS = ["bench", "bootstrap", "check", "demo", "test"]
+SCRIPTS = ["bench", "bootstrap", "check", "demo", "sdk-suites", "test"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
