@@ -1,12 +1,11 @@
-"""Run the engine-bound tests of published SDKs, unmodified, against a host of this tree: `scripts/sdk-suites`.
+"""Run the engine-bound tests of published SDKs, unmodified, against a host of this tree.
 
-Names are `rust-0.26.0-rc.4`, `rust-0.25.0` and `python-0.25.0`; without any, all of them run. The packages come
-from crates.io and PyPI through cargo and pip; they are built below `.cache/suites/`, once. The Rust tests are
-built optimised: one of them counts bytes while it makes a million calls, which a debug build does not end in
-time. Of each package those files run that need an engine and what this host serves; a file that ends without a
-result is run again test by test, so that one test hides no other.
-
-Exit code 0 when every test passed. `--json` prints one object instead of lines.
+`scripts/sdk-suites [--json] [NAME ...]`: names are `rust-0.26.0-rc.4`, `rust-0.25.0` and `python-0.25.0`;
+without any, all of them run. The packages come from crates.io and PyPI through cargo and pip; they are built
+below `.cache/suites/`, once. The Rust tests are built optimised: one of them counts bytes while it makes a
+million calls, which a debug build does not end in time. Of each package those files run that need an engine and
+what this host serves; a file that ends without a result is run again test by test, so that one test hides no
+other. Exit code 0 when every test passed; `--json` prints one object instead of lines.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Failed(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(SUITES)}")
     given = parser.parse_args()
