@@ -20,7 +20,7 @@ from iii_skill.config import Config, StateConfig, adapter_settings
 from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.placeholders import Exposed
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
+from iii_skill.engine.python_functions import DEPTH, PythonFunctions, decoded, encoded
 from iii_skill.errors import (
     ConfigurationError,
     IiiSkillError,
@@ -31,7 +31,8 @@ from iii_skill.errors import (
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.source import HttpSource
 from iii_skill.introspection.functions import add_engine_functions
-from iii_skill.observers.messages import ObserverMessages
+from iii_skill.observers.hosted import HostedObserver
+from iii_skill.observers.messages import ObserverMessages, read_observe
 from iii_skill.observers.table import Observers
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.closing import close_state
@@ -58,6 +59,7 @@ class Host:
         self.observers = Observers(self.engine)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
+        self._as_caller = encoded({"worker_id": self.session_id, "worker_name": "iii-skill"})
         self.failed: asyncio.Future[StorageFailed] = asyncio.get_running_loop().create_future()
         """Done when the store failed for good: the process must end with an error."""
         self.adapter: StateAdapter | None = None
@@ -117,6 +119,8 @@ class Host:
             caller_id=self.session_id,
             metadata=None if metadata is None else encoded(metadata),
             timeout=timeout,
+            caller=self._as_caller,
+            depth=DEPTH.get(),
         )
         return None if result is None else decoded(result)
 
@@ -153,6 +157,51 @@ class Host:
     def unregister_trigger(self, trigger_id: str) -> bool:
         """End a trigger of `register_trigger`; False when there is none of that id."""
         return self.engine.remove_trigger(trigger_id)
+
+    async def observe(
+        self,
+        source: str,
+        target: str,
+        *,
+        args: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | None = None,
+        capture: Sequence[str] | None = None,
+        on: str | None = None,
+        deliver: str | None = None,
+        metadata: Any = None,
+        max_fires: int | None = None,
+        expires_in_ms: int | None = None,
+        max_in_flight: int | None = None,
+        source_namespace: str | None = None,
+        target_namespace: str | None = None,
+    ) -> HostedObserver:
+        """Call `target` whenever `source` was called, as `iii.observe` of SDK 0.25 and later does.
+
+        `filters` look at `input`, `output`, `error`, `caller` and `metadata` of the call; `capture` chooses
+        the parts that the target gets, `deliver` an envelope, the bare input or output; `on` is `success`,
+        `error` or `complete`. Raises CallerError with the code of the refusal.
+        """
+        if self._observing is None:
+            raise ConfigurationError("The host is not open: use it inside `async with open_host(...)`.")
+        asked = {
+            "id": str(uuid.uuid4()),
+            "source": {
+                "function_id": source,
+                "namespace": source_namespace,
+                "args": args,
+                "filters": filters,
+                "capture": capture,
+                "on": on,
+                "deliver": deliver,
+            },
+            "target": {"function_id": target, "namespace": target_namespace},
+            "metadata": metadata,
+            "max_fires": max_fires,
+            "expires_in_ms": expires_in_ms,
+            "max_in_flight": max_in_flight,
+        }
+        taken = await self._observing.observe(read_observe(encoded({"type": "observe", **asked})))
+        return HostedObserver(self.observers, taken.observer, taken.warnings)
 
     async def serve(
         self,

@@ -3,9 +3,9 @@
 `scripts/sdk-suites [--json] [NAME ...]`: names are `rust-0.26.0-rc.4`, `rust-0.25.0` and `python-0.25.0`;
 without any, all of them run. The packages come from crates.io and PyPI through cargo and pip; they are built
 below `.cache/suites/`, once. The Rust tests are built optimised: one of them counts bytes while it makes a
-million calls, which a debug build does not end in time. Of each package those files run that need an engine and
-what this host serves; a file that ends without a result is run again test by test, so that one test hides no
-other. Exit code 0 when every test passed; `--json` prints one object instead of lines.
+million calls, which a debug build does not end in time. Of each package those files run that need an engine
+and what this host serves; a file that ends without a result is run again test by test, so that one test hides
+no other. Exit code 0 when every test passed; `--json` prints one object instead of lines.
 """
 
 from __future__ import annotations

@@ -115,6 +115,7 @@ class Engine:
         metadata: bytes | None = None,
         timeout: float | None = None,
         caller: bytes | None = None,
+        depth: int = 0,
     ) -> bytes | None:
         """The encoded result (None: no `result`); raises InvocationError, code TIMEOUT after `timeout` s."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -126,6 +127,7 @@ class Engine:
         call = Call(
             function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id(), caller=caller
         )
+        call.depth = depth
         self.invoke(call)
         try:
             if future.done():

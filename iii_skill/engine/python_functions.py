@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import json
 import logging
@@ -16,6 +17,9 @@ from iii_skill.calls import Call, Failure, Handler
 from iii_skill.errors import IiiSkillError, InputError
 
 logger = logging.getLogger(__name__)
+
+DEPTH: contextvars.ContextVar[int] = contextvars.ContextVar("DEPTH", default=0)
+"""In a Python callable: how many observers led to its call, so that what it calls knows it too."""
 
 
 def encoded(value: Any) -> bytes:
@@ -56,7 +60,13 @@ class PythonFunctions:
 
         def handler(call: Call) -> None:
             self.running += 1
-            asyncio.get_running_loop().call_soon(run, call)
+            loop = asyncio.get_running_loop()
+            if DEPTH.get() == call.depth:
+                loop.call_soon(run, call)
+            else:
+                inside = contextvars.copy_context()
+                inside.run(DEPTH.set, call.depth)
+                loop.call_soon(run, call, context=inside)
 
         return handler
 

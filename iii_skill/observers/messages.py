@@ -21,7 +21,7 @@ from iii_skill.errors import CallerError
 from iii_skill.json_schema import BadSchema, CheckFailed, SchemaChecker
 from iii_skill.observers.errors import refused
 from iii_skill.observers.observer import Observer
-from iii_skill.observers.table import Observers
+from iii_skill.observers.table import Accepted, Observers
 from iii_skill.protocol.messages import (
     ErrorBody,
     InvocationsObserved,
@@ -37,6 +37,14 @@ logger = logging.getLogger(__name__)
 Said: TypeAlias = Observe | UnreadableObserve | Unobserve
 
 _encode = msgspec.json.Encoder().encode
+
+
+def read_observe(encoded: bytes) -> Observe:
+    """The message of its text; raises INVALID_ARGS."""
+    try:
+        return msgspec.json.decode(encoded, type=Observe)
+    except msgspec.DecodeError as error:
+        raise refused("INVALID_ARGS", f"The observer cannot be read: {error}") from None
 
 
 class ObserverMessages:
@@ -62,15 +70,10 @@ class ObserverMessages:
             }
         )
 
-    async def args_fit(self, message: Observe) -> Function | None:
-        """Check the args against the schema of the source; gives the function that they fit.
-
-        Raises CallerError; None when there is no such source yet.
-        """
-        function = self._source(message)
-        if function is not None and self._has_schema(function):
-            await self._check(function, {} if message.source.args is None else message.source.args)
-        return function
+    async def observe(self, message: Observe) -> Accepted:
+        """Take an observer of the host itself; raises CallerError with the code of the refusal."""
+        await self._settled_args(message)
+        return self._observers.observe(None, message, args_fit=True)
 
     async def close(self) -> None:
         """Stop what waits."""
@@ -117,9 +120,7 @@ class ObserverMessages:
 
     async def _observe_later(self, worker: Worker, message: Observe) -> None:
         try:
-            # The source may have changed meanwhile: what was checked must be what is observed.
-            while await self.args_fit(message) is not self._source(message):
-                pass
+            await self._settled_args(message)
         except CallerError as error:
             self._answer(worker, message.id, error)
             return
@@ -156,6 +157,14 @@ class ObserverMessages:
             self._observers.args_checked(observer, function, error)
         else:
             self._observers.args_checked(observer, function, None)
+
+    async def _settled_args(self, message: Observe) -> None:
+        """Raise INVALID_ARGS unless the args fit the source that is there when this returns."""
+        checked: Function | None = None
+        while (function := self._source(message)) is not checked:
+            if function is not None and self._has_schema(function):
+                await self._check(function, {} if message.source.args is None else message.source.args)
+            checked = function
 
     async def _check(self, function: Function, args: Any) -> None:
         """Raise INVALID_ARGS; a schema that cannot be used checks nothing, and that is logged."""

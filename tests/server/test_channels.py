@@ -198,3 +198,12 @@ async def test_an_end_that_nobody_joins_is_closed(site: Site) -> None:
         assert await asyncio.wait_for(r.wait_closed(), 5) is None
     with pytest.raises(InvalidStatus):
         await connect(site.channel_url(writer))
+
+
+async def test_every_upgrade_says_that_nothing_delays_small_messages(site: Site) -> None:
+    writer, _ = created(site)
+    port = f"ws://127.0.0.1:{site.workers.port}"
+    for url in (f"{port}/", f"{port}/otel", site.channel_url(writer)):
+        async with connect(url) as socket:
+            assert socket.response is not None
+            assert socket.response.headers["x-iii-capabilities"] == "tcp-nodelay"

@@ -6,13 +6,24 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 
-def post(url: str, body: Any, *, timeout: float = 10.0, method: str = "POST") -> tuple[int, Any]:
+def post(
+    url: str,
+    body: Any = None,
+    *,
+    timeout: float = 10.0,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, Any]:
     """Send JSON; the status and the decoded body (None when it is empty)."""
     request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"content-type": "application/json"}, method=method
+        url,
+        None if method == "GET" else json.dumps(body).encode(),
+        {"content-type": "application/json", **(headers or {})},
+        method=method,
     )
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
