@@ -9,12 +9,15 @@ from typing import Any, TypeAlias
 import msgspec
 
 from iii_skill.errors import IiiSkillError, InvocationError
+from iii_skill.outline import Short
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
     """Success. `value` is encoded JSON; None is an answer without a `result`, unlike b"null"."""
 
     value: bytes | None = None
+    brief: bytes | None = None
+    """What takes the place of a value that is too large for its caller: it says that a write was made."""
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +71,20 @@ class Call(msgspec.Struct):
     activation: bytes | None = None
     matched: list[str] | None = None
     delivered: bool = False
+    levels: int = 0
+    """Not 0: `data` was looked at where it came in, every SDK can read it, and it nests at most so deep."""
+    outline: Short | None = None
+    """Of a long call that brings a value: `data` is this short text, and the values come back through it."""
+
+    def payload(self) -> bytes:
+        """All of `data`, also of a long call."""
+        return self.data if self.outline is None else self.outline.restore(self.data)
+
+    def let_go(self) -> None:
+        """The values of a long call were taken out of it: do not hold it any longer beside them."""
+        if self.outline is not None:
+            self.outline.outline.release()
+            self.outline = None
 
     def succeed(self, value: bytes | None) -> None:
         """Answer with encoded JSON; None is an answer without a `result`."""

@@ -11,7 +11,11 @@ import gc
 import re
 from collections.abc import Iterator
 
+import msgspec
 import orjson
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 SLICE = 128 * 1024
 """Bytes that are read at once: the densest ones take about 8 ms."""
@@ -45,12 +49,14 @@ class TooDeep(Unreadable):
 class Open:
     """What is open where a slice ends: brackets from the outside in, and the string that was cut, if any."""
 
-    __slots__ = ("brackets", "string")
+    __slots__ = ("brackets", "lowest", "string")
 
-    def __init__(self, brackets: bytes = b"", string: str = "") -> None:
+    def __init__(self, brackets: bytes = b"", string: str = "", lowest: int = 0) -> None:
         self.brackets = brackets
         self.string = string
         """`key` or `value` when the cut is inside a string."""
+        self.lowest = lowest
+        """The fewest levels that were open since the cut before."""
 
     @property
     def before(self) -> bytes:
@@ -74,14 +80,31 @@ class Open:
         return (b"0" if self.brackets[-1:] == b"[" else b'"":0') + closing
 
 
+class Slice(msgspec.Struct, frozen=True):
+    """One slice of a text: what was open before and after it, and the fewest levels open inside it."""
+
+    start: int
+    end: int
+    before: Open
+    after: Open
+
+    @property
+    def level(self) -> int:
+        """The fewest levels that are open anywhere in it."""
+        return self.after.lowest
+
+
 def check(encoded: bytes, levels: int, *, slice_bytes: int = SLICE) -> None:
     """Accept JSON that every SDK can read, of at most so many levels; raises Unreadable or TooDeep."""
     for _ in checking(encoded, levels, slice_bytes=slice_bytes):
         pass
 
 
-def checking(encoded: bytes, levels: int, *, slice_bytes: int = SLICE) -> Iterator[None]:
-    """The same in steps: whoever drives it does something else between two of them."""
+def checking(encoded: bytes, levels: int, *, slice_bytes: int = SLICE) -> Iterator[Slice]:
+    """The same in steps: whoever drives it does something else between two of them.
+
+    Each step gives the slice that was read; the last one, which ends the text, is not given.
+    """
     start, opened, size = 0, Open(), slice_bytes
     while True:
         piece = encoded[start : start + size]
@@ -99,8 +122,24 @@ def checking(encoded: bytes, levels: int, *, slice_bytes: int = SLICE) -> Iterat
         if not following.brackets and not following.string:
             raise Unreadable("more than one value")
         _read(opened.before + piece[:cut] + following.after, levels)
+        yield Slice(start, start + cut, opened, following)
         start, opened, size = start + cut, following, slice_bytes
-        yield
+
+
+def compact_size(encoded: bytes, *, slice_bytes: int = SLICE) -> int:
+    """Bytes of readable JSON written compactly in UTF-8, counted a slice at a time."""
+    start, opened, size, total = 0, Open(), slice_bytes, 0
+    while True:
+        piece = encoded[start : start + size]
+        if start + size >= len(encoded):
+            return total + len(_encode(_decode(opened.before + piece))) - len(opened.before)
+        cut, following = _cut(piece, opened)
+        if following is None:
+            size *= 2
+            continue
+        whole = opened.before + piece[:cut] + following.after
+        total += len(_encode(_decode(whole))) - len(opened.before) - len(following.after)
+        start, opened, size = start + cut, following, slice_bytes
 
 
 def _read_end(text: bytes, levels: int) -> None:
@@ -157,7 +196,7 @@ def _cut_at_comma(parts: list[bytes], last: int, end: int, opened: Open) -> tupl
         if comma >= 0:
             outside = parts[place % 2 : place : 2]
             outside.append(parts[place][:comma])
-            return start + comma + 1, Open(_brackets(outside, opened.brackets))
+            return start + comma + 1, Open(*_brackets(outside, opened.brackets))
         if place < 2:
             break
         end = start - 2 - len(parts[place - 1])
@@ -174,12 +213,12 @@ def _cut_string(piece: bytes, masked: bytes, parts: list[bytes], opened: Open) -
     if cut is None:
         return 0, None
     if len(parts) == 1:
-        return cut, opened
+        return cut, Open(opened.brackets, opened.string, len(opened.brackets))
     outside = parts[1 if opened.string else 0 : len(parts) - 1 : 2]
-    brackets = _brackets(outside, opened.brackets)
+    brackets, _, lowest = _brackets(outside, opened.brackets)
     structure = b"".join(outside[-2:]).translate(None, _NOT_STRUCTURE)
     is_key = brackets[-1:] == b"{" and structure[-1:] in (b"{", b",", b"")
-    return cut, Open(brackets, "key" if is_key else "value")
+    return cut, Open(brackets, "key" if is_key else "value", lowest)
 
 
 def _inside(piece: bytes, masked: bytes, end: int, begun: int) -> int | None:
@@ -197,8 +236,11 @@ def _inside(piece: bytes, masked: bytes, end: int, begun: int) -> int | None:
     return None
 
 
-def _brackets(outside: list[bytes], brackets: bytes) -> bytes:
-    """What is open after the parts outside of strings; raises Unreadable when they do not fit together."""
+def _brackets(outside: list[bytes], brackets: bytes) -> tuple[bytes, str, int]:
+    """What is open after the parts outside of strings, no string, and the fewest levels open on the way.
+
+    Raises Unreadable when they do not fit together.
+    """
     rest = b"".join(outside).translate(None, _NOT_BRACKETS)
     for _ in range(_EASY_PAIRS):
         fewer = rest.replace(b"[]", b"").replace(b"{}", b"")
@@ -206,6 +248,7 @@ def _brackets(outside: list[bytes], brackets: bytes) -> bytes:
             break
         rest = fewer
     begun = bool(brackets)
+    lowest = len(brackets)
     for run in _RUNS.findall(rest):
         if begun and not brackets:
             raise Unreadable("more than one value")
@@ -218,4 +261,5 @@ def _brackets(outside: list[bytes], brackets: bytes) -> bytes:
             raise Unreadable("brackets that do not match")
         else:
             brackets = brackets[: -len(run)]
-    return brackets
+            lowest = min(lowest, len(brackets))
+    return brackets, "", lowest

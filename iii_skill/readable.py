@@ -8,13 +8,15 @@ more memory than it has bytes. Where texts of others come in, whoever has a loop
 from __future__ import annotations
 
 import asyncio
+import codecs
 from weakref import WeakKeyDictionary
 
 import msgspec
 import orjson
 
 from iii_skill.errors import ValueRefused
-from iii_skill.json_slices import READER_LEVELS, SLICE, TooDeep, Unreadable, check, checking
+from iii_skill.json_slices import READER_LEVELS, SLICE, Slice, TooDeep, Unreadable, check, checking
+from iii_skill.outline import Outline
 
 MAX_NESTING = 125
 """Levels of arrays and objects in a value; the frames around it take two more of the 127 that SDKs read."""
@@ -29,6 +31,8 @@ WHY_UNREADABLE = (
 
 _SURELY_FLAT = 2 * MAX_NESTING
 """No level takes less than two bytes."""
+
+_utf8 = codecs.getincrementaldecoder("utf-8")
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 """One long text at a time in each loop: ten at once would take ten slices in every turn."""
@@ -52,6 +56,20 @@ def readable(payload: bytes) -> bool:
 def listable(encoded: bytes) -> bool:
     """True for what may stand in a row of a listing, two levels deeper than a payload."""
     return readable(b"[[%b]]" % encoded)
+
+
+def is_utf8(text: bytes) -> bool:
+    """True for valid UTF-8, however long it is."""
+    if text.isascii():
+        return True
+    decoder, view = _utf8(), memoryview(text)
+    try:
+        for start in range(0, len(text), SLICE):
+            decoder.decode(view[start : start + SLICE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unreadable_because(encoded: bytes) -> str | None:
@@ -78,7 +96,7 @@ def check_nesting(encoded: bytes) -> None:
     if len(encoded) <= _SURELY_FLAT:
         return
     if encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and not fits(encoded, MAX_NESTING):
-        raise ValueRefused(_TOO_DEEP)
+        raise ValueRefused(TOO_DEEP)
 
 
 def fits(encoded: bytes, levels: int) -> bool:
@@ -95,9 +113,10 @@ def fits(encoded: bytes, levels: int) -> bool:
 
 
 class Inspected(msgspec.Struct, frozen=True):
-    """What is known of a long text: why not every SDK can read it, else an upper bound of its levels."""
+    """What is known of a long text: its outline, and why it cannot be read or a bound of its levels."""
 
-    fault: str | None
+    outline: Outline
+    fault: str | None = None
     levels: int = 0
 
 
@@ -110,15 +129,17 @@ async def inspect(encoded: bytes, *, levels: int = MAX_NESTING) -> Inspected:
     async with turn:
         # Nearly every text is shallow, and then nobody has to count again what is put deeper into another.
         for bound in (SHALLOW, levels):
+            slices: list[Slice] = []
             try:
-                for _ in checking(encoded, bound):
+                for one in checking(encoded, bound):
+                    slices.append(one)
                     await asyncio.sleep(0)
             except TooDeep:
                 continue
             except Unreadable as error:
-                return Inspected(_unreadable(str(error)))
-            return Inspected(None, bound)
-    return Inspected(_TOO_DEEP)
+                return Inspected(Outline(encoded, ()), _unreadable(str(error)))
+            return Inspected(Outline(encoded, slices), None, bound)
+    return Inspected(Outline(encoded, ()), TOO_DEEP)
 
 
 def is_json(encoded: bytes) -> bool:
@@ -130,7 +151,7 @@ def _unreadable(reason: str) -> str:
     return f"The value is not JSON that every SDK can read back, so it was not stored: {reason}."
 
 
-_TOO_DEEP = (
+TOO_DEEP = (
     f"The value is nested deeper than {MAX_NESTING} levels, which not every SDK can read back; "
     "it was not stored."
 )

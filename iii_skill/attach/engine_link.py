@@ -22,7 +22,8 @@ from iii_skill.protocol.outgoing import (
     WithdrawTrigger,
     WorkerRegistered,
 )
-from iii_skill.server.frames import AT_ONCE, QUIET, masked_text_frames
+from iii_skill.server.frames import AT_ONCE, masked_text_frames
+from iii_skill.server.message_socket import READER_LOG
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ async def connect(owner: LinkOwner, *, token: str | None) -> Link:
             owner.url,
             extra_headers=headers,
             max_frame_size=MESSAGE_LIMIT,
-            logger_name=QUIET,
+            logger_name=READER_LOG,
         )
     except WSInvalidStatusError as error:
         raise _not_let_in(owner.url, error) from None

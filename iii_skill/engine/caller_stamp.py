@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from iii_skill.json_slices import SLICE
+
 CALLER_FIELD = "_caller_worker_id"
 _CALLER = CALLER_FIELD.encode()
 _BAGGAGE_KEY = "iii.function.id"
@@ -13,11 +15,11 @@ def stamp_caller(data: bytes, caller_id: str) -> bytes:
     """The payload with `_caller_worker_id` set; anything but an object stays as it is.
 
     The stamp goes last, because of equal keys the last one counts: no spelling of the caller's own field
-    survives it.
+    survives it. Nor is it taken out of long data, which nobody takes apart.
     """
     if data[:1] != b"{":
         return data
-    if _CALLER in data:
+    if len(data) <= SLICE and _CALLER in data:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         if fields.pop(CALLER_FIELD, None) is not None:
             data = msgspec.json.encode(fields)

@@ -14,8 +14,9 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function, private_call
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerType
-from iii_skill.engine.workers import Said, Worker
+from iii_skill.engine.workers import TOO_LARGE, Said, Worker
 from iii_skill.errors import TriggerRefused
+from iii_skill.outline import Short
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE
 from iii_skill.protocol.messages import (
     ErrorBody,
@@ -32,13 +33,19 @@ from iii_skill.protocol.messages import (
     UnregisterTriggerType,
 )
 from iii_skill.protocol.outgoing import RegistrationRejected
-from iii_skill.readable import WHY_UNREADABLE, listable, readable
+from iii_skill.readable import WHY_UNREADABLE, Inspected, listable, readable
 from iii_skill.triggers import Trigger
 
 logger = logging.getLogger(__name__)
 
 ENQUEUE = "engine::queue::enqueue"
 CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
+
+VALUE_LEVELS = {"state::set": 3, "state::compare-and-set": 3, "state::update": 5}
+"""Functions of the host that bring values, and the level of a message from on which those lie."""
+
+_LONGEST = {"state::": 8 * 1024 * 1024, "engine::": 1024 * 1024, "configuration::": 1024 * 1024}
+"""Bytes that the host's other functions take; reading more of them would hold everybody up."""
 
 
 class ObserverRules(msgspec.Struct, frozen=True):
@@ -55,6 +62,7 @@ class Dispatcher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._builtins = engine.functions.builtins
         self._actions: dict[type, Callable[[Worker, Any], None]] = {
             InvokeFunction: self._invoke,
             InvocationResult: self._result,
@@ -74,7 +82,16 @@ class Dispatcher:
         if action is not None and worker.live:
             action(worker, message)
 
-    def _invoke(self, worker: Worker, message: InvokeFunction) -> None:
+    def handle_long(self, worker: Worker, message: FromWorker, found: Inspected, short: Short) -> None:
+        """The same for a call or an answer out of a long text; `short` is the text that it was read from."""
+        if type(message) is InvokeFunction and worker.live:
+            self._invoke(worker, message, (found, short))
+        elif type(message) is InvocationResult and worker.live:
+            self._result(worker, message, short)
+
+    def _invoke(
+        self, worker: Worker, message: InvokeFunction, long: tuple[Inspected, Short] | None = None
+    ) -> None:
         action, metadata, traceparent = message.action, message.metadata, message.traceparent
         call = Call(
             message.function_id,
@@ -90,7 +107,16 @@ class Dispatcher:
         )
         if message.invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = message.invocation_id
-            call.reply = lambda outcome: worker.answer(call, outcome)
+            if call.function_id in self._builtins:
+                worker.waiting += 1
+                call.reply = lambda outcome: worker.answer(call, outcome, 1)
+            else:
+                call.reply = lambda outcome: worker.answer(call, outcome)
+        if long is not None:
+            refused = self._whole(call, *long)
+            if refused is not None:
+                call.reply(refused)
+                return
         if action is not None and action.type == "enqueue":
             self._enqueue(worker, call, action.queue)
         elif message.activation is not None:
@@ -98,7 +124,26 @@ class Dispatcher:
         else:
             self._engine.invoke(call)
 
-    def _result(self, worker: Worker, message: InvocationResult) -> None:
+    def _whole(self, call: Call, found: Inspected, short: Short) -> Failure | None:
+        """Give a long call what its message had; a Failure where that is more than the function takes."""
+        if call.metadata is not None:
+            call.metadata = short.restore(call.metadata)
+        call.levels = found.levels - 1
+        span = short.span(call.data)
+        level = VALUE_LEVELS.get(call.function_id)
+        if level is not None and span is not None:
+            call.outline = found.outline.short(level, span)
+            call.data = call.outline.text
+            return None
+        call.data = short.restore(call.data)
+        if level is None and call.function_id in self._builtins:
+            for prefix, most in _LONGEST.items():
+                if call.function_id.startswith(prefix) and len(call.data) > most:
+                    text = f"The payload of {call.function_id} has {len(call.data)} bytes; it takes {most}."
+                    return Failure(TOO_LARGE, text)
+        return None
+
+    def _result(self, worker: Worker, message: InvocationResult, short: Short | None = None) -> None:
         # Looked up among the calls of the sender alone: nobody answers for another worker.
         call = worker.executing.pop(message.invocation_id, None)
         if call is None:
@@ -110,6 +155,8 @@ class Dispatcher:
         value = None if message.result is UNSET else bytes(message.result)
         if value is None or (value == b"null" and not worker.attached):
             call.reply(Result(None))
+        elif short is not None:
+            call.reply(Result(short.restore(value)))
         elif readable(value):
             call.reply(Result(value))
         else:

@@ -15,7 +15,9 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerTable
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
+from iii_skill.json_slices import SLICE
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+from iii_skill.readable import MAX_NESTING, inspect
 from iii_skill.sources import Source
 from iii_skill.triggers import Trigger, TriggerProvider
 
@@ -128,6 +130,11 @@ class Engine:
             function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id(), caller=caller
         )
         call.depth = depth
+        if len(data) > SLICE:
+            found = await inspect(data, levels=MAX_NESTING + 1)
+            if found.fault is not None:
+                raise InvocationError(found.fault, code="VALUE_REFUSED")
+            call.levels = found.levels
         self.invoke(call)
         try:
             if future.done():

@@ -27,10 +27,25 @@ OLD_PYTHON_LIMIT = 1024 * 1024
 BUFFER_LIMIT = 64 * 1024 * 1024
 """Bytes waiting for a worker that does not read, beyond which it gets no further calls."""
 
+ANSWER_LIMIT = 256 * 1024 * 1024
+"""Bytes waiting for a worker that does not read, beyond which answers are left out."""
+
+WINDOW_BYTES = 64 * 1024 * 1024
+"""What the answers of the host's own functions that one worker waits for may have together, by estimate."""
+
+FIRST_WINDOW, WIDEST_WINDOW = 16, 1024
+"""Calls of the host's own functions in flight: at first, and once answers have been small."""
+
+_SMALL = 4096
+"""Answers of this size pass unasked: the calls that they answer are bounded."""
+
 ATTACHED_RUNTIME = "iii-skill"
 """What an attached state worker of ours calls its runtime."""
 
 _encode = msgspec.json.Encoder().encode
+
+RESTART = 1012
+"""The close code after which every SDK reconnects."""
 
 TOO_LARGE = "payload_too_large"
 BUSY = "worker_not_reading"
@@ -55,7 +70,11 @@ class Caller(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Worker:
-    """A connected worker. `wake` tells the driver how many texts are to be sent, `close` ends the socket."""
+    """A connected worker.
+
+    `wake` tells the driver how many texts are to be sent, `close` ends the socket, `room(size, limit)` says
+    whether so many bytes more may wait for the worker when no more than `limit` may.
+    """
 
     def __init__(
         self,
@@ -63,7 +82,7 @@ class Worker:
         *,
         wake: Callable[[int], None],
         close: Callable[[int, str], None],
-        buffered: Callable[[], int],
+        room: Callable[[int, int], bool],
         address: str | None = None,
     ) -> None:
         self.connection = connection
@@ -92,8 +111,12 @@ class Worker:
         self._set_caller()
         self.attached = False
         """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
+        self.waiting = 0
+        """Calls of the host's own functions that this worker waits for."""
+        self.window = FIRST_WINDOW
+        """How many of them may be in flight before the next one waits."""
         self._wake = wake
-        self._buffered = buffered
+        self._room = room
 
     @property
     def namespace(self) -> str:
@@ -124,13 +147,26 @@ class Worker:
         if runtime == "python" and _before(version, (0, 24, 6)):
             self.message_limit = OLD_PYTHON_LIMIT
 
-    def send(self, message: ToWorker) -> None:
-        """Send a message of the protocol; nothing happens once the worker is gone."""
-        if self.live:
-            self._wake(self.connection.send(message))
+    def let_go(self) -> None:
+        """The worker is gone: hold its socket no more."""
+        self._wake, self.close, self._room = _nothing, _nothing, _no_room
 
-    def answer(self, call: Call, outcome: Outcome) -> None:
-        """Send the answer to a call that this worker made."""
+    def send(self, message: ToWorker) -> None:
+        """Send a message of the protocol; nothing happens once the worker is gone.
+
+        A worker that leaves too many of them unread is closed: it comes back and hears all of it again.
+        """
+        if not self.live:
+            return
+        text = encode(message)
+        if self._room(len(text), BUFFER_LIMIT):
+            self._wake(self.connection.queue(text))
+        else:
+            self.close(RESTART, "too many messages were left unread")
+
+    def answer(self, call: Call, outcome: Outcome, inside: int = 0) -> None:
+        """Send the answer to a call that this worker made; `inside` is 1 for a function of the host's own."""
+        self.waiting -= inside
         # The reply holds the call that holds it: let go of it here, or every call waits for a collection.
         call.reply = no_reply
         invocation_id = call.invocation_id
@@ -144,9 +180,35 @@ class Worker:
             assert isinstance(outcome, Failure)
             message = _failed(call, outcome)
         text = encode(message)
-        if len(text) > self.message_limit:
-            text = encode(_failed(call, Failure(TOO_LARGE, self._too_large("The answer", len(text)))))
+        if len(text) > _SMALL or self.window < WIDEST_WINDOW:
+            text = self._bounded(text, call, outcome, inside)
         self._wake(self.connection.queue(text))
+
+    def _bounded(self, text: bytes, call: Call, outcome: Outcome, inside: int) -> bytes:
+        """The text of an answer, or of what takes its place when the worker cannot have it."""
+        if inside:
+            self._adapt(len(text))
+        if len(text) <= _SMALL:
+            return text
+        if len(text) > self.message_limit:
+            return encode(self._without_values(call, outcome, len(text)))
+        if not self._room(len(text), ANSWER_LIMIT):
+            reason = f"{self.label} does not read its messages; the answer was left out."
+            return encode(_failed(call, Failure(BUSY, reason)))
+        return text
+
+    def _adapt(self, size: int) -> None:
+        """Let so many calls be in flight that answers of this size would be bearable."""
+        self.window = max(1, min(self.window * 2, WIDEST_WINDOW, WINDOW_BYTES // max(size, 1)))
+
+    def _without_values(self, call: Call, outcome: Outcome, size: int) -> Answer:
+        """The answer in place of one that is too large: a write that was made says so."""
+        brief = outcome.brief if type(outcome) is Result else None
+        if brief is not None:
+            return Answer(
+                call.invocation_id or "", call.function_id, Raw(brief), None, call.traceparent, call.baggage
+            )
+        return _failed(call, Failure(TOO_LARGE, self._too_large("The answer", size)))
 
     def execute(self, call: Call) -> None:
         """Hand a call to this worker, or answer it with the reason why it was not sent."""
@@ -168,7 +230,7 @@ class Worker:
         # refuses what cannot be read by itself, as the one in the host does.
         if call.caller_id is None:
             return None
-        if not self.attached and not readable(call.data):
+        if not self.attached and not call.levels and not readable(call.data):
             return Failure(UNREADABLE, f"The call of {call.function_id} was not made: {WHY_UNREADABLE}")
         if call.metadata is not None and not readable(call.metadata):
             text = f"The call of {call.function_id} was not made, because of its metadata: {WHY_UNREADABLE}"
@@ -192,9 +254,11 @@ class Worker:
         )
         if len(text) > self.message_limit:
             return Failure(TOO_LARGE, self._too_large("The call", len(text)))
-        if self._buffered() > BUFFER_LIMIT:
+        if not self._room(len(text), BUFFER_LIMIT):
             return Failure(BUSY, f"{self.label} does not read its messages; the call was not made.")
-        self.executing[invocation_id] = call
+        if call.reply is not no_reply:
+            # Nobody waits for the answer of a void call: it is not kept.
+            self.executing[invocation_id] = call
         self._wake(self.connection.queue(text))
         return None
 
@@ -222,6 +286,14 @@ def _failed(call: Call, failure: Failure) -> Answer:
         call.traceparent,
         call.baggage,
     )
+
+
+def _nothing(*_arguments: object) -> None:
+    """What a worker that is gone does."""
+
+
+def _no_room(_size: int, _limit: int) -> bool:
+    return False
 
 
 def _before(version: str | None, bound: tuple[int, int, int]) -> bool:

@@ -68,7 +68,7 @@ class Delivery:
             function,
             call.invocation_id,
             time.time_ns() // 1_000_000,
-            input=call.data,
+            input=call.payload(),
             caller=call.caller,
             metadata=call.metadata,
             depth=call.depth,

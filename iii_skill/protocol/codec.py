@@ -13,7 +13,13 @@ import msgspec
 from iii_skill.protocol.messages import Message
 from iii_skill.protocol.outgoing import ToWorker
 
+
+class _Kind(msgspec.Struct):
+    type: str
+
+
 _decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
+_kind = msgspec.json.Decoder(_Kind)
 _loose = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
@@ -25,8 +31,11 @@ _OBSERVE = re.compile(rb'"type"\s*:\s*"observe"')
 _FUNCTION_ID = re.compile(rb'"function_id"\s*:\s*"([^"\\]*)"')
 
 
-LENIENTLY_READ = 1024 * 1024
+LENIENTLY_READ = 128 * 1024
 """Texts up to so many bytes are read once more by a parser that takes NaN and lone surrogates."""
+
+_SEARCHED = 4096
+"""Bytes at either end of a longer text in which its envelope is looked for."""
 
 
 class Malformed(Exception):
@@ -54,13 +63,11 @@ class Malformed(Exception):
 
 
 def decode(text: bytes) -> Message:
-    """The message of one text; raises Malformed with what can be saved of it."""
+    """The message of one text, which is UTF-8; raises Malformed with what can be saved of it."""
     try:
-        if not text.isascii():
-            text.decode()
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(text, str(error) or type(error).__name__) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise malformed(text, str(error) or type(error).__name__) from None
 
 
 def encode(message: ToWorker) -> bytes:
@@ -78,7 +85,19 @@ def normal_id(invocation_id: str) -> str | None:
         return None
 
 
-def _malformed(text: bytes, reason: str) -> Malformed:
+def kind_of(text: bytes) -> str | None:
+    """The type of a message, None when it has none."""
+    try:
+        return _kind.decode(text).type
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def malformed(text: bytes, reason: str) -> Malformed:
+    """What can be saved of a text that is no message."""
+    if len(text) > LENIENTLY_READ:
+        # What lies between is nobody's business here, and may be 64 MB of it.
+        text = text[:_SEARCHED] + b"\n" + text[-_SEARCHED:]
     kind = _KIND.search(text)
     found = _INVOCATION_ID.search(text)
     if kind is None or found is None:
@@ -111,7 +130,7 @@ def _frame(text: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        return json.loads(text.decode("utf-8", "replace")) if len(text) <= LENIENTLY_READ else None
+        return json.loads(text.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
 

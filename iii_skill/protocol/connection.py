@@ -10,11 +10,12 @@ invocation id. Drivers pump: `receive_text`, route the messages, `texts_to_send`
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from iii_skill.protocol.codec import Malformed, decode, encode, normal_id
+from iii_skill.outline import Short
+from iii_skill.protocol.codec import Malformed, decode, encode, kind_of, malformed, normal_id
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,
@@ -33,6 +34,7 @@ from iii_skill.protocol.messages import (
     UnregisterTriggerType,
 )
 from iii_skill.protocol.outgoing import FEATURES, Answer, Pinged, ToWorker, WorkerRegistered
+from iii_skill.readable import Inspected
 
 MALFORMED = "invalid_message"
 """The code of the answer to a call that could not be read."""
@@ -58,6 +60,17 @@ _HELD_BACK = (
     Unobserve,
 )
 
+PAYLOAD_KINDS = ("invokefunction", "invocationresult")
+"""The messages whose payloads may have any size."""
+
+LONGEST = {"invocationsobserved": 16 * 1024 * 1024}
+"""Bytes that others may have."""
+
+LONGEST_OTHER = 1024 * 1024
+
+_ENVELOPE_LEVEL = 2
+"""The level from which on a long message is left unread."""
+
 _KNOWN_ACTIONS = ("void", "enqueue")
 
 
@@ -74,6 +87,8 @@ class Connection:
         self.namespace: str | None = None
         self.warnings: list[str] = []
         """Why texts were dropped; the driver logs and clears them."""
+        self.waiting_bytes = 0
+        """How long the texts that wait to be sent are together."""
         self._held: list[FromWorker] = []
         self._out: list[bytes] = []
         self.send(WorkerRegistered(self.worker_id, self.token, FEATURES))
@@ -100,6 +115,27 @@ class Connection:
             return ()
         return (message,)
 
+    def receive_long(self, found: Inspected) -> Iterator[tuple[FromWorker, Short | None]]:
+        """The same for a long text that was inspected; a call or an answer comes with its short text.
+
+        Nobody registers anything in a text of megabytes, and taking it apart would hold everybody up.
+        """
+        text = found.outline.text
+        if found.fault is not None:
+            for message in self._refuse(malformed(text, found.fault)):
+                yield message, None
+            return
+        short = found.outline.short(_ENVELOPE_LEVEL)
+        kind = kind_of(short.text)
+        if kind in PAYLOAD_KINDS:
+            for message in self.receive_text(short.text):
+                yield message, short
+        elif len(text) <= LONGEST.get(kind or "", LONGEST_OTHER):
+            for message in self.receive_text(text):
+                yield message, None
+        else:
+            self.warnings.append(f"malformed message: {len(text)} bytes are too many for a '{kind}'")
+
     def release(self) -> Sequence[FromWorker]:
         """The grace is over: what was held back, now in the namespace `default`."""
         if self.namespace is None:
@@ -114,17 +150,14 @@ class Connection:
     def queue(self, text: bytes) -> int:
         """Queue a text that is encoded already; how many wait now."""
         self._out.append(text)
+        self.waiting_bytes += len(text)
         return len(self._out)
 
     def texts_to_send(self) -> list[bytes]:
         """What is to go out, drained."""
         out, self._out = self._out, []
+        self.waiting_bytes = 0
         return out
-
-    @property
-    def has_texts(self) -> bool:
-        """True when `texts_to_send` would give something."""
-        return bool(self._out)
 
     def _call(self, message: InvokeFunction) -> Sequence[FromWorker]:
         action = message.action

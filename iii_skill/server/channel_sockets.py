@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from urllib.parse import parse_qs, urlsplit
 
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSListener, WSMsgType
 
 from iii_skill.engine.channel import Channel, Direction
 from iii_skill.engine.channels import Channels
-
-logger = logging.getLogger(__name__)
+from iii_skill.server.inflow import Inflow
+from iii_skill.server.message_socket import INTERNAL_ERROR, MESSAGE_TOO_BIG, MessageSocket
 
 PREFIX = "/ws/channels/"
 MESSAGE_LIMIT = 16 * 1024 * 1024
-CLOSE_WAIT_S = 30.0
 SWEEP_AFTER_S = 0.05
-WRITER_LOST = b"channel writer aborted: connection lost before close"
+WRITER_LOST = "channel writer aborted: connection lost before close"
 """What a reader is told after the messages of a writer that did not close."""
 
+TURNS = 8
+"""Channels that may hold more than LONG bytes at a time."""
 
-def channel_listener(target: str, channels: Channels) -> WSListener | tuple[int, str]:
+LONG = 1024 * 1024
+
+
+def channel_inflow() -> Inflow:
+    """What bounds the bytes of all channels of a port together."""
+    return Inflow(turns=TURNS, long=LONG)
+
+
+def channel_listener(target: str, channels: Channels, inflow: Inflow) -> WSListener | tuple[int, str]:
     """The listener for an upgrade request of that path and query, or status and text of a refusal."""
     url = urlsplit(target)
     query = parse_qs(url.query)
@@ -36,43 +44,31 @@ def channel_listener(target: str, channels: Channels) -> WSListener | tuple[int,
         listener = ReaderSocket(channel, channels)
         free = channel.attach_reader(listener)
     else:
-        listener = WriterSocket(channel, channels)
+        listener = WriterSocket(channel, channels, inflow)
         free = channel.attach_writer(listener)
     return listener if free else Occupied()
 
 
-class _ChannelSocket(WSListener):
-    """What both ends share: the transport, the clean close, and the end of a channel that nobody joins."""
+class _ChannelSocket(MessageSocket):
+    """What both ends share: the end of a channel that nobody joins."""
 
-    def __init__(self, channel: Channel, channels: Channels) -> None:
-        super().__init__()
+    limit = MESSAGE_LIMIT
+
+    def __init__(self, channel: Channel, channels: Channels, inflow: Inflow | None = None) -> None:
+        super().__init__(inflow)
         self._channel = channel
         self._channels = channels
-        self._transport: WSTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    def opened(self) -> None:
         """The end is open; the other one has a limited time to come."""
-        self._transport = transport
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._channels.lifetime + SWEEP_AFTER_S, self._channels.sweep)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def closed(self) -> None:
         """The socket is gone."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def _end(self, transport: WSTransport) -> None:
-        """Close; the timer now waits for the answer of the peer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = close_empty(transport)
-
-    def _wait_for_close(self, transport: WSTransport) -> None:
-        """A close with a code is on its way: wait for the answer as well."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect)
 
     def pause_writing(self) -> None:
         """The peer reads slower than we send."""
@@ -84,20 +80,22 @@ class _ChannelSocket(WSListener):
 class ReaderSocket(_ChannelSocket):
     """A worker that reads a channel. What it sends is ignored."""
 
+    keeps = False
+
     def __init__(self, channel: Channel, channels: Channels) -> None:
         super().__init__(channel, channels)
+        self._open = False
         self._paused = False
-        self._done = False
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    def opened(self) -> None:
         """Send what is queued already."""
-        super().on_ws_connected(transport)
+        super().opened()
+        self._open = True
         self.notify()
 
     def notify(self) -> None:
         """Send on as long as the socket takes it; close when the writer has ended."""
-        transport = self._transport
-        if transport is None or self._done:
+        if not self._open or self.closing:
             return
         channel = self._channel
         while not self._paused:
@@ -105,30 +103,18 @@ class ReaderSocket(_ChannelSocket):
             if message is None:
                 break
             kind = WSMsgType.TEXT if isinstance(message, str) else WSMsgType.BINARY
-            transport.send(kind, message)
+            self.transport.send(kind, message)
         if channel.drained:
-            self._done = True
             if channel.aborted:
-                transport.disconnect(graceful=False)
+                self.transport.disconnect(graceful=False)
             elif channel.lost:
-                transport.send_close(WSCloseCode.INTERNAL_ERROR, WRITER_LOST)
-                self._wait_for_close(transport)
+                self.fail(INTERNAL_ERROR, WRITER_LOST)
             else:
-                self._end(transport)
+                self.close_empty()
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Only a close counts."""
-        if frame.msg_type != WSMsgType.CLOSE:
-            return
-        if self._done:
-            transport.disconnect()
-        else:
-            answer_close(transport, frame)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def closed(self) -> None:
         """The reader left."""
-        super().on_ws_disconnected(transport)
-        self._done = True
+        super().closed()
         self._channel.leave()
 
     def pause_writing(self) -> None:
@@ -144,102 +130,66 @@ class ReaderSocket(_ChannelSocket):
 class WriterSocket(_ChannelSocket):
     """A worker that writes a channel. Its socket is not read while the queue is full."""
 
-    def __init__(self, channel: Channel, channels: Channels) -> None:
-        super().__init__(channel, channels)
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._text = False
-        self._waiting = False
+    def __init__(self, channel: Channel, channels: Channels, inflow: Inflow) -> None:
+        super().__init__(channel, channels, inflow)
         self._unread = False
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Queue a whole message; a close ends the channel after what is queued."""
-        kind = frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            self._channel.finish()
-            answer_close(transport, frame)
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._collect(transport, frame)
+    def text_received(self, text: bytes, last_in_buffer: bool) -> None:
+        """Queue a text."""
+        if len(text) > MESSAGE_LIMIT:
+            self.fail(MESSAGE_TOO_BIG, f"the limit is {MESSAGE_LIMIT} bytes")
+        elif self._unread:
+            self.transport.disconnect(graceful=False)
+        else:
+            self._queued(full=not self._channel.send(text.decode()))
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def binary_received(self, data: bytes) -> None:
+        """Queue a binary message."""
+        if self._unread:
+            self.transport.disconnect(graceful=False)
+        else:
+            self._queued(full=not self._channel.send(data))
+
+    def ended(self) -> None:
+        """The writer has sent everything."""
+        self._channel.finish()
+
+    def closed(self) -> None:
         """The writer has ended; without a close nobody knows whether that was all."""
-        super().on_ws_disconnected(transport)
+        super().closed()
         self._channel.finish(lost=True)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of fragments and of the queue."""
+        return super().kept + self._channel.bytes_queued
+
+    @property
+    def stalled_by_peer(self) -> bool:
+        """True also when nobody reads the channel."""
+        return super().stalled_by_peer or self._channel.reader is None
 
     def resume(self) -> None:
         """The queue has room again."""
-        if self._waiting and self._transport is not None:
-            self._waiting = False
-            self._transport.underlying_transport.resume_reading()
+        self.release("queue")
+        self.note_kept()
 
     def dropped(self) -> None:
         """Nobody reads any more: the next message ends the connection."""
         self._unread = True
         self.resume()
 
-    def _collect(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self._unread:
-            transport.disconnect(graceful=False)
-            return
-        if frame.msg_type != WSMsgType.CONTINUATION:
-            self._text = frame.msg_type == WSMsgType.TEXT
-            self._parts.clear()
-            self._size = 0
-        self._parts.append(frame.get_payload_as_bytes())
-        self._size += frame.payload_size
-        if self._size > MESSAGE_LIMIT:
-            transport.send_close(WSCloseCode.MESSAGE_TOO_BIG, f"the limit is {MESSAGE_LIMIT} bytes".encode())
-            transport.disconnect()
-            return
-        if not frame.fin:
-            return
-        payload = b"".join(self._parts)
-        self._parts.clear()
-        if self._text:
-            try:
-                more = self._channel.send(payload.decode())
-            except UnicodeDecodeError:
-                transport.send_close(WSCloseCode.INVALID_TEXT, b"a text message is not UTF-8")
-                transport.disconnect()
-                return
-        else:
-            more = self._channel.send(payload)
-        if not more and not self._waiting:
-            self._waiting = True
-            transport.underlying_transport.pause_reading()
+    def _queued(self, *, full: bool) -> None:
+        if full:
+            self.hold("queue")
+        self.note_kept()
 
 
-class Occupied(WSListener):
+class Occupied(MessageSocket):
     """A second opener of one end: upgraded, then closed."""
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    keeps = False
+
+    def opened(self) -> None:
         """Close at once."""
-        self._timer = close_empty(transport)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Only a close counts."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.disconnect()
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The socket is gone."""
-        self._timer.cancel()
-
-
-def close_empty(transport: WSTransport) -> asyncio.TimerHandle:
-    """Send a close frame without a code.
-
-    The connection ends when the peer answers: closing it earlier could cost the peer what it has not read
-    yet. The timer ends it when no answer comes.
-    """
-    transport.send(WSMsgType.CLOSE, b"")
-    return asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect)
-
-
-def answer_close(transport: WSTransport, frame: WSFrame) -> None:
-    """Echo the close of the peer, then end the connection."""
-    if frame.payload_size:
-        transport.send_close(frame.get_close_code())
-    else:
-        transport.send(WSMsgType.CLOSE, b"")
-    transport.disconnect()
+        self.close_empty()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 FRAGMENT = 8 * 1024 * 1024
 """Longer texts leave in fragments: the Rust SDK takes no frame over 16 MiB."""
@@ -12,16 +11,15 @@ FRAGMENT = 8 * 1024 * 1024
 AT_ONCE = 32
 """So many texts do not wait for the end of the turn: whoever gets them works on them meanwhile."""
 
-QUIET = logging.getLogger("picows.quiet")
-"""Where picows logs: errors only, since every connection is a line otherwise."""
-QUIET.setLevel(logging.ERROR)
+AT_ONCE_BYTES = 256 * 1024
+"""Texts of so many bytes together do not wait either."""
 
 _TEXT, _CONTINUATION, _FINAL = 0x1, 0x0, 0x80
 
 
 def text_frames(texts: Iterable[bytes]) -> bytes:
     """The bytes on the wire of several text messages."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for text in texts:
         size = len(text)
         if size < 126:
@@ -30,44 +28,57 @@ def text_frames(texts: Iterable[bytes]) -> bytes:
         elif size < 65536:
             parts.append(b"\x81\x7e" + size.to_bytes(2, "big"))
             parts.append(text)
-        elif size <= FRAGMENT:
-            parts.append(b"\x81\x7f" + size.to_bytes(8, "big"))
-            parts.append(text)
         else:
-            _fragments(text, parts)
+            parts += long_text_frames(text)
     return b"".join(parts)
 
 
-def _fragments(text: bytes, parts: list[bytes]) -> None:
-    for start in range(0, len(text), FRAGMENT):
-        piece = text[start : start + FRAGMENT]
-        opcode = _TEXT if start == 0 else _CONTINUATION
-        last = _FINAL if start + FRAGMENT >= len(text) else 0
-        parts.append(bytes((opcode | last, 127)) + len(piece).to_bytes(8, "big"))
+def long_text_frames(text: bytes) -> list[bytes | memoryview]:
+    """The same of one text from 64 KiB on, in parts: it need not be copied once more to leave."""
+    parts: list[bytes | memoryview] = []
+    for head, piece in _pieces(text):
+        parts.append(_start(head, len(piece)))
         parts.append(piece)
+    return parts
 
 
 def masked_text_frames(texts: Iterable[bytes]) -> bytes:
     """The same from a client, which masks every frame with a key of its own."""
     parts: list[bytes] = []
     for text in texts:
-        for start in range(0, max(len(text), 1), FRAGMENT):
-            piece = text[start : start + FRAGMENT]
-            opcode = _TEXT if start == 0 else _CONTINUATION
-            last = _FINAL if start + FRAGMENT >= len(text) else 0
-            size = len(piece)
-            if size < 126:
-                head = bytes((opcode | last, 0x80 | size))
-            elif size < 65536:
-                head = bytes((opcode | last, 0xFE)) + size.to_bytes(2, "big")
-            else:
-                head = bytes((opcode | last, 0xFF)) + size.to_bytes(8, "big")
+        if len(text) < 126:
+            # The short way of what most texts of a worker are.
             key = secrets.token_bytes(4)
-            parts += (head, key, _masked(piece, key))
+            parts += (bytes((0x81, 0x80 | len(text))), key, _masked(text, key))
+            continue
+        for head, piece in _pieces(text):
+            key = secrets.token_bytes(4)
+            parts += (_start(head, len(piece), 0x80), key, _masked(piece, key))
     return b"".join(parts)
 
 
-def _masked(piece: bytes, key: bytes) -> bytes:
+def _start(head: int, size: int, mask: int = 0) -> bytes:
+    """The start of a frame: its first byte, and the size in the shortest form."""
+    if size < 126:
+        return bytes((head, mask | size))
+    if size < 65536:
+        return bytes((head, mask | 126)) + size.to_bytes(2, "big")
+    return bytes((head, mask | 127)) + size.to_bytes(8, "big")
+
+
+def _pieces(text: bytes) -> Iterator[tuple[int, bytes | memoryview]]:
+    """The fragments of a text, each with the first byte of its frame."""
+    if len(text) <= FRAGMENT:
+        yield _FINAL | _TEXT, text
+        return
+    view = memoryview(text)
+    for start in range(0, len(text), FRAGMENT):
+        opcode = _TEXT if start == 0 else _CONTINUATION
+        last = _FINAL if start + FRAGMENT >= len(text) else 0
+        yield opcode | last, view[start : start + FRAGMENT]
+
+
+def _masked(piece: bytes | memoryview, key: bytes) -> bytes:
     size = len(piece)
     mask = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(piece, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")

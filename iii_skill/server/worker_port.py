@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from picows import (
-    WSFrame,
     WSListener,
-    WSMsgType,
-    WSTransport,
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
@@ -23,15 +21,21 @@ from picows import (
 from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import MESSAGE_LIMIT
-from iii_skill.server.channel_sockets import channel_listener
-from iii_skill.server.frames import QUIET
+from iii_skill.server.channel_sockets import channel_inflow, channel_listener
 from iii_skill.server.guard import Guard
 from iii_skill.server.listen import Listeners, listen
+from iii_skill.server.message_socket import READER_LOG, MessageSocket
 from iii_skill.server.worker_socket import Sockets, WorkerSocket
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict
 
 logger = logging.getLogger(__name__)
 
 CAPABILITIES = "x-iii-capabilities"
+
+VERSION = "13"
+"""The only version of WebSocket there is."""
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +47,10 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
     handshake_timeout_s: float = 10.0
 
 
-class _Drain(WSListener):
+class TelemetrySocket(MessageSocket):
     """Telemetry: read and left alone, never answered."""
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Drop the frame; answer a close."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
+    keeps = False
 
 
 class WorkerServer:
@@ -63,6 +63,7 @@ class WorkerServer:
         self._dispatcher = Dispatcher(engine)
         self.port = listening.port
         self._guard = guard
+        self._channel_inflow = channel_inflow()
         self._listeners: Listeners | None = None
 
     async def start(self) -> None:
@@ -75,7 +76,8 @@ class WorkerServer:
                 sock=bound,
                 websocket_handshake_timeout=listening.handshake_timeout_s,
                 max_frame_size=MESSAGE_LIMIT,
-                logger_name=QUIET,
+                logger_name=READER_LOG,
+                enable_auto_pong=False,
                 enable_auto_ping=True,
                 auto_ping_idle_timeout=60,
                 auto_ping_reply_timeout=60,
@@ -106,25 +108,34 @@ class WorkerServer:
                 logger.warning("%d worker(s) did not take the end of the connection", len(self.sockets))
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        target = request.path.decode("latin-1")
         try:
-            url = urlsplit(request.path.decode("latin-1"))
+            url = urlsplit(target)
         except ValueError:
             return None
         headers = request.headers
+        refused = twice(headers)
+        if refused is not None:
+            return _refuse(400, refused)
         query_token = parse_qs(url.query).get("token", [""])[0]
         reason = self._guard.refusal(headers.get("host"), headers.get("origin"), headers, query_token)
         if reason is not None:
             return _refuse(403, reason)
-        if url.path.startswith("/ws/channels/"):
-            found = channel_listener(request.path.decode("latin-1"), self.engine.channels)
-            return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
-        if url.path not in ("/", "/otel"):
+        is_channel = url.path.startswith("/ws/channels/")
+        if not is_channel and url.path not in ("/", "/otel"):
             return None
-        if not self._guard.has_token(headers, query_token):
+        if not is_channel and not self._guard.has_token(headers, query_token):
             logger.warning("a connection without the right token was refused")
             return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
+        # A channel is taken when it is opened: so nothing that is no upgrade may come to it.
+        refusal = no_upgrade(headers)
+        if refusal is not None:
+            return refusal
+        if is_channel:
+            found = channel_listener(target, self.engine.channels, self._channel_inflow)
+            return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
         if url.path == "/otel":
-            return _upgraded(_Drain())
+            return _upgraded(TelemetrySocket())
         grace_s = self.listening.grace_s
         return _upgraded(WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=grace_s))
 
@@ -135,6 +146,36 @@ def _upgraded(listener: WSListener) -> WSUpgradeResponseWithListener:
     return WSUpgradeResponseWithListener(response(extra_headers={CAPABILITIES: "tcp-nodelay"}), listener)
 
 
-def _refuse(status: int, reason: str) -> WSUpgradeResponseWithListener:
+def twice(headers: CIMultiDict[str]) -> str | None:
+    """Why a request that says different things under one name is refused; None: it does not."""
+    for name in ("Host", "Origin", "Authorization", "Sec-WebSocket-Key", "Sec-WebSocket-Version"):
+        if len(headers.getall(name, ())) > 1:
+            return f"{name} stands there more than once"
+    return None
+
+
+def no_upgrade(headers: CIMultiDict[str]) -> WSUpgradeResponseWithListener | None:
+    """The answer to what is no WebSocket handshake (RFC 6455, 4.2.1), None for what is one.
+
+    Several lines of one name are one list (RFC 9110, 5.3). picows compares whole values, so what passes is
+    written down the way it wants it.
+    """
+    if "upgrade" not in _listed(headers, "Connection") or "websocket" not in _listed(headers, "Upgrade"):
+        return _refuse(400, "this port takes WebSocket connections: Upgrade: websocket is missing")
+    if headers.get("Sec-WebSocket-Version") != VERSION:
+        return _refuse(426, "this port speaks version 13 of WebSocket", {"Sec-WebSocket-Version": VERSION})
+    headers["Connection"], headers["Upgrade"] = "Upgrade", "websocket"
+    return None
+
+
+def _listed(headers: CIMultiDict[str], name: str) -> set[str]:
+    """The members of a header field that is a list, in lower case."""
+    lines = ",".join(headers.getall(name, ()))
+    return {member.strip(" \t").lower() for member in lines.split(",")}
+
+
+def _refuse(
+    status: int, reason: str, headers: Mapping[str, str] | None = None
+) -> WSUpgradeResponseWithListener:
     response: Callable[..., WSUpgradeResponse] = WSUpgradeResponse.create_error_response
-    return WSUpgradeResponseWithListener(response(status, reason.encode()), None)
+    return WSUpgradeResponseWithListener(response(status, reason.encode(), headers), None)

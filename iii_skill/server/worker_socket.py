@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterator
-
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.workers import MESSAGE_LIMIT, Worker
+from iii_skill.engine.workers import Worker
+from iii_skill.json_slices import SLICE
 from iii_skill.protocol.connection import Connection
-from iii_skill.server.frames import AT_ONCE, text_frames
+from iii_skill.readable import MAX_NESTING, Inspected, inspect, is_utf8
+from iii_skill.server.frames import AT_ONCE, AT_ONCE_BYTES, long_text_frames, text_frames
+from iii_skill.server.inflow import Inflow
+from iii_skill.server.message_socket import MessageSocket
 
 logger = logging.getLogger(__name__)
 
-_TEXT = WSMsgType.TEXT
+TOTAL_LIMIT = 512 * 1024 * 1024
+"""Bytes that all workers of a port together may leave unread."""
+
+SHARE = 4 * 1024 * 1024
+"""What each of them may still leave unread when that is reached."""
+
+_ENVELOPE_LEVELS = 2
+"""Levels of a message around the value that a call stores."""
+
 _TELEMETRY = (b"OTLP", b"MTRC", b"LOGS")
 
 
@@ -25,7 +36,10 @@ class Sockets:
 
     def __init__(self) -> None:
         self._open: set[WorkerSocket] = set()
+        self.slow: set[WorkerSocket] = set()
+        """Those whose workers have not read all that was written."""
         self.empty = asyncio.Event()
+        self.inflow = Inflow()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -41,6 +55,7 @@ class Sockets:
     def discard(self, socket: WorkerSocket) -> None:
         """A socket closed."""
         self._open.discard(socket)
+        self.slow.discard(socket)
         if not self._open:
             self.empty.set()
 
@@ -49,114 +64,215 @@ class Sockets:
         for socket in list(self._open):
             socket.close(code, reason)
 
+    @property
+    def unread(self) -> int:
+        """Bytes that all workers have not read yet."""
+        return sum(socket.unread for socket in self.slow)
 
-class WorkerSocket(WSListener):
-    """One worker's socket: pumps between picows, the protocol core and the engine."""
+
+class WorkerSocket(MessageSocket):
+    """One worker's socket: pumps between picows, the protocol core and the engine.
+
+    Messages are worked on in the order in which they came. While the worker does not read, while one of its
+    long messages is looked at, and while the answers that are still to come may be large, they wait in
+    `_backlog` and the socket is not read.
+    """
 
     def __init__(self, engine: Engine, dispatcher: Dispatcher, sockets: Sockets, *, grace_s: float) -> None:
-        super().__init__()
+        super().__init__(sockets.inflow)
         self._engine = engine
         self._handle = dispatcher.handle
+        self._handle_long = dispatcher.handle_long
         self._sockets = sockets
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._grace: asyncio.TimerHandle | None = None
-        self._parts: list[bytes] = []
-        self._parts_size = 0
-        self._binary = False
         self._processing = False
         self._scheduled = False
-        self._closing = False
+        self._backlog: deque[bytes] | None = None
+        self._backlog_bytes = 0
+        self._inspecting: asyncio.Task[None] | None = None
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
+    # What MessageSocket calls.
+
+    def opened(self) -> None:
         """The worker is there: greet it, and give it the grace to say its namespace."""
-        self._transport = transport
-        self._underlying = transport.underlying_transport
         self.connection = Connection()
-        peer = self._underlying.get_extra_info("peername")
         self.worker = Worker(
             self.connection,
             wake=self._wake,
             close=self.close,
-            buffered=self._underlying.get_write_buffer_size,
-            address=str(peer[0]) if isinstance(peer, tuple) else None,
+            room=self._room,
+            address=self.address,
         )
         self._sockets.add(self)
         self._engine.connect(self.worker)
         self._grace = self._loop.call_later(self._grace_s, self._release)
         self._flush()
 
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take one frame; nothing that a worker sends ends another worker's connection."""
-        kind = frame.msg_type
-        if kind == _TEXT and frame.fin:
-            self._process(frame.get_payload_as_bytes(), frame.last_in_buffer)
-        elif kind == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._collect(frame)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The worker is gone."""
-        if self._grace is not None:
-            self._grace.cancel()
-        self._sockets.discard(self)
-        self._engine.disconnect(self.worker)
-
-    def pause_writing(self) -> None:
-        """The worker reads slower than it asks: take nothing more from it until it has caught up."""
-        self._underlying.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        self._underlying.resume_reading()
-
-    def close(self, code: int, reason: str) -> None:
-        """Send what is left, then close with a code that makes SDKs reconnect."""
-        if self._closing:
+    def text_received(
+        self,
+        text: bytes,
+        last_in_buffer: bool,
+        *,
+        waited: bool = False,
+    ) -> None:
+        """Work on a message now, or keep it until its turn comes; `waited`: it has come."""
+        if (self._backlog is not None or len(text) > SLICE) and not waited:
+            self._keep(text)
             return
-        self._closing = True
-        self._flush()
-        self._transport.send_close(WSCloseCode(code), reason.encode())
-        self._transport.disconnect()
-
-    def _collect(self, frame: WSFrame) -> None:
-        """Join fragments and sort binary messages: telemetry is drained, the rest is JSON."""
-        if frame.msg_type != WSMsgType.CONTINUATION:
-            self._parts.clear()
-            self._parts_size = 0
-            self._binary = frame.msg_type == WSMsgType.BINARY
-        self._parts.append(frame.get_payload_as_bytes())
-        self._parts_size += frame.payload_size
-        if self._parts_size > MESSAGE_LIMIT:
-            logger.warning("%s sent a message over %d bytes", self.worker.label, MESSAGE_LIMIT)
-            self.close(WSCloseCode.MESSAGE_TOO_BIG.value, f"the limit is {MESSAGE_LIMIT} bytes")
-            return
-        if not frame.fin:
-            return
-        message = b"".join(self._parts)
-        self._parts.clear()
-        if not (self._binary and message.startswith(_TELEMETRY)):
-            self._process(message, last_in_buffer=True)
-
-    def _process(self, text: bytes, last_in_buffer: bool) -> None:
-        connection = self.connection
+        connection, worker = self.connection, self.worker
         self._processing = True
         try:
             for message in connection.receive_text(text):
-                self._handle(self.worker, message)
+                self._handle(worker, message)
         except Exception:
-            logger.exception("a message of %s could not be handled", self.worker.label)
+            logger.exception("a message of %s could not be handled", worker.label)
         self._processing = False
         if connection.warnings:
-            for warning in connection.warnings:
-                logger.warning("%s: %s", self.worker.label, warning)
-            connection.warnings.clear()
-        if last_in_buffer:
+            self._warn()
+        if last_in_buffer or connection.waiting_bytes > AT_ONCE_BYTES:
             self._flush()
-        elif connection.has_texts:
+        elif connection.waiting_bytes and not self._scheduled:
             self._wake(1)
+        if worker.waiting > worker.window and self._backlog is None:
+            self._begin_backlog()
+
+    def binary_received(self, data: bytes) -> None:
+        """Telemetry is drained; the rest is JSON."""
+        if data.startswith(_TELEMETRY):
+            return
+        if is_utf8(data):
+            self.text_received(data, True)
+        else:
+            logger.warning("%s: %s", self.worker.label, "malformed message: a binary one that is no JSON")
+
+    def closed(self) -> None:
+        """The worker is gone."""
+        if self._grace is not None:
+            self._grace.cancel()
+        if self._inspecting is not None:
+            self._inspecting.cancel()
+            self._inspecting = None
+        self._backlog = None
+        self._sockets.discard(self)
+        self._engine.disconnect(self.worker)
+        self.worker.let_go()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close because of what the worker sent: it gets nothing more to do."""
+        logger.warning("%s is closed: %s", self.worker.label, reason)
+        super().fail(code, reason)
+        self._engine.disconnect(self.worker)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is left, then close with a code that makes SDKs reconnect."""
+        if not self.closing:
+            self._flush()
+        super().close(code, reason)
+
+    def pause_writing(self) -> None:
+        """The worker reads slower than it asks: nothing more of it is worked on until it has caught up."""
+        self._sockets.slow.add(self)
+        if self._backlog is None:
+            self._begin_backlog()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._sockets.slow.discard(self)
+        self._go_on()
+
+    @property
+    def kept(self) -> int:
+        """Bytes of fragments and of messages that wait to be worked on."""
+        return super().kept + self._backlog_bytes
+
+    @property
+    def stalled_by_peer(self) -> bool:
+        """True when it is the worker's turn to send, or to read."""
+        return self._inspecting is None and (super().stalled_by_peer or self in self._sockets.slow)
+
+    @property
+    def peer(self) -> str:
+        """How log lines name it."""
+        return self.worker.label
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the worker has not read yet."""
+        return self.underlying.get_write_buffer_size()
+
+    # The backlog.
+
+    def _begin_backlog(self) -> None:
+        self._backlog = deque()
+        self.hold("backlog")
+
+    def _keep(self, text: bytes) -> None:
+        first = self._backlog is None
+        if first:
+            self._begin_backlog()
+        assert self._backlog is not None
+        self._backlog.append(text)
+        self._backlog_bytes += len(text)
+        self.note_kept()
+        if first:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Work on what waits, as far as that is possible now, then read on."""
+        while self._backlog is not None and self._inspecting is None and not self.closing:
+            if self in self._sockets.slow or self.worker.waiting > self.worker.window:
+                return
+            if not self._backlog:
+                self._backlog = None
+                self._backlog_bytes = 0
+                self.note_kept()
+                self.release("backlog")
+                return
+            text = self._backlog.popleft()
+            if len(text) > SLICE:
+                self._inspect(text)
+                return
+            self._backlog_bytes -= len(text)
+            self.text_received(text, not self._backlog, waited=True)
+
+    def _inspect(self, text: bytes) -> None:
+        self._inspecting = self._loop.create_task(self._inspected(text))
+
+    async def _inspected(self, text: bytes) -> None:
+        """Look at a long message a slice at a time, and work on it in a turn of its own."""
+        found = await inspect(text, levels=MAX_NESTING + _ENVELOPE_LEVELS)
+        # From here on the outline holds the text, and lets go of it as soon as nobody needs it.
+        del text
+        self._inspecting = None
+        size = len(found.outline.text)
+        self._long_received(found)
+        found.outline.release()
+        self._backlog_bytes -= size
+        self.note_kept()
+        self._go_on()
+
+    def _long_received(self, found: Inspected) -> None:
+        """Work on a long message."""
+        connection, worker = self.connection, self.worker
+        self._processing = True
+        try:
+            for message, short in connection.receive_long(found):
+                if short is None:
+                    self._handle(worker, message)
+                else:
+                    self._handle_long(worker, message, found, short)
+        except Exception:
+            logger.exception("a message of %s could not be handled", worker.label)
+        self._processing = False
+        self._warn()
+        self._flush()
+
+    def _warn(self) -> None:
+        for warning in self.connection.warnings:
+            logger.warning("%s: %s", self.worker.label, warning)
+        self.connection.warnings.clear()
 
     def _release(self) -> None:
         for message in self.connection.release():
@@ -165,17 +281,42 @@ class WorkerSocket(WSListener):
     def _wake(self, waiting: int) -> None:
         if self._processing:
             return
-        if waiting >= AT_ONCE:
+        if waiting >= AT_ONCE or self.connection.waiting_bytes > AT_ONCE_BYTES:
             self._flush()
-        elif not self._scheduled:
+            if self._backlog is None:
+                return
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush_scheduled)
 
     def _flush_scheduled(self) -> None:
         self._scheduled = False
         self._flush()
+        if self._backlog is not None:
+            self._go_on()
 
     def _flush(self) -> None:
-        texts = self.connection.texts_to_send()
-        if texts and not self._transport.is_disconnected:
-            self._underlying.write(text_frames(texts))
+        connection = self.connection
+        if connection.waiting_bytes > AT_ONCE_BYTES:
+            self._flush_long()
+            return
+        texts = connection.texts_to_send()
+        if texts and not self.closing:
+            self.underlying.write(text_frames(texts))
+
+    def _flush_long(self) -> None:
+        for text in self.connection.texts_to_send():
+            if self.closing:
+                return
+            if len(text) < 65536:
+                self.underlying.write(text_frames((text,)))
+            else:
+                for part in long_text_frames(text):
+                    self.underlying.write(part)
+
+    def _room(self, size: int, limit: int) -> bool:
+        """False when so many bytes more are too many for this worker, or for all of them together."""
+        unread = self.unread + self.connection.waiting_bytes
+        if unread + size <= SHARE:
+            return True
+        return unread <= limit and (self._sockets.unread <= TOTAL_LIMIT)

@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from iii_skill.errors import AdapterError
-from iii_skill.readable import check_nesting, is_json
+from iii_skill.errors import AdapterError, ValueRefused
+from iii_skill.json_slices import SLICE
+from iii_skill.readable import MAX_NESTING, TOO_DEEP, check_nesting, fits, is_json
 from iii_skill.state import ops
 from iii_skill.state.equality import equal
-from iii_skill.state.op_input import Op
+from iii_skill.state.op_input import AppendOp, MergeOp, Op, SetOp
+from iii_skill.state.value_size import LARGEST, check_size
 from iii_skill.values import KEEP, Keep
+
+_AROUND_OP_VALUE = 3
+"""Levels of a call around the value of an op: the payload, its ops, the op."""
 
 
 class UpdateOps:
     """The change of one `state::update`; `errors` are those of its last run."""
 
-    __slots__ = ("_check_old", "_ops", "errors")
+    __slots__ = ("_check_old", "_levels", "_limit", "_ops", "errors")
 
-    def __init__(self, request_ops: Sequence[Op], check_old: bool) -> None:
+    def __init__(self, request_ops: Sequence[Op], limit: int | None, levels: int, *, check_old: bool) -> None:
+        """`limit` is the largest value; `levels` says how deep the call nests when that is known (else 0)."""
         self._ops = request_ops
+        self._limit = limit
+        self._levels = levels
         self._check_old = check_old
         self.errors: list[ops.OpError] = []
 
@@ -27,9 +35,27 @@ class UpdateOps:
         if self._check_old and old is not None and not is_json(old):
             raise unreadable()
         applied = ops.apply(self._ops, old)
-        check_nesting(applied.new)
+        new = applied.new
+        if len(new) <= SLICE:
+            check_nesting(new)
+        elif any(map(self._deepens, self._ops)):
+            raise ValueRefused(TOO_DEEP)
+        if self._limit is not None or len(new) > LARGEST:
+            check_size(new, self._limit, old=old)
         self.errors = applied.errors
-        return applied.new
+        return new
+
+    def _deepens(self, op: Op) -> bool:
+        """True when what the op brings may nest too deep where it goes; what is stored already does not."""
+        if not isinstance(op, SetOp | AppendOp | MergeOp):
+            return False
+        path = op.path
+        around = 1 + (1 if isinstance(path, str) else len(path or ()))
+        value = bytes(op.value)
+        if len(value) <= SLICE or not self._levels:
+            opening = value.count(b"[") + value.count(b"{")
+            return opening + around > MAX_NESTING and not fits(value, MAX_NESTING - around)
+        return self._levels - _AROUND_OP_VALUE + around > MAX_NESTING
 
 
 class CompareAndSet:

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from iii_skill.adapter_answers import AdapterAnswers
-from iii_skill.calls import Call
-from iii_skill.errors import ValueTooLarge
+from iii_skill.calls import Call, Result
+from iii_skill.outline import Short
 from iii_skill.readable import check_nesting, check_readable, check_value
 from iii_skill.state import requests
 from iii_skill.state.changes import CompareAndSet, UpdateOps
 from iii_skill.state.errors import FunctionErrors, refusal
-from iii_skill.state.op_input import AppendOp, MergeOp, SetOp
+from iii_skill.state.op_input import AppendOp, MergeOp, Op, SetOp
 from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.scopes import EmptiedScopes, check_scope
 from iii_skill.state.settings import LiveSettings
+from iii_skill.state.value_size import check_size
 from iii_skill.values import Change
 
 if TYPE_CHECKING:
@@ -32,6 +33,34 @@ _UPDATE = FunctionErrors("UPDATE_ERROR", "Failed to update value: ", writes=True
 _COMPARE = FunctionErrors("CAS_ERROR", "CAS_ERROR: ", writes=True)
 
 _encode = msgspec.json.Encoder().encode
+
+
+_MAY_BE_TOO_LARGE = 256 * 1024
+"""An answer of fewer bytes fits into a message to every SDK."""
+
+_BRIEFLY = (
+    b'"values_left_out":"The write was made. Its answer is larger than one message to this worker may be, so '
+    b'the values are left out; read the key with state::get."}'
+)
+_SET_BRIEFLY = b'{"new_value":null,"old_value":null,' + _BRIEFLY
+_DELETED_BRIEFLY = b"{" + _BRIEFLY
+
+
+def _whole(op: Op, short: Short) -> Op:
+    """The op with the bytes of its value that were left out of the short text."""
+    if not isinstance(op, _WITH_VALUE):
+        return op
+    value = bytes(op.value)
+    restored = short.restore(value)
+    return op if restored is value else msgspec.structs.replace(op, value=msgspec.Raw(restored))
+
+
+def _answer(call: Call, reply: bytes, briefly: bytes) -> None:
+    """Answer a write that was made; `briefly` says so where the values are too large for the caller."""
+    if len(reply) <= _MAY_BE_TOO_LARGE:
+        call.succeed(reply)
+    else:
+        call.reply(Result(reply, briefly))
 
 
 class Writes:
@@ -58,9 +87,13 @@ class Writes:
         try:
             request = requests.SET.read(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
+            if call.outline is not None:
+                value = call.outline.restore(value)
+                call.let_go()
             check_scope(scope)
-            check_value(value)
-            self._check_size(value)
+            if not call.levels:
+                check_value(value)
+            check_size(value, self._settings.current.max_value_bytes)
             answer = self._adapter.set(scope, key, value)
         except Exception as error:
             call.fail(refusal(error, _SET))
@@ -91,12 +124,17 @@ class Writes:
         """`state::update`: apply ops in one atomic step."""
         try:
             request = requests.UPDATE.read(call.data)
-            scope, key = request.scope, request.key
+            scope, key, ops = request.scope, request.key, request.ops
+            if call.outline is not None:
+                ops = [_whole(op, call.outline) for op in ops]
+                call.let_go()
             check_scope(scope)
-            for op in request.ops:
-                if isinstance(op, _WITH_VALUE):
-                    check_readable(bytes(op.value))
-            run = UpdateOps(request.ops, self._unsure)
+            if not call.levels:
+                for op in ops:
+                    if isinstance(op, _WITH_VALUE):
+                        check_readable(bytes(op.value))
+            limit = self._settings.current.max_value_bytes
+            run = UpdateOps(ops, limit, call.levels, check_old=self._unsure)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))
@@ -112,12 +150,17 @@ class Writes:
         try:
             request = requests.COMPARE_AND_SET.read(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
-            expected = None if request.expected is ABSENT else bytes(request.expected)
+            expected = bytes(request.expected)
+            if call.outline is not None:
+                value, expected = call.outline.restore(value), call.outline.restore(expected)
+                call.let_go()
             check_scope(scope)
-            check_readable(call.data)
-            check_nesting(value)
-            self._check_size(value)
-            swap = CompareAndSet(None if expected == b"null" else expected, value, self._unsure)
+            if not call.levels:
+                check_readable(call.data)
+                check_nesting(value)
+            check_size(value, self._settings.current.max_value_bytes)
+            absent = request.expected is ABSENT or expected == b"null"
+            swap = CompareAndSet(None if absent else expected, value, self._unsure)
             answer = self._adapter.update(scope, key, swap)
         except Exception as error:
             call.fail(refusal(error, _COMPARE))
@@ -130,13 +173,17 @@ class Writes:
 
     def _was_set(self, call: Call, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
-        call.succeed(b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old))
+        _answer(call, b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old), _SET_BRIEFLY)
         self._publisher.written(change)
 
     def _was_deleted(self, call: Call, change: Change) -> None:
         if change.old is not None:
             self._emptied.add(change.scope)
-        call.succeed(self._publisher.readable(change.old))
+        old = self._publisher.readable(change.old)
+        if old is None:
+            call.succeed(None)
+        else:
+            _answer(call, old, _DELETED_BRIEFLY)
         self._publisher.written(change)
 
     def _was_updated(self, subject: tuple[UpdateOps, Call], change: Change) -> None:
@@ -146,7 +193,7 @@ class Writes:
             reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
         else:
             reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
-        call.succeed(reply)
+        _answer(call, reply, _SET_BRIEFLY)
         self._publisher.written(change)
 
     def _was_compared(self, call: Call, change: Change) -> None:
@@ -158,13 +205,3 @@ class Writes:
 
     def _failed_update(self, subject: tuple[UpdateOps, Call], error: BaseException) -> None:
         _UPDATE.fail(subject[1], error)
-
-    def _check_size(self, value: bytes) -> None:
-        limit = self._settings.current.max_value_bytes
-        if limit is None:
-            return
-        size = len(_encode(msgspec.json.decode(value)))
-        if size > limit:
-            raise ValueTooLarge(
-                f"value of {size} bytes exceeds the configured max_value_bytes limit of {limit}"
-            )

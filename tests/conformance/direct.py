@@ -12,7 +12,7 @@ from typing import Any
 from conformance.recorded import Answer, Case, expand, map_text, project, shrink
 from iii_state_memory import MemoryAdapter
 
-from iii_skill.calls import Handler
+from iii_skill.calls import Handler, Result
 from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.state_entry import ON_CONFIG_CHANGE, on_config_change, state_entry
 from iii_skill.errors import IiiSkillError
@@ -26,7 +26,13 @@ class DirectCall:
 
     data: bytes
     caller_id: str | None = "worker-1"
+    levels: int = 0
+    outline: None = None
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def reply(self, outcome: Result) -> None:
+        """A result with more to it than its value."""
+        self.succeed(outcome.value)
 
     def succeed(self, value: bytes | None) -> None:
         """The answer, decoded strictly."""

@@ -175,9 +175,7 @@ async def test_the_size_limit_counts_compact_json(value: Any, size: int) -> None
     assert await tight("get", key()) == NOTHING
 
 
-async def test_update_is_not_limited_in_size_but_in_nesting(ask: Asking) -> None:
-    ask.settings.current = type(ask.settings.current)(max_value_bytes=3)
-    await ask("update", key(ops=[{"type": "set", "path": "", "value": "longer"}]))
+async def test_update_is_limited_in_nesting(ask: Asking) -> None:
     deep = json.loads("[" * 124 + "]" * 124)
     await ask("update", key("deep", ops=[{"type": "set", "path": "", "value": {"a": deep}}]))
     nested = [{"type": "append", "path": ["p"] * 32, "value": deep}]
@@ -185,6 +183,38 @@ async def test_update_is_not_limited_in_size_but_in_nesting(ask: Asking) -> None
         await ask("update", key("deep", ops=nested))
     assert caught.value.code == "VALUE_REFUSED"
     assert await ask("get", key("deep")) == {"a": deep}
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        {"type": "set", "path": "", "value": "longer than it may ever be, whatever was there before"},
+        {"type": "set", "path": "n", "value": "longer than it may be"},
+        {"type": "append", "path": "list", "value": 123456789},
+        {"type": "append", "path": "text", "value": "one character more"},
+        {"type": "merge", "value": {"more": "longer than it may be"}},
+        {"type": "increment", "path": "count", "by": 10**15},
+    ],
+    ids=lambda op: f"{op['type']} {op.get('path', '')}",
+)
+async def test_no_way_to_grow_a_value_passes_the_limit(ask: Asking, op: dict[str, Any]) -> None:
+    held = {"list": [1], "text": "t", "count": 1}
+    await ask("set", key(value=held))
+    size = len(json.dumps(held, separators=(",", ":")))
+    ask.settings.current = type(ask.settings.current)(max_value_bytes=size)
+    with pytest.raises(InvocationError) as caught:
+        await ask("update", key(ops=[op]))
+    assert caught.value.code == "VALUE_TOO_LARGE"
+    assert await ask("get", key()) == held
+
+
+async def test_what_is_larger_than_a_limit_set_later_may_shrink_but_not_grow(ask: Asking) -> None:
+    await ask("set", key(value={"a": "x" * 100, "b": 1}))
+    ask.settings.current = type(ask.settings.current)(max_value_bytes=10)
+    await ask("update", key(ops=[{"type": "remove", "path": "b"}]))
+    with pytest.raises(InvocationError) as caught:
+        await ask("update", key(ops=[{"type": "set", "path": "b", "value": 1}]))
+    assert caught.value.code == "VALUE_TOO_LARGE"
 
 
 @pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"', b'"\xff"', b"[" * 126 + b"]" * 126])

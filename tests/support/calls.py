@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from iii_skill.calls import Result
 from iii_skill.errors import IiiSkillError, InvocationError
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
@@ -27,7 +28,13 @@ class OneCall:
     data: bytes
     caller_id: str | None
     log: list[Any]
+    levels: int = 0
+    outline: None = None
     answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def reply(self, outcome: Result) -> None:
+        """A result with more to it than its value."""
+        self.succeed(outcome.value)
 
     def succeed(self, value: bytes | None) -> None:
         """The encoded answer."""

@@ -26,7 +26,7 @@ class Peer:
             self.connection,
             wake=lambda _waiting: None,
             close=self._close,
-            buffered=lambda: self.buffered,
+            room=lambda _size, limit: self.buffered <= limit,
             address="127.0.0.1",
         )
         engine.connect(self.worker)
