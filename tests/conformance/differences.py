@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "references" / "differences.md"
+BY_DECISION = {
+    # A caller whose frame is dropped waits until its own time-out; it gets an error instead.
+    "transport/unknown_action_is_dropped",
+    # A limit that one function passes is none.
+    "configuration/max_value_bytes_does_not_limit_update",
+}
+"""Recorded cases that are no flaws of the engine and are answered differently all the same."""
+
 COLUMNS = ("What", "The real engine", "This host", "Why", "Recorded cases")
 
 

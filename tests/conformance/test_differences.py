@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 
-from conformance.differences import COLUMNS, PAGE, named_cases, rows
+from conformance.differences import BY_DECISION, COLUMNS, PAGE, named_cases, rows
 from conformance.recorded import cases
 
 MAY_DIFFER = {"weakness", "quirk"}
-
-BY_DECISION = {
-    # A caller whose frame is dropped waits until its own time-out; it gets an error instead.
-    "transport/unknown_action_is_dropped",
-}
 
 
 def test_there_is_one_table_with_the_agreed_columns() -> None:
