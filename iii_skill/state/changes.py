@@ -23,7 +23,9 @@ class UpdateOps:
 
     __slots__ = ("_check_old", "_levels", "_limit", "_ops", "errors")
 
-    def __init__(self, request_ops: Sequence[Op], limit: int | None, levels: int, *, check_old: bool) -> None:
+    def __init__(
+        self, request_ops: Sequence[Op], *, limit: int | None = None, levels: int = 0, check_old: bool
+    ) -> None:
         """`limit` is the largest value; `levels` says how deep the call nests when that is known (else 0)."""
         self._ops = request_ops
         self._limit = limit

@@ -134,7 +134,7 @@ class Writes:
                     if isinstance(op, _WITH_VALUE):
                         check_readable(bytes(op.value))
             limit = self._settings.current.max_value_bytes
-            run = UpdateOps(ops, limit, call.levels, check_old=self._unsure)
+            run = UpdateOps(ops, limit=limit, levels=call.levels, check_old=self._unsure)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))

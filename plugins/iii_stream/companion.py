@@ -142,7 +142,7 @@ class Stream(Companion):
 
     def _update(self, call: Call) -> None:
         given = read_input(call.function_id, _UPDATE, call.data, refusal=ValueRefused)
-        ops = UpdateOps(given["ops"], False)
+        ops = UpdateOps(given["ops"], check_old=False)
 
         def change(old: bytes | None) -> bytes:
             # An item that is not there begins as an empty object, and exists afterwards whatever the ops do.
