@@ -114,6 +114,33 @@ def redis(report: Report, settings: Settings) -> None:
     report.add("redis, update alone / mixed", updates, "x", bound=0.5, at_most=False)
 
 
+def lists(report: Report, settings: Settings) -> None:
+    """`state::list` of 100 and of 10,000 keys on every adapter, beside memory in the same round."""
+    figures: dict[str, list[float]] = {}
+    for _ in range(settings.rounds):
+        with redis_process() as url:
+            hosts = {
+                "memory": lambda: servers.host("--adapter", "memory"),
+                "file": file_host,
+                "redis": lambda: servers.host("--redis-url", url),
+            }
+            for name, opened in hosts.items():
+                with opened() as host:
+                    for keys, options in ((100, {}), (10_000, {"connections": 1, "in_flight": 4})):
+                        run(fill(host.ws, 0, keys, scope=b"list-%d" % keys))
+                        tails = [load.call_tail("state::list", b'{"scope":"list-%d"}' % keys)]
+                        got = measured(host, tails, settings, **options)
+                        figures.setdefault(f"{name}, list of {keys:,}", []).append(got.per_second)
+    for keys in (100, 10_000):
+        top = figures[f"memory, list of {keys:,}"]
+        report.add(f"memory, list of {keys:,}", top, "lists/s", digits=0)
+        for name, bound in (("file", 0.5), ("redis", None)):
+            rates = figures[f"{name}, list of {keys:,}"]
+            ratios = [rate / most for rate, most in zip(rates, top, strict=True)]
+            report.add(f"{name}, list of {keys:,}", rates, "lists/s", digits=0)
+            report.add(f"{name} / memory, list of {keys:,}", ratios, "x", bound=bound, at_most=False)
+
+
 def attach(report: Report, settings: Settings) -> None:
     """An attached state worker (memory) beside the same adapter inside the host."""
     ratios, rates = [], []
@@ -184,10 +211,10 @@ def _cost(host: Server) -> float:
     return run(run_load(host.ws, load.only_set(), host.cpu_seconds, seconds=1.0)).cpu_us
 
 
-async def fill(url: str, first: int, last: int) -> None:
+async def fill(url: str, first: int, last: int, *, scope: bytes = b"bench") -> None:
     """Set keys k<first> .. k<last>, 256 in flight."""
     tails = (
-        load.call_tail("state::set", b'{"scope":"bench","key":"k%d","value":%s}' % (number, load.VALUE))
+        load.call_tail("state::set", b'{"scope":"%s","key":"k%d","value":%s}' % (scope, number, load.VALUE))
         for number in range(first, last)
     )
     await load.send_all(url, tails)
@@ -197,6 +224,7 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "memory": memory,
     "file": file,
     "redis": redis,
+    "lists": lists,
     "attach": attach,
     "http": http,
     "lost": lost,
