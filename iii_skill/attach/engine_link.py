@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -17,7 +18,11 @@ from iii_skill.errors import ConfigurationError
 from iii_skill.protocol import client
 from iii_skill.protocol.outgoing import (
     Answer,
+    FunctionRegistered,
     HostError,
+    ObserverAdded,
+    ObserverRemoved,
+    ObserverView,
     RegistrationRejected,
     WithdrawTrigger,
     WorkerRegistered,
@@ -37,6 +42,13 @@ class Refused(ConfigurationError):
     """The engine, or another owner of `state::*`, stands in the way."""
 
 
+class FunctionName(NamedTuple):
+    """One of our functions, as the engine calls it."""
+
+    function_id: str
+    namespace: str
+
+
 class LinkOwner(Protocol):
     """Who takes what the engine sends."""
 
@@ -50,6 +62,14 @@ class LinkOwner(Protocol):
 
     def withdrawn(self, message: WithdrawTrigger) -> None:
         """The engine takes a trigger back."""
+
+    def observed(
+        self, link: Link, function: FunctionName, revision: int, views: Sequence[ObserverView]
+    ) -> None:
+        """These observers of one of our functions there are, or are new."""
+
+    def unobserved(self, observer_id: str) -> None:
+        """An observer of one of our functions has ended."""
 
 
 class Link(WSListener):
@@ -66,6 +86,8 @@ class Link(WSListener):
         self.greeted = asyncio.Event()
         self.lost = asyncio.Event()
         self.identity: tuple[str, str] | None = None
+        self.features: frozenset[str] = frozenset()
+        """What the engine serves beside what all engines do."""
         self.refusal: str | None = None
         self.rejected: dict[str, str] = {}
 
@@ -164,8 +186,18 @@ class Link(WSListener):
             self._owner.delivered(self, message)
         elif isinstance(message, WithdrawTrigger):
             self._owner.withdrawn(message)
+        elif isinstance(message, FunctionRegistered):
+            function = FunctionName(message.id, message.namespace)
+            self._owner.observed(self, function, message.revision, message.observers)
+        elif isinstance(message, ObserverAdded):
+            function = FunctionName(message.function_id, message.namespace)
+            self._owner.observed(self, function, message.revision, [message.observer])
+        elif isinstance(message, ObserverRemoved):
+            self._owner.unobserved(message.id)
         elif isinstance(message, WorkerRegistered):
             self.identity = (message.worker_id, message.reattach_token)
+            given = message.features if isinstance(message.features, list) else ()
+            self.features = frozenset(feature for feature in given if isinstance(feature, str))
             self.greeted.set()
         elif isinstance(message, RegistrationRejected):
             self.rejected[message.function_id or message.worker_name or "?"] = message.owner_worker_id

@@ -1,16 +1,19 @@
 """Attach: our state worker as a worker of a running iii engine, serving `state::*` out of any adapter.
 
 The engine needs no change: the worker registers the functions and the trigger type `state`, the engine
-routes calls and hands triggers over. A second owner of `state::*` is refused before anything is
+routes calls and hands triggers over; one that knows of observers gets `state::on-changed` too, and is told
+of the changes that somebody observes. A second owner of `state::*` is refused before anything is
 registered. After a lost connection it comes back with back-off, takes its names over and registers again;
-the engine then delivers the triggers anew.
+the engine then delivers triggers and observers anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -18,17 +21,20 @@ from picows import WSError
 
 from iii_skill import __version__
 from iii_skill.adapter import StateAdapter
-from iii_skill.attach.engine_link import Link, Refused, connect
+from iii_skill.attach.engine_link import FunctionName, Link, Refused, connect
 from iii_skill.attach.owners import refuse_second_owner, second_owner
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
+from iii_skill.engine.ids import fresh_id
 from iii_skill.errors import TriggerRefused
+from iii_skill.filters.filter import Filter
 from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
-from iii_skill.protocol.messages import ErrorBody, TriggerRegistrationResult
-from iii_skill.protocol.outgoing import Answer, WithdrawTrigger
+from iii_skill.protocol.messages import ErrorBody, Outcomes, TriggerRegistrationResult
+from iii_skill.protocol.outgoing import Answer, ObserverView, WithdrawTrigger
+from iii_skill.sources import Event
 from iii_skill.state.settings import LiveSettings, StateSettings
-from iii_skill.state.triggers import StateTriggers, state_changed, state_source
+from iii_skill.state.triggers import EVENT_SCHEMA, StateTriggers, state_changed, state_source
 from iii_skill.state.worker import StateWorker
 from iii_skill.triggers import Trigger
 
@@ -113,7 +119,8 @@ class Attached:
         """Identify, look for another owner, then take the names; what our former self holds is waited for."""
         if self._former is not None:
             link.send(client.reattach(*self._former))
-        link.send(client.identify(NAME, __version__))
+        observable = client.OBSERVERS in link.features
+        link.send(client.identify(NAME, __version__, ["observe.v1", client.OBSERVERS] if observable else []))
         await refuse_second_owner(link, besides=None if self._former is None else NAME)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANDOVER_S
@@ -123,6 +130,13 @@ class Attached:
                 link.send(
                     client.register_function(
                         info.id, info.description, info.request_schema, info.response_schema
+                    )
+                )
+            if observable:
+                source = self._source
+                link.send(
+                    client.register_function(
+                        source.function_id, source.description, EVENT_SCHEMA, EVENT_SCHEMA, private=True
                     )
                 )
             # A round trip on the same socket orders us behind every refusal.
@@ -186,6 +200,24 @@ class Attached:
         self._triggers.unregister(Trigger(message.id, message.trigger_type, ""))
         self._fanout.forget(message.id)
 
+    def observed(
+        self, link: Link, function: FunctionName, revision: int, views: Sequence[ObserverView]
+    ) -> None:
+        """Take the observers; those of changes are told of every change that their filter lets through."""
+        for view in views:
+            if function.function_id == self._source.function_id and view.on is not Outcomes.ERROR:
+                filter_ = Filter(view.filters, written=False)
+                self._source.listen(_listener(view.id), filter_, partial(self._tell, link, view.id))
+            link.send(client.acknowledge(*function, view.id, revision))
+
+    def unobserved(self, observer_id: str) -> None:
+        """An observer has ended."""
+        self._source.leave(_listener(observer_id))
+
+    def _tell(self, link: Link, observer_id: str, event: Event) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        link.send(client.report(self._source.function_id, observer_id, fresh_id(), event.payload, now_ms))
+
     def _invoke(self, call: Call) -> None:
         if self._link is None:
             call.reply(Failure("not_connected", "The engine is not connected."))
@@ -211,3 +243,8 @@ def _answer(message: client.Invoked, outcome: Outcome) -> Answer:
         return Answer(message.invocation_id, message.function_id, result)
     error = ErrorBody(outcome.code, outcome.message, outcome.stacktrace)
     return Answer(message.invocation_id, message.function_id, UNSET, error)
+
+
+def _listener(observer_id: str) -> str:
+    """The name under which an observer listens; a trigger may have the same id."""
+    return f"observer {observer_id}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
 from iii_skill.protocol.connection import IDENTIFY
-from iii_skill.protocol.messages import Incoming, TriggerRegistrationResult
+from iii_skill.protocol.messages import Incoming, ObserverAck, TriggerRegistrationResult
 from iii_skill.protocol.outgoing import (
     Answer,
+    FunctionRegistered,
     HostError,
+    ObserverAdded,
+    ObserverRemoved,
     Outgoing,
     Pinged,
     RegistrationRejected,
@@ -49,6 +53,9 @@ FromHost: TypeAlias = (
     | RegistrationRejected
     | HostError
     | Pinged
+    | FunctionRegistered
+    | ObserverAdded
+    | ObserverRemoved
 )
 
 
@@ -68,7 +75,13 @@ _USED = {
     "triggerregistrationresult",
     "registrationrejected",
     "error",
+    "functionregistered",
+    "observeradded",
+    "observerremoved",
 }
+
+OBSERVERS = "observe.v2"
+"""The feature of an engine, and of a worker, that knows of observers."""
 
 
 class WorkerCall(Outgoing, frozen=True, gc=False, tag="invokefunction"):
@@ -92,9 +105,11 @@ def decode_from_host(text: bytes) -> FromHost | None:
         return None
 
 
-def identify(name: str, version: str) -> bytes:
-    """The text with which the worker says who it is."""
-    data = {"runtime": "iii-skill", "version": version, "name": name}
+def identify(name: str, version: str, features: Sequence[str]) -> bytes:
+    """The text with which the worker says who it is, and what it understands."""
+    data: dict[str, Any] = {"runtime": "iii-skill", "version": version, "name": name}
+    if features:
+        data["features"] = list(features)
     call = WorkerCall(IDENTIFY, Raw(msgspec.json.encode(data)), action={"type": "void"})
     return msgspec.json.encode(call)
 
@@ -105,15 +120,43 @@ def reattach(worker_id: str, token: str) -> bytes:
 
 
 def register_function(
-    function_id: str, description: str, request: dict[str, Any] | None, response: dict[str, Any] | None
+    function_id: str,
+    description: str,
+    request: dict[str, Any] | None,
+    response: dict[str, Any] | None,
+    *,
+    private: bool = False,
 ) -> bytes:
-    """The text that offers a function."""
+    """The text that offers a function; a private one is called by nobody and may be observed."""
     fields: dict[str, Any] = {"id": function_id, "description": description}
     if request is not None:
         fields["request_format"] = request
     if response is not None:
         fields["response_format"] = response
+    if private:
+        fields["private"] = True
     return _text("registerfunction", **fields)
+
+
+def acknowledge(function_id: str, namespace: str, observer_id: str, revision: int) -> bytes:
+    """The text that takes an observer of one of our functions."""
+    return msgspec.json.encode(ObserverAck(function_id, observer_id, revision, namespace))
+
+
+def report(function_id: str, observer_id: str, invocation_id: str, event: bytes, now_ms: int) -> bytes:
+    """The text that tells of an event of one of our functions, and of the observer that wants it."""
+    item = {
+        "function_id": function_id,
+        "invocation_id": invocation_id,
+        "matched": [observer_id],
+        "status": "success",
+        "input": Raw(event),
+        "output_is_input": True,
+        "started_at_ms": now_ms,
+        "duration_ms": 0,
+        "observe_depth": 0,
+    }
+    return _text("invocationsobserved", items=[item])
 
 
 def register_trigger_type(

@@ -22,7 +22,7 @@ class WorkerRegistered(Outgoing, frozen=True, gc=False, tag="workerregistered"):
 
     worker_id: str
     reattach_token: str
-    features: tuple[str, ...] = ()
+    features: Any = ()
 
 
 class Invoke(Outgoing, frozen=True, gc=False, tag="invokefunction"):

@@ -151,6 +151,45 @@ async def test_triggers_are_taken_from_the_engine_and_fire_in_order(
         assert seen == [*zip(kinds, range(20), strict=True), ("state:deleted", None)]
 
 
+async def test_observers_of_changes_are_told_of_those_that_their_filters_let_through(
+    engine: HostProcess, tmp_path: Path
+) -> None:
+    async with raw_client(engine.ws) as client:
+        seen: list[Any] = []
+        done = asyncio.Event()
+
+        def handler(event: Any) -> None:
+            seen.append(event["input"]["new_value"]["n"])
+            if seen[-1] == 9:
+                done.set()
+
+        identity = {"name": "observer", "features": ["observe.v1", "observe.v2"]}
+        await client.call("engine::workers::register", identity)
+        await client.register("h::seen", handler)
+        source = {"function_id": "state::on-changed", "filters": {"input.new_value.n": {"$gte": 5}}}
+        observe = {"type": "observe", "source": source, "target": {"function_id": "h::seen"}}
+        await client.send({**observe, "id": "o1"})
+        assert (await client.wait_for("observeresult", id="o1"))["state"] == "pending"
+        with attached(tmp_path, engine.ws, "--adapter", "memory"):
+            assert (await client.wait_for("observerstatechanged", id="o1"))["state"] == "active"
+            private = await client.code("state::on-changed", {})
+            assert private == "FORBIDDEN"
+            for number in range(10):
+                await client.result("state::set", {**WHERE, "value": {"n": number}})
+            await asyncio.wait_for(done.wait(), 10)
+            assert seen == [5, 6, 7, 8, 9]
+            await client.send({"type": "unobserve", "id": "o1"})
+            await client.wait_for("observerstatechanged", id="o1", state="disposed")
+            await client.result("state::set", {**WHERE, "value": {"n": 10}})
+            await client.send({**observe, "id": "o2", "max_fires": 1})
+            await client.wait_for("observerstatechanged", id="o2", state="active")
+        changed = await client.wait_for("observerstatechanged", id="o2", state="pending")
+        assert changed["reason"]["code"] == "OWNER_UNAVAILABLE"
+        assert seen == [5, 6, 7, 8, 9]
+        with attached(tmp_path, engine.ws, "--adapter", "memory"):
+            await client.wait_for("observerstatechanged", id="o2", state="active")
+
+
 async def test_an_event_that_no_handler_answers_is_forgotten_when_its_time_is_up(engine: HostProcess) -> None:
     adapter = MemoryAdapter()
     await adapter.open(NoConfig())
