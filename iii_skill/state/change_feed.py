@@ -25,7 +25,10 @@ class ChangeFeed:
         fire: Callable[[Change], None],
         *,
         wanted: Callable[[], bool],
+        broken: Callable[[], None] = lambda: None,
     ) -> None:
+        """`broken` is called when changes may have been missed."""
+        self._broken = broken
         self._changes = changes
         self._fire = fire
         self._wanted = wanted
@@ -76,6 +79,7 @@ class ChangeFeed:
                     log.warning("the adapter's changes ended; following again in %.1f s", pause)
             except Exception:
                 log.exception("following the adapter's changes failed; trying again in %.1f s", pause)
+            self._broken()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             changes = self._begin()

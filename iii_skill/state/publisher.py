@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from iii_skill.readable import is_json
+from iii_skill.state.change_log import ChangeLog
 from iii_skill.state.scopes import is_reserved
 from iii_skill.state.settings import LiveSettings
 from iii_skill.values import Change
@@ -16,11 +17,19 @@ Publish: TypeAlias = Callable[[Change], None]
 
 
 class Publisher:
-    """Publishes changes, each write once: those of a shared store come from its change stream alone."""
+    """Publishes and records changes, each write once: those of a shared store come from its stream alone."""
 
     def __init__(
-        self, publish: Publish, settings: LiveSettings, *, listeners: Sized, shared: bool, unsure: bool
+        self,
+        publish: Publish,
+        settings: LiveSettings,
+        *,
+        log: ChangeLog,
+        listeners: Sized,
+        shared: bool,
+        unsure: bool,
     ) -> None:
+        self._log = log
         self._publish = publish
         self._listeners = listeners
         self._settings = settings
@@ -29,19 +38,22 @@ class Publisher:
 
     def written(self, change: Change) -> None:
         """An own write was answered; a shared store tells of it again."""
-        if self._listeners and not self._shared:
+        if (self._listeners or self._log.recording) and not self._shared:
             self.fire(change)
 
     def fire(self, change: Change) -> None:
         """A key was changed."""
-        if not self._settings.current.triggers_enabled or change.kept:
+        if change.kept:
             return
         if self._shared and is_reserved(change.scope):
             return
         if self._unsure:
             old, new = self.readable(change.old), self.readable(change.new)
             change = msgspec.structs.replace(change, old=old, new=new)
-        self._publish(change)
+        if self._log.recording:
+            self._log.append(change)
+        if self._settings.current.triggers_enabled and self._listeners:
+            self._publish(change)
 
     def readable(self, value: bytes | None) -> bytes | None:
         """The value, or None when a stranger wrote something into a shared store that is no JSON."""

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence, Sized
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import FunctionInfo, Handler
+from iii_skill.state import changes_function
 from iii_skill.state.change_feed import ChangeFeed
+from iii_skill.state.change_log import ChangeLog
+from iii_skill.state.changes_function import ChangesFunction
 from iii_skill.state.functions import FUNCTIONS
 from iii_skill.state.pages import Pages
 from iii_skill.state.publisher import Publish, Publisher
@@ -34,7 +38,10 @@ class StateWorker:
     ) -> None:
         """Nothing is published while `listeners` is empty; `listen` says that somebody came."""
         unsure = not adapter.checked
-        publisher = Publisher(publish, settings, listeners=listeners, shared=adapter.shared, unsure=unsure)
+        self.log = ChangeLog(lambda: time.time_ns() // 1_000_000)
+        publisher = Publisher(
+            publish, settings, log=self.log, listeners=listeners, shared=adapter.shared, unsure=unsure
+        )
         emptied = EmptiedScopes()
         self._answers = AdapterAnswers()
         writes = Writes(
@@ -47,8 +54,12 @@ class StateWorker:
         self._feed: ChangeFeed | None = None
         if adapter.shared:
             self._feed = ChangeFeed(
-                adapter.changes, publisher.fire, wanted=lambda: bool(listeners) or not self._on_demand
+                adapter.changes,
+                publisher.fire,
+                wanted=lambda: bool(listeners) or self.log.recording or not self._on_demand,
+                broken=self.log.broken,
             )
+        self._changes = ChangesFunction(self.log, listen=self.listen)
         self.functions: dict[str, Handler] = {
             "state::set": writes.set,
             "state::get": reads.get,
@@ -59,12 +70,13 @@ class StateWorker:
             "state::compare-and-set": writes.compare_and_set,
             "state::list_keys": reads.list_keys,
             "state::list_entries": reads.list_entries,
+            changes_function.FUNCTION_ID: self._changes,
         }
 
     @property
     def descriptions(self) -> Sequence[FunctionInfo]:
         """Description and schemas of each function, for introspection."""
-        return FUNCTIONS
+        return (*FUNCTIONS, changes_function.INFO)
 
     async def start(self) -> None:
         """Begin to follow the changes of a shared adapter, unless that can wait until somebody listens."""
@@ -88,6 +100,7 @@ class StateWorker:
 
     async def close(self) -> None:
         """Stop following changes and wait for the answers that are under way."""
+        self._changes.close()
         if self._maintenance is not None:
             self._maintenance.cancel()
             await asyncio.wait([self._maintenance])
