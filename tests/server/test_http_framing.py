@@ -285,7 +285,9 @@ def mutated(seed: int) -> tuple[bytes, list[int]]:
 
 
 @pytest.mark.parametrize("seed", range(150))
-async def test_requests_with_odd_bytes_are_read_alike_however_they_are_cut(seed: int) -> None:
+async def test_requests_with_odd_bytes_are_read_alike_however_they_are_cut(
+    seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
     data, cuts = mutated(seed)
     results = []
     for segments in ([data], [data[a:b] for a, b in itertools.pairwise([0, *cuts, len(data)])]):
@@ -302,3 +304,4 @@ async def test_requests_with_odd_bytes_are_read_alike_however_they_are_cut(seed:
             results.append((statuses, [(call["path"], call["body"], call["headers"]) for call in calls]))
     assert results[0] == results[1]
     assert statuses
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
