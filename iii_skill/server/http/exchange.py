@@ -41,8 +41,11 @@ class Client(Protocol):
         """There will be no last part."""
 
 
-class Steward(Protocol):
+class Application(Protocol):
     """Who leads exchanges through functions."""
+
+    def serve(self, exchange: Exchange) -> None:
+        """A request has come; its body may still be on its way."""
 
     def settled(self, exchange: Exchange, outcome: Outcome) -> None:
         """The function that was called last has answered."""
@@ -71,9 +74,9 @@ class Exchange:
     """
 
     __slots__ = (
+        "_app",
         "_collected",
         "_collected_size",
-        "_steward",
         "body",
         "call",
         "client",
@@ -103,7 +106,7 @@ class Exchange:
     def __init__(
         self,
         client: Client,
-        steward: Steward,
+        app: Application,
         method: str,
         path: str,
         query: bytes,
@@ -114,7 +117,7 @@ class Exchange:
         old: bool,
     ) -> None:
         self.client: Client | None = client
-        self._steward = steward
+        self._app = app
         self.method = method
         self.path = path
         self.query = query
@@ -160,22 +163,22 @@ class Exchange:
         self.call = None
         if self.client is None:
             # The client left, and the call ran on.
-            self._steward.over(self)
+            self._app.over(self)
         elif self.streaming:
             return
         elif self.steps is None and type(outcome) is Result and outcome.value in (None, b"null"):
             self.null = True
-            self._steward.nothing(self)
+            self._app.nothing(self)
         else:
-            self._steward.settled(self, outcome)
+            self._app.settled(self, outcome)
 
     def leave(self) -> None:
         """The client is gone. What was called runs on, and its answer is dropped."""
         self.client = None
         self._close_channels()
-        self._steward.left(self)
+        self._app.left(self)
 
-    def room(self) -> None:
+    def resume(self) -> None:
         """The client has taken what it was sent."""
         if self.streaming:
             self._send_stream()
@@ -214,13 +217,13 @@ class Exchange:
             self._begin_stream(b"")
         elif self.call is None:
             # It answered null, and was lost before it sent anything.
-            self._steward.settled(self, STOPPED)
+            self._app.settled(self, STOPPED)
 
     def _begin_stream(self, first: bytes) -> None:
         client = self.client
         assert client is not None
         self.streaming = True
-        self._steward.streams(self)
+        self._app.streams(self)
         if 100 <= self.status < 200:
             self.answer(Response(500, []), self.cors)
         elif self.old:
@@ -270,7 +273,7 @@ class Exchange:
     def _control(self, text: str) -> None:
         """`set_status` and `set_headers`; anything else is ignored."""
         if len(text) > MAX_HEADERS:
-            self._steward.complain(self, f"a text on `response` is longer than {MAX_HEADERS}: it is ignored")
+            self._app.complain(self, f"a text on `response` is longer than {MAX_HEADERS}: it is ignored")
             return
         try:
             message = msgspec.json.decode(text)
@@ -285,11 +288,11 @@ class Exchange:
         elif message.get("type") == "set_headers" and isinstance(message.get("headers"), dict):
             self.stream_headers, lost = stream_headers(message["headers"])
             if lost is not None:
-                self._steward.complain(self, lost)
+                self._app.complain(self, lost)
 
     def _end(self) -> None:
         self._close_channels()
-        self._steward.over(self)
+        self._app.over(self)
 
     def _close_channels(self) -> None:
         """Both references end. The channel and the exchange let go of each other."""

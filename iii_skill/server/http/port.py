@@ -42,8 +42,7 @@ class HttpServer:
             bodies=shared.bodies,
             unread=shared.unread,
         )
-        shared.steward = self.app
-        shared.serve = self.app.serve
+        shared.app = self.app
         shared.left = self._left
         self._watch: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event = asyncio.Event()
@@ -100,7 +99,7 @@ class HttpServer:
         pause = self._shared.limits.silence_s / 4
         self._watch = loop.call_later(pause, self._look, loop)
         for connection in list(self.connections):
-            connection.look(pause)
+            connection.check_time(pause)
 
     def _left(self) -> None:
         if not self.connections:

@@ -20,7 +20,7 @@ from iii_skill.http.cors import ALLOW_ORIGIN, NO_CORS, CorsHeaders
 from iii_skill.http.request import header_map, joined
 from iii_skill.http.response import HeaderList, Response, failure, problem
 from iii_skill.server.http.body import CHUNK, Body
-from iii_skill.server.http.exchange import Exchange, Steward
+from iii_skill.server.http.exchange import Application, Exchange
 from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, Limits
 
 logger = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class Shared:
         self.bodies = Budget(limits.max_bodies_bytes)
         self.unread = Budget(limits.max_unread_bytes)
         self.stopping = False
-        self.steward: Steward
-        self.serve: Callable[[Exchange], None]
+        self.app: Application
         self.left: Callable[[], None]
         self._second = 0
         self._date = b""
@@ -98,13 +97,13 @@ class HttpConnection(asyncio.Protocol):
         "_counted",
         "_exchange",
         "_fed",
-        "_ghost",
         "_head_done",
         "_in_body",
         "_keep_alive",
         "_linger",
         "_message_done",
         "_overhead",
+        "_own_head",
         "_pairs",
         "_parser",
         "_parsing",
@@ -145,7 +144,7 @@ class HttpConnection(asyncio.Protocol):
         self._received = 0
         self._overhead = 0
         self._message_done = False
-        self._ghost = False
+        self._own_head = False
         self._continue = False
         # What is not parsed yet.
         self._rest = b""
@@ -216,7 +215,7 @@ class HttpConnection(asyncio.Protocol):
         self._shared.unread.give(self._unread)
         self._unread = 0
         if self._exchange is not None:
-            self._exchange.room()
+            self._exchange.resume()
         self._go_on_soon()
 
     # What the parser calls.
@@ -238,7 +237,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
-        if not self._ghost:
+        if not self._own_head:
             self._head_done = True
             parser = self._parser
             assert parser is not None
@@ -377,11 +376,11 @@ class HttpConnection(asyncio.Protocol):
             if offered:
                 # No offer of another protocol is taken, but the parser believes that what follows speaks
                 # it. So another one reads the body, behind a head of ours that says the same of its length.
-                self._ghost = True
+                self._own_head = True
                 self._parser = parser = HttpRequestParser(self)
                 line = b"transfer-encoding: chunked" if self._chunked else b"content-length: %d" % int(length)
                 parser.feed_data(b"POST / HTTP/1.1\r\n" + line + END)
-                self._ghost = False
+                self._own_head = False
                 self._pairs = []
                 self._url = b""
         if not target.startswith(b"/") and target != b"*":
@@ -391,7 +390,7 @@ class HttpConnection(asyncio.Protocol):
         path, _, query = target.partition(b"?")
         exchange = Exchange(
             self,
-            self._shared.steward,
+            self._shared.app,
             method.decode("ascii"),
             path.decode("ascii"),
             query,
@@ -403,7 +402,7 @@ class HttpConnection(asyncio.Protocol):
         self._exchange = exchange
         self._served = True
         try:
-            self._shared.serve(exchange)
+            self._shared.app.serve(exchange)
         except Exception as error:
             logger.exception("a request of %s could not be served", exchange.path[:200])
             exchange.answer(failure("internal_error", f"this host failed: {error}"), NO_CORS)
@@ -620,7 +619,7 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def look(self, seconds: float) -> None:
+    def check_time(self, seconds: float) -> None:
         """So much time has passed: end a client that owes something for too long."""
         transport = self._transport
         if transport is None:
