@@ -365,18 +365,33 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_hung_up_on(close: by
 
 
 async def test_answers_that_nobody_reads_are_bounded_over_all_clients() -> None:
-    async with open_site(limits=Limits(max_unread_bytes=20 * MEBIBYTE)) as site:
-        site.answer("/w", {"body": "x" * (12 * MEBIBYTE)})
+    async with open_site(limits=Limits(max_unread_bytes=40 * MEBIBYTE)) as site:
+        # More than what the sockets of a connection hold by themselves.
+        site.answer("/w", {"body": "x" * (30 * MEBIBYTE)})
         site.answer("/small", {"body": "x"})
-        for number in range(2):
-            _, writer = await site.connect(limit=1 << 10)
-            writer.write(b"GET /w HTTP/1.1\r\n\r\n")
-            if number == 0:
-                await until(lambda: site.http._shared.unread.used > 0)
-        assert site.http._shared.unread.used < 20 * MEBIBYTE
+        _, writer = await site.connect(limit=1 << 10)
+        writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+        await until(lambda: site.http._shared.unread.used > 0)
         refused = await site.get("/w")
         assert (refused.status, refused.json()["error"]["code"]) == (503, "BUSY")
         assert (await site.get("/small")).status == 200
+
+
+async def test_clients_at_a_time_are_bounded_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_site(limits=Limits(max_connections=3)) as site:
+        site.answer("/x", {"body": 1})
+        clients = [await site.connect() for _ in range(3)]
+        await until(lambda: len(site.http.connections) == 3)
+        for _ in range(5):
+            reader, _ = await site.connect()
+            try:
+                assert await reader.read() == b""
+            except ConnectionResetError:
+                pass
+        assert len([r for r in caplog.records if "3 HTTP clients" in r.getMessage()]) == 1
+        clients[0][1].close()
+        await until(lambda: len(site.http.connections) == 2)
+        assert (await site.get("/x")).status == 200
 
 
 async def test_pipelined_requests_of_one_client_do_not_hold_up_another(site: Site) -> None:

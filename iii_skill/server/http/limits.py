@@ -15,6 +15,9 @@ MEBIBYTE = 1024 * 1024
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds that a port has."""
 
+    max_connections: int = 0
+    """Clients at a time; 0: three quarters of the files that the process may open."""
+
     max_body_bytes: int = 64 * MEBIBYTE
     """The largest JSON body that is held in memory; other bodies are streamed and have no limit."""
 

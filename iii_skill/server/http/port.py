@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 
 from iii_skill.config import HttpSettings
@@ -13,6 +14,9 @@ from iii_skill.server.http.app import HttpApp
 from iii_skill.server.http.limits import Limits
 from iii_skill.server.http.protocol import HttpConnection, Shared
 from iii_skill.server.listen import BACKLOG, Listeners, listen
+
+MANY = 100_000
+"""Clients at a time where the system does not bound the files of a process."""
 
 
 class HttpServer:
@@ -59,6 +63,7 @@ class HttpServer:
         port = self._settings.port if port is None else port
         loop = asyncio.get_running_loop()
         shared = self._shared
+        shared.max_connections = shared.limits.max_connections or _most_connections()
 
         async def serve(bound: socket.socket) -> asyncio.Server:
             return await loop.create_server(lambda: HttpConnection(shared), sock=bound, backlog=BACKLOG)
@@ -113,3 +118,8 @@ class HttpServer:
             await asyncio.wait_for(self._empty.wait(), timeout)
         except TimeoutError:
             return
+
+
+def _most_connections() -> int:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MANY if files == resource.RLIM_INFINITY else files * 3 // 4

@@ -16,6 +16,7 @@ from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from iii_skill.few_warnings import FewWarnings
 from iii_skill.http.cors import ALLOW_ORIGIN, NO_CORS, CorsHeaders
 from iii_skill.http.request import header_map, joined
 from iii_skill.http.response import HeaderList, Response, failure, problem
@@ -65,6 +66,8 @@ class Shared:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.max_connections = limits.max_connections
+        self.warnings = FewWarnings(logger, "HTTP clients")
         self.connections: set[HttpConnection] = set()
         self.bodies = Budget(limits.max_bodies_bytes)
         self.unread = Budget(limits.max_unread_bytes)
@@ -168,8 +171,15 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
+        shared = self._shared
         self._transport = cast(asyncio.Transport, transport)
-        self._shared.connections.add(self)
+        if len(shared.connections) >= shared.max_connections:
+            shared.warnings.warn(
+                "", "there are %s HTTP clients: more are hung up on", str(shared.max_connections)
+            )
+            self.abort()
+            return
+        shared.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: tell what is on its way, and let go of everything that holds this."""
