@@ -336,8 +336,8 @@ function register(iii) {
   const triggers = [];
   const functions = [];
   functions.push(iii.registerFunction('products::on-change', onChange));
-  const watch = { scope: SCOPE };
-  triggers.push(iii.registerTrigger({ type: 'state', function_id: 'products::on-change', config: watch }));
+  const watch = { type: 'state', function_id: 'products::on-change', config: { scope: SCOPE } };
+  triggers.push(iii.registerTrigger(watch));
   for (const entry of FUNCTIONS) {
     functions.push(iii.registerFunction(entry.id, answering(state, entry)));
     const config = { api_path: entry.path, http_method: entry.method };

@@ -450,8 +450,9 @@ fn http_input(request: &Value) -> Result<Json, Refused> {
         _ => return Err(invalid("body", "must be a JSON object")),
     };
     for (name, value) in request["path_params"].as_object().into_iter().flatten() {
-        let decoded = percent_decode_str(value.as_str().unwrap_or_default()).decode_utf8_lossy();
-        data.insert(name.clone(), json!(decoded));
+        let decoded = percent_decode_str(value.as_str().unwrap_or_default()).decode_utf8();
+        let text = decoded.map_err(|_| invalid(name, "must be percent-encoded UTF-8"))?;
+        data.insert(name.clone(), json!(text));
     }
     Ok(data)
 }

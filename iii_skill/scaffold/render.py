@@ -7,7 +7,8 @@ read files or run code, and a name that it misspells is an error instead of an e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
@@ -49,11 +50,24 @@ class Renderer:
         return files
 
     def context(self, answers: Mapping[str, Any]) -> dict[str, Any]:
-        """The answers and the values that the template derives from them."""
+        """The answers, and the tables and values that the template derives from them."""
         context = {**answers, **self._around, "iii_skill_version": __version__}
+        context.update({name: self._rows(rows, context) for name, rows in self.template.tables.items()})
         for name, expression in self.template.values.items():
             context[name] = self.evaluate(expression, context)
         return context
+
+    def _rows(self, rows: Sequence[Mapping[str, Any]], context: Mapping[str, Any]) -> dict[str, Any]:
+        """The rows of a table whose `when` holds, each by its `key` and with its expressions replaced."""
+        found: dict[str, Any] = {}
+        for row in rows:
+            if "when" not in row or self.evaluate(row["when"], context):
+                found[row["key"]] = {
+                    name: self.fill(value, context) if isinstance(value, str) else value
+                    for name, value in row.items()
+                    if name != "when"
+                }
+        return found
 
     def fill(self, text: str, context: Mapping[str, Any]) -> str:
         """`text` of `template.toml` with its expressions replaced."""
@@ -121,6 +135,7 @@ def _environment(loader: FunctionLoader) -> ImmutableSandboxedEnvironment:
         py=python_literal,
         js=javascript_literal,
         example=example,
+        probe=probe,
         default_update_field=default_update_field,
         default_counter_field=default_counter_field,
     )
@@ -145,6 +160,11 @@ def example(fields: tuple[Field, ...]) -> str:
     """A body with a value for each field, as JSON."""
     values = {"text": "sample", "amount": 9.5, "integer": 10, "boolean": True}
     return _json({field.name: values[field.type] for field in fields})
+
+
+def probe(path: str, value: str = "%20") -> str:
+    """A route with a value in place of each of its parameters; a blank is one that every worker refuses."""
+    return re.sub(r":\w+", value, path)
 
 
 def default_update_field(fields: tuple[Field, ...]) -> str:

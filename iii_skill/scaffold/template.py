@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Template:
     package: str
     questions: Mapping[str, Question]
     values: Mapping[str, str]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
     checks: tuple[Check, ...]
     files: tuple[File, ...]
     steps: tuple[NextStep, ...] = ()
@@ -83,7 +84,7 @@ def _sibling(directory: Path, name: str) -> Path:
 def _template(directory: Path, data: dict[str, Any], package: str, base: Template | None) -> Template:
     known = {
         "name", "title", "description", "language", "version", "extends", "hidden",
-        "questions", "values", "checks", "files", "steps",
+        "questions", "values", "tables", "checks", "files", "steps",
     }  # fmt: skip
     if unknown := sorted(set(data) - known):
         raise TemplateError(f"Template {directory.name}: template.toml has an unknown key '{unknown[0]}'.")
@@ -104,6 +105,7 @@ def _template(directory: Path, data: dict[str, Any], package: str, base: Templat
         package=package,
         questions=questions,
         values={**(base.values if base else {}), **data.get("values", {})},
+        tables={**(base.tables if base else {}), **_tables(directory, data.get("tables", {}))},
         checks=(base.checks if base else ()) + checks,
         files=tuple(files[name] for name in sorted(files)),
         steps=tuple(NextStep(**entry) for entry in data.get("steps", ())),
@@ -124,6 +126,14 @@ def _question(directory: Path, name: str, entry: dict[str, Any]) -> Question:
         )
     choices = tuple(entry.pop("choices", ()))
     return Question(name=name, choices=choices, **entry)
+
+
+def _tables(directory: Path, tables: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    for name, rows in tables.items():
+        keys = [row["key"] for row in rows]
+        if len(keys) != len(set(keys)):
+            raise TemplateError(f"Template {directory.name}: a key stands twice in the table '{name}'.")
+    return tables
 
 
 def _files(directory: Path, settings: dict[str, Any]) -> list[File]:

@@ -17,6 +17,9 @@ from click.testing import CliRunner, Result
 from iii_skill.cli.scaffold import scaffold
 
 
+SOURCES = ("w.py", "worker.js", "src/worker.ts", "src/main.rs")
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(scaffold, list(arguments), prog_name="iii-skill scaffold")
 
@@ -227,6 +230,26 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("template", ["python", "javascript", "typescript", "rust"])
+@pytest.mark.parametrize(
+    ("operations", "there", "absent"),
+    [
+        ("get", ["products::get"], ["products::create", "products::list-all", "uuid"]),
+        ("list", ["products::list-all"], ["products::create", "products::get"]),
+        ("counter", ["products::adjust-stock"], ["products::create", "products::get"]),
+        ("skeleton", ["visits::add"], ["products", "SCOPE", "created_at", "session"]),
+    ],
+)
+def test_an_operation_brings_nothing_along(
+    template: str, operations: str, there: list[str], absent: list[str], tmp_path: Path
+) -> None:
+    assert run(template, str(tmp_path / "w"), "--defaults", "--operations", operations).exit_code == 0
+    (worker,) = [tmp_path / "w" / name for name in SOURCES if (tmp_path / "w" / name).is_file()]
+    text = worker.read_text()
+    assert all(word in text for word in there)
+    assert [word for word in absent if word in text] == []
+
+
 @pytest.mark.parametrize("form", ["toml", "json", "pairs", "answers"])
 def test_answers_come_from_files_and_pairs(tmp_path: Path, form: str) -> None:
     given: Mapping[str, object] = {"entity": "order", "http": False, "operations": "create,counter"}
@@ -241,7 +264,7 @@ def test_answers_come_from_files_and_pairs(tmp_path: Path, form: str) -> None:
     elif form == "pairs":
         options = ["-d", "entity=order", "-d", "http=no", "-d", "operations=create,counter"]
     else:
-        run("rust", str(tmp_path / "first"), "--entity", "order", "--no-http", "--operations", "counter")
+        run("rust", str(tmp_path / "first"), "--entity", "order", "--no-http", "--operations", "create,counter")
         options = ["--answers", str(tmp_path / "first" / ".iii-skill.toml")]
     result = run("python", str(tmp_path / "w"), *options)
     assert result.exit_code == 0, result.output

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.projects import node_modules, run
-from support.scaffold import EXTRAS, LANGUAGES, RECORD_EXTRAS, renderer_of
+from support.scaffold import LANGUAGES, OPERATIONS, renderer_of
 from support.sdk import CACHE, cargo_environment, cargo_lock, tool
 
 from iii_skill.scaffold import forbidden, names
@@ -33,7 +33,6 @@ WORKERS = {
     "typescript": "src/worker.ts",
     "rust": "src/main.rs",
 }
-EVERYTHING = ("create", "get", *RECORD_EXTRAS, *EXTRAS)
 PLACES = ("entity", "plural", "field")
 CHECK = """
 import fs from 'node:fs';
@@ -47,7 +46,7 @@ for (const file of process.argv.slice(2)) {
 
 def rendered(language: str, answers: Mapping[str, Any]) -> dict[str, str]:
     renderer = renderer_of(language)
-    given = {"operations": EVERYTHING, **answers}
+    given = {"operations": OPERATIONS, **answers}
     resolved = resolve(renderer, given, destination=str(answers.get("name", "sample-worker")))
     return renderer.render(resolved)
 

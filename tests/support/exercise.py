@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from support.scaffold import SHAPES
+from support.scaffold import EXTRAS, RECORDS, SHAPES
 from support.served import ServedHost, wait_until
 
 WRONG = {
@@ -52,9 +52,7 @@ class Exercise:
     def run(self) -> None:
         """Everything that the worker offers, in turn."""
         self.functions_are_all_there()
-        if "create" in self.operations:
-            self.records()
-        for name in ("list", "delete", "update", "counter", "flag", "session", "cache"):
+        for name in ("create", "get", "list", "delete", "update", "counter", *EXTRAS):
             if name in self.operations:
                 getattr(self, f"{name}_works")()
         if {"delete", "update"} <= self.operations:
@@ -76,11 +74,12 @@ class Exercise:
             "flag": ["flags::set", "flags::get"],
             "session": ["transcripts::record-chunk"],
             "cache": ["cache::put", "cache::get", "cache::remove"],
+            "skeleton": ["visits::add"],
         }
         return {name for operation in self.operations for name in ids[operation]}
 
     def functions_are_all_there(self) -> None:
-        prefixes = ("flags::", "cache::", "transcripts::", f"{self.plural}::")
+        prefixes = ("flags::", "cache::", "transcripts::", "visits::", f"{self.plural}::")
         own = [name for name in self.host.functions() if name.startswith(prefixes)]
         assert {name for name in own if not name.endswith("::on-change")} == self.expected()
         assert bool([name for name in own if name.endswith("::on-change")]) == self.trigger
@@ -114,26 +113,38 @@ class Exercise:
         return {name: SAMPLES[kind] for name, kind in self.fields.items()}
 
     def create(self) -> dict[str, Any]:
-        record: dict[str, Any] = self.call(f"{self.plural}::create", self.sample())
+        """A new record, by the worker or, when it does not create any, as it would be stored."""
+        if "create" in self.operations:
+            record: dict[str, Any] = self.call(f"{self.plural}::create", self.sample())
+            return record
+        stored = {name: STORED[kind] for name, kind in self.fields.items()}
+        record = {"id": f"thing-{uuid4().hex}", **stored, "created_at": f"2026-01-01T{uuid4().hex}"}
+        self.state("set", scope=self.scope, key=record["id"], value=record)
         return record
 
     def state(self, function: str, **payload: Any) -> Any:
         return self.host.call(f"state::{function}", payload).get("result")
 
-    def records(self) -> None:
-        create, get = f"{self.plural}::create", f"{self.plural}::get"
+    def create_works(self) -> None:
+        create = f"{self.plural}::create"
         record = self.ask(create, self.sample(), "POST", f"/{self.plural}", 201)
         assert {name: record[name] for name in self.fields} == {
             name: STORED[kind] for name, kind in self.fields.items()
         }
         assert self.state("get", scope=self.scope, key=record["id"]) == record
-        assert self.ask(get, {"id": record["id"]}, "GET", f"/{self.plural}/{record['id']}") == record
         created = self.side_by_side([self.create] * 12)
         assert len({one["id"] for one in created}) == 12
         for name, kind in self.fields.items():
             for value in WRONG[kind]:
                 refused = self.call(create, self.sample() | {name: value})
                 assert (refused["code"], refused["field"]) == ("INVALID_INPUT", name), value
+        if self.http:
+            for body in ([1], "text", None):
+                assert self.host.request("POST", f"/{self.plural}", body)[0] == 400
+
+    def get_works(self) -> None:
+        get, record = f"{self.plural}::get", self.create()
+        assert self.ask(get, {"id": record["id"]}, "GET", f"/{self.plural}/{record['id']}") == record
         absent = uuid4().hex
         assert self.call(get, {"id": absent}) == {
             "error": self.call(get, {"id": absent})["error"],
@@ -146,9 +157,7 @@ class Exercise:
         if self.http:
             status, body = self.host.request("GET", f"/{self.plural}/{absent}")
             assert (status, body["error"]["code"]) == (404, "NOT_FOUND")
-            for path, body in (("", [1]), ("", "text"), ("", None)):
-                assert self.host.request("POST", f"/{self.plural}{path}", body)[0] == 400
-            for bad in ("%zz", "%2F", "a%20b", "x" * 65, "%F0%28"):
+            for bad in ("%zz", "%2F", "a%20b", "x" * 65, "%F0%28", "%ff"):
                 assert self.host.request("GET", f"/{self.plural}/{bad}")[0] == 400, bad
             encoded = record["id"].replace("-", "%2D")
             assert self.host.request("GET", f"/{self.plural}/{encoded}") == (200, record)
@@ -251,11 +260,30 @@ class Exercise:
         self.state("set", scope="cache", key=key, value=expired)
         assert self.call("cache::get", {"key": key})["code"] == "NOT_FOUND"
 
+    def skeleton_works(self) -> None:
+        key = uuid4().hex
+        answers = self.side_by_side([lambda: self.call("visits::add", {"id": key})] * 8)
+        assert sorted(answer["visits"] for answer in answers) == list(range(1, 9))
+        assert self.ask("visits::add", {"id": key, "by": 2}, "POST", f"/visits/{key}") == {
+            "id": key,
+            "visits": 10,
+        }
+        assert self.state("get", scope="visits", key=key) == {"visits": 10}
+        assert self.call("visits::add", {"id": key, "by": 1.5})["field"] == "by"
+        self.state("set", scope="visits", key=key, value={"visits": "many"})
+        assert self.call("visits::add", {"id": key})["code"] == "CORRUPT_RECORD"
+
     def trigger_fires(self) -> None:
-        scope = self.scope if "create" in self.operations else None
+        scope = self.scope if self.operations & set(RECORDS) else None
         if scope is None:
-            first = next(name for name in ("flag", "session", "cache") if name in self.operations)
-            scope = {"flag": "flags", "session": "audio::transcripts", "cache": "cache"}[first]
+            first = next(name for name in EXTRAS if name in self.operations)
+            scopes = {
+                "flag": "flags",
+                "session": "audio::transcripts",
+                "cache": "cache",
+                "skeleton": "visits",
+            }
+            scope = scopes[first]
         key = uuid4().hex
         self.state("set", scope=scope, key=key, value={"seen": 1})
         wait_until("the state trigger", lambda: key in self.log.read_text())

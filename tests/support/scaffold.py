@@ -15,8 +15,9 @@ from iii_skill.scaffold.project import project_files
 from iii_skill.scaffold.render import Renderer
 
 LANGUAGES = ("python", "javascript", "typescript", "rust")
-RECORD_EXTRAS = ("list", "update", "delete", "counter")
-EXTRAS = ("flag", "session", "cache")
+RECORDS = ("create", "get", "list", "update", "delete", "counter")
+EXTRAS = ("flag", "session", "cache", "skeleton")
+OPERATIONS = (*RECORDS, *EXTRAS)
 CUSTOM = "inventory_quantity:integer=5,is_available:boolean=true,title:text,unit_price:amount"
 SHAPES: Mapping[str, Mapping[str, str]] = {
     "product": {},
@@ -47,11 +48,10 @@ Combination = Mapping[str, Any]
 
 
 def operation_sets() -> Iterator[tuple[str, ...]]:
-    """Every set of operations: create and get come with all that works on records."""
-    records = [("create", "get", *chosen) for chosen in _subsets(RECORD_EXTRAS)]
-    for first, second in itertools.product([(), *records], _subsets(EXTRAS)):
-        if first or second:
-            yield (*first, *second)
+    """Every set of operations but the empty one: each stands for itself."""
+    for chosen in _subsets(OPERATIONS):
+        if chosen:
+            yield chosen
 
 
 @cache
@@ -68,7 +68,7 @@ def product() -> tuple[Combination, ...]:
 def covering() -> tuple[Combination, ...]:
     """A small set with every pair of values of all options; the first is the default."""
     default: dict[str, Any] = {
-        "operations": ("create", "get", *RECORD_EXTRAS, "session"),
+        "operations": (*RECORDS, "session"),
         "http": True,
         "trigger": True,
         "adapter": "file",
@@ -92,7 +92,7 @@ def covering() -> tuple[Combination, ...]:
 
 def pairs(combination: Combination) -> set[tuple[str, str]]:
     """Every pair of values in a combination; an operation is a value that is there or not."""
-    values = [f"{name}={name in combination['operations']}" for name in ("create", *RECORD_EXTRAS, *EXTRAS)]
+    values = [f"{name}={name in combination['operations']}" for name in OPERATIONS]
     values += [f"{name}={value}" for name, value in combination.items() if name != "operations"]
     return set(itertools.combinations(sorted(values), 2))
 
@@ -103,8 +103,7 @@ def all_pairs() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for code in product():
         found |= pairs(code)
-    names = ("create", *RECORD_EXTRAS, *EXTRAS)
-    single = {f"{name}={value}" for name in (*names, "http", "trigger") for value in (True, False)}
+    single = {f"{name}={value}" for name in (*OPERATIONS, "http", "trigger") for value in (True, False)}
     others = {name: [f"{name}={value}" for value in values] for name, values in OTHERS.items()}
     for values in others.values():
         found |= {tuple(sorted(pair)) for pair in itertools.product(values, single)}  # type: ignore[misc]

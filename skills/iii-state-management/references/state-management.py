@@ -391,7 +391,15 @@ def http_input(request: Json) -> Json:
         body = {}
     if not isinstance(body, dict):
         raise invalid("body", "must be a JSON object")
-    return body | {name: unquote(value) for name, value in request["path_params"].items()}
+    return body | {name: decoded(name, value) for name, value in request["path_params"].items()}
+
+
+def decoded(name: str, value: str) -> str:
+    """A path value with its percent signs resolved."""
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        raise invalid(name, "must be percent-encoded UTF-8") from None
 
 
 def http_answer(entry: Function, result: Json) -> Json:
