@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 
 from iii_skill.cli.scaffold import scaffold
 
-
 SOURCES = ("w.py", "worker.js", "src/worker.ts", "src/main.rs")
 
 
@@ -264,7 +263,15 @@ def test_answers_come_from_files_and_pairs(tmp_path: Path, form: str) -> None:
     elif form == "pairs":
         options = ["-d", "entity=order", "-d", "http=no", "-d", "operations=create,counter"]
     else:
-        run("rust", str(tmp_path / "first"), "--entity", "order", "--no-http", "--operations", "create,counter")
+        run(
+            "rust",
+            str(tmp_path / "first"),
+            "--entity",
+            "order",
+            "--no-http",
+            "--operations",
+            "create,counter",
+        )
         options = ["--answers", str(tmp_path / "first" / ".iii-skill.toml")]
     result = run("python", str(tmp_path / "w"), *options)
     assert result.exit_code == 0, result.output
