@@ -56,8 +56,8 @@ def test_repository_holds_no_bulky_file() -> None:
     """Only the oldest installers take the whole repository, tests included; plugin managers clone it."""
     sizes = {path: (ROOT / path).stat().st_size for path in tracked_files()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:8]
-    assert len(sizes) < 700, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
-    assert sum(sizes.values()) < 4_000_000, f"{sum(sizes.values())} bytes; largest: {largest}"
+    assert len(sizes) < 1000, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
+    assert sum(sizes.values()) < 8_000_000, f"{sum(sizes.values())} bytes; largest: {largest}"
     texts = [(path, size) for path, size in largest if path.suffix != ".whl"]
     assert texts[0][1] < 150_000, texts[0]
 
