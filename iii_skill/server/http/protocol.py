@@ -11,17 +11,17 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from iii_skill.few_warnings import FewWarnings
-from iii_skill.http.cors import ALLOW_ORIGIN, NO_CORS, CorsHeaders
+from iii_skill.http.cors import NO_CORS, CorsHeaders
 from iii_skill.http.request import header_map, joined
 from iii_skill.http.response import HeaderList, Response, failure, problem
 from iii_skill.server.http.body import CHUNK, Body
 from iii_skill.server.http.exchange import Application, Exchange
+from iii_skill.server.http.head import BODYLESS, STATUS_LINES, absolute, answer_head, closes, refusal
 from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, Limits
 
 logger = logging.getLogger(__name__)
@@ -35,30 +35,9 @@ AT_ONCE = 32
 END = b"\r\n\r\n"
 """How a head ends, and a chunked body with its trailers."""
 
-BODYLESS = (204, 304)
-SCHEMES = (b"http:", b"https:")
 BUSY = problem(
     503, "BUSY", "More request bodies are on their way than this host holds in memory; try again later."
 )
-
-
-def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
-
-
-def _absolute(target: bytes) -> tuple[str, bytes]:
-    """Authority and the rest of `http://authority/path?query`."""
-    rest = target.split(b"://", 1)[1]
-    cut = min(at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0)
-    path = rest[cut:]
-    return rest[:cut].decode("ascii"), path if path.startswith(b"/") else b"/" + path
-
-
-STATUS_LINES = {status: _status_line(status) for status in range(100, 1000)}
 
 
 class Shared:
@@ -369,9 +348,9 @@ class HttpConnection(asyncio.Protocol):
         if size - len(target) > MAX_HEAD:
             self._refuse(431)
             return
-        refusal = self._wrong_head(method, target, coding, length)
-        if refusal:
-            self._refuse(refusal)
+        refused = refusal(self._version, method, target, coding, length)
+        if refused:
+            self._refuse(refused)
             return
         self._chunked = coding is not None
         self._remaining = int(length)
@@ -395,7 +374,7 @@ class HttpConnection(asyncio.Protocol):
                 self._url = b""
         if not target.startswith(b"/") and target != b"*":
             # The authority of an absolute target takes the place of Host (RFC 9112, 3.2.2).
-            authority, target = _absolute(target)
+            authority, target = absolute(target)
             headers["host"] = authority
         path, _, query = target.partition(b"?")
         exchange = Exchange(
@@ -416,23 +395,6 @@ class HttpConnection(asyncio.Protocol):
         except Exception as error:
             logger.exception("a request of %s could not be served", exchange.path[:200])
             exchange.answer(failure("internal_error", f"this host failed: {error}"), NO_CORS)
-
-    def _wrong_head(self, method: bytes, target: bytes, coding: str | None, length: str) -> int:
-        """The status of a head that could be read in two ways, or asks for what no server of ours does."""
-        if self._version not in ("1.1", "1.0"):
-            return 505
-        if method == b"CONNECT":
-            return 405
-        if b"#" in target or not target.isascii():
-            return 400
-        if not target.startswith(b"/") and target != b"*" and not target.lower().startswith(SCHEMES):
-            return 400
-        if coding is not None:
-            if self._version == "1.0" or length != "0":
-                return 400
-            if coding.lower() != "chunked":
-                return 501
-        return 0
 
     def _end_of_message(self) -> None:
         self._message_done = False
@@ -549,27 +511,12 @@ class HttpConnection(asyncio.Protocol):
         self._answered()
 
     def _head(self, exchange: Exchange, status: int, headers: HeaderList, cors: CorsHeaders) -> bytes:
-        """The lines of a head up to those of its framing."""
-        if self._shared.stopping or (self._in_body and self._continue):
-            # A client that was not told to send its body may do so or not: nobody can read on behind it.
+        """The lines of a head up to those of its framing, and whether the client stays after it."""
+        # A client that was not told to send its body may do so or not: nobody can read on behind it.
+        if self._shared.stopping or (self._in_body and self._continue) or (headers and closes(headers)):
             self._keep_alive = False
-        parts = [STATUS_LINES[status], self._shared.date()]
-        said = False
-        for name, value in headers:
-            if name == ALLOW_ORIGIN and cors.sets_origin:
-                continue
-            if name == b"connection":
-                said = True
-                if b"close" in value.lower():
-                    self._keep_alive = False
-            parts.append(b"%b: %b\r\n" % (name, value))
-        parts.append(cors.lines)
-        if not said:
-            if not self._keep_alive:
-                parts.append(b"connection: close\r\n")
-            elif exchange.old:
-                parts.append(b"connection: keep-alive\r\n")
-        return b"".join(parts)
+        date = self._shared.date()
+        return answer_head(status, date, headers, cors, keep_alive=self._keep_alive, old=exchange.old)
 
     def _answered(self) -> None:
         """An answer is out: the next request, or the end."""

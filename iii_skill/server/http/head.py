@@ -1,0 +1,73 @@
+"""Heads: whether one of a request can be served, and the bytes of one of an answer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from iii_skill.http.cors import ALLOW_ORIGIN, CorsHeaders
+from iii_skill.http.response import HeaderList
+
+BODYLESS = (204, 304)
+SCHEMES = (b"http://", b"https://")
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
+
+
+STATUS_LINES = {status: _status_line(status) for status in range(100, 1000)}
+
+
+def refusal(version: str, method: bytes, target: bytes, coding: str | None, length: str) -> int:
+    """The status of a head that could be read in two ways, or asks for what is not served; else 0."""
+    if version not in ("1.1", "1.0"):
+        return 505
+    if method == b"CONNECT":
+        return 405
+    if b"#" in target or not target.isascii():
+        return 400
+    if not target.startswith(b"/") and target != b"*" and not target.lower().startswith(SCHEMES):
+        return 400
+    if coding is not None:
+        if version == "1.0" or length != "0":
+            return 400
+        if coding.lower() != "chunked":
+            return 501
+    return 0
+
+
+def absolute(target: bytes) -> tuple[str, bytes]:
+    """Authority and the rest of `http://authority/path?query`."""
+    rest = target.split(b"://", 1)[1]
+    cut = min(at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0)
+    path = rest[cut:]
+    return rest[:cut].decode("ascii"), path if path.startswith(b"/") else b"/" + path
+
+
+def closes(headers: HeaderList) -> bool:
+    """True when an answer says that the connection ends with it."""
+    return any(name == b"connection" and b"close" in value.lower() for name, value in headers)
+
+
+def answer_head(
+    status: int, date: bytes, headers: HeaderList, cors: CorsHeaders, *, keep_alive: bool, old: bool
+) -> bytes:
+    """The lines of a head up to those of its framing; `old` for a client of HTTP/1.0."""
+    parts = [STATUS_LINES[status], date]
+    said = False
+    for name, value in headers:
+        if name == ALLOW_ORIGIN and cors.sets_origin:
+            continue
+        said = said or name == b"connection"
+        parts.append(b"%b: %b\r\n" % (name, value))
+    parts.append(cors.lines)
+    if not said:
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif old:
+            parts.append(b"connection: keep-alive\r\n")
+    return b"".join(parts)
