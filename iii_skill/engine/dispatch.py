@@ -16,6 +16,7 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerType
 from iii_skill.engine.workers import TOO_LARGE, Said, Worker
 from iii_skill.errors import TriggerRefused
+from iii_skill.few_warnings import FewWarnings
 from iii_skill.outline import Short
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE
 from iii_skill.protocol.messages import (
@@ -63,6 +64,7 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._builtins = engine.functions.builtins
+        self._refused = FewWarnings(logger, "jobs that were not stored")
         self._actions: dict[type, Callable[[Worker, Any], None]] = {
             InvokeFunction: self._invoke,
             InvocationResult: self._result,
@@ -171,6 +173,7 @@ class Dispatcher:
                 f"{'' if queue is None else f' on {queue!r}'}. Queues are served by the worker `iii-queue`, "
                 "which this host was started without: list it in iii-config.yaml."
             )
+            logger.warning("%s: %s", worker.label, text)
             call.reply(Failure("enqueue_error", text))
             return
         receipt = fresh_id()
@@ -190,6 +193,7 @@ class Dispatcher:
                 call.succeed(msgspec.json.encode({"messageReceiptId": receipt}))
                 return
             assert isinstance(outcome, Failure)
+            self._refused.warn(call.function_id, "a job was not stored: %s", outcome.message)
             if outcome.code != "enqueue_error":
                 outcome = Failure("enqueue_error", f"{outcome.code}: {outcome.message}")
             call.reply(outcome)

@@ -15,6 +15,7 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.trigger_table import TriggerTable
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
+from iii_skill.few_warnings import FewWarnings
 from iii_skill.json_slices import SLICE
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.readable import MAX_NESTING, inspect
@@ -33,6 +34,7 @@ class Engine:
         self.workers: dict[str, Worker] = {}
         self.fanout = Fanout(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
         self.channels = Channels()
+        self._missing = FewWarnings(logger, "functions that are not there", limit=1000)
         self.on_change: list[Callable[[str, Worker | None], None]] = []
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
         self.on_function: list[Callable[[Function], None]] = []
@@ -81,7 +83,7 @@ class Engine:
         if function is None or call.namespace is not None:
             found = self.functions.find(call.function_id, call.namespace)
             if isinstance(found, Failure):
-                call.reply(found)
+                self._not_found(call, found)
                 return
             function = found
         if self.watches:
@@ -97,6 +99,14 @@ class Engine:
         except Exception as error:
             logger.exception("function %s failed", call.function_id)
             call.reply(Failure("internal_error", f"{call.function_id} failed inside the host: {error}"))
+
+    def _not_found(self, call: Call, failure: Failure) -> None:
+        """Tell the caller, and the log once: nobody hears of a void call, and some SDKs hide the text."""
+        worker = None if call.caller_id is None else self.workers.get(call.caller_id)
+        caller = "a caller inside the host" if worker is None else worker.label
+        subject = f"{caller} {call.function_id}"
+        self._missing.warn(subject, "%s called a function that is not there: %s", caller, failure.message)
+        call.reply(failure)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more: forget the call, or a worker that never answers keeps it."""

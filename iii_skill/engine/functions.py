@@ -10,24 +10,9 @@ import msgspec
 from iii_skill.calls import Failure, Handler
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
+from iii_skill.served import WORKER_OF, missing_worker
 
 NOT_FOUND = "function_not_found"
-
-_BY_WORKER = "{what} served by the worker `{worker}` of the iii engine, not by this host."
-_QUEUES = _BY_WORKER.format(what="Queues are", worker="iii-queue")
-_TOPICS = _BY_WORKER.format(what="Publish and subscribe is", worker="iii-pubsub")
-
-SERVED_ELSEWHERE = {
-    "stream": _BY_WORKER.format(what="Streams are", worker="iii-stream"),
-    "queue": _QUEUES,
-    "enqueue": _QUEUES,
-    "durable": _QUEUES,
-    "cron": _BY_WORKER.format(what="Schedules are", worker="iii-cron"),
-    "pubsub": _TOPICS,
-    "publish": _TOPICS,
-    "state": "This host was started without state; `iii-skill attach` serves it.",
-}
-"""First segment of a function id that this host does not serve: what would serve it."""
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -167,7 +152,5 @@ class Functions:
         elsewhere = sorted(ns for ns, name in self._by_name if name == function_id)
         if elsewhere:
             return f"{text} It is registered in namespace(s): {', '.join(elsewhere)}."
-        first = function_id.removeprefix("iii::").split("::", 1)[0]
-        if first in SERVED_ELSEWHERE and not (first == "state" and "state::get" in self.builtins):
-            return f"{text} {SERVED_ELSEWHERE[first]}"
-        return text
+        worker = WORKER_OF.get(function_id)
+        return text if worker is None else f"{text} {missing_worker(worker)}"

@@ -18,22 +18,10 @@ from iii_skill.errors import TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.protocol.outgoing import DeliverTrigger, WithdrawTrigger
 from iii_skill.readable import WHY_UNREADABLE, listable
+from iii_skill.served import WORKER_OF_TRIGGER, missing_worker
 from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
-
-NOT_SERVED = {
-    "cron": "iii-cron",
-    "http": "iii-http",
-    "queue": "iii-queue",
-    "durable:subscriber": "iii-queue",
-    "subscribe": "iii-pubsub",
-    "pubsub": "iii-pubsub",
-    "stream": "iii-stream",
-    "stream:join": "iii-stream",
-    "stream:leave": "iii-stream",
-}
-"""Trigger types that the real engine's own workers provide and this host does not."""
 
 
 class TriggerType(msgspec.Struct, frozen=True):
@@ -90,12 +78,10 @@ class TriggerTable:
         self.triggers[trigger.id] = trigger
         if provider is not None:
             self._placed[trigger.id] = provider
-        elif trigger.trigger_type in NOT_SERVED:
-            raise TriggerRefused(
-                f"This host does not serve the trigger type '{trigger.trigger_type}'; the worker "
-                f"`{NOT_SERVED[trigger.trigger_type]}` of the iii engine does. The trigger waits until "
-                "a worker provides the type."
-            )
+        elif trigger.trigger_type in WORKER_OF_TRIGGER:
+            worker = WORKER_OF_TRIGGER[trigger.trigger_type]
+            text = f"The trigger type '{trigger.trigger_type}' is not provided. {missing_worker(worker)}"
+            raise TriggerRefused(f"{text} The trigger waits until a worker provides the type.")
 
     def remove(self, trigger_id: str, owner_id: str | None) -> bool:
         """End a trigger if `owner_id` registered it; unknown ids and those of others are left alone."""

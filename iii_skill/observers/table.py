@@ -17,7 +17,7 @@ import msgspec
 
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.functions import SERVED_ELSEWHERE, Function
+from iii_skill.engine.functions import Function
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import CallerError
 from iii_skill.filters.index import FilterIndex
@@ -29,6 +29,7 @@ from iii_skill.observers.hosts import Hosts
 from iii_skill.observers.observer import Observer, Reason, State
 from iii_skill.protocol.messages import ErrorBody, Observe, ObserverAck
 from iii_skill.protocol.outgoing import ObserverStateChanged
+from iii_skill.served import WORKER_OF, missing_worker
 
 logger = logging.getLogger(__name__)
 
@@ -445,10 +446,9 @@ class Observers:
 
     @staticmethod
     def _log_missing(function_id: str) -> None:
-        first = function_id.removeprefix("iii::").split("::", 1)[0]
-        served = SERVED_ELSEWHERE.get(first)
-        if served is not None:
-            logger.warning("the observer of %s waits: %s", function_id, served)
+        worker = WORKER_OF.get(function_id)
+        if worker is not None:
+            logger.warning("the observer of %s waits. %s", function_id, missing_worker(worker))
 
 
 def check_fit(definition: Definition, function: Function, *, args_fit: bool) -> list[str]:

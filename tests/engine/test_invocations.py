@@ -374,9 +374,9 @@ class TestNotServed:
         [
             ("stream::set", "iii-stream"),
             ("iii::durable::publish", "iii-queue"),
-            ("queue::push", "iii-queue"),
+            ("queue::define", "iii-queue"),
             ("publish", "iii-pubsub"),
-            ("cron::add", "iii-cron"),
+            ("cron::on-tick", "iii-cron"),
             ("state::get", "iii-skill attach"),
         ],
     )
@@ -386,6 +386,33 @@ class TestNotServed:
         error = caller.ask(function_id, {})["error"]
         assert error["code"] == "function_not_found"
         assert server in error["message"]
+
+    @pytest.mark.parametrize(
+        "function_id", ["cron::daily-report", "stream::mine", "queue::push", "publish::x"]
+    )
+    async def test_a_function_of_the_users_own_names_no_worker_of_the_engine(
+        self, caller: Peer, function_id: str
+    ) -> None:
+        assert "iii-" not in caller.ask(function_id, {})["error"]["message"]
+
+    async def test_a_void_call_of_nothing_is_one_line_in_the_log(
+        self, caller: Peer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for _ in range(5):
+            caller.call("t::gone", {}, action={"type": "void"})
+            caller.call("t::lost\nFORGED", {}, action={"type": "void"})
+        assert caplog.text.count("called a function that is not there") == 2
+        assert "\nFORGED" not in caplog.text
+
+    async def test_a_job_that_is_not_stored_is_in_the_log_in_full(
+        self, engine: Engine, caller: Peer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        queues = Peer(engine, name="queue")
+        queues.register("engine::queue::enqueue")
+        caller.call("t::job", {}, action={"type": "enqueue", "queue": "jobs"})
+        queues.answer(only(queues.received()), error={"code": "QFULL", "message": "no room"})
+        assert only(caller.received())["error"]["message"] == "QFULL: no room"
+        assert "no room" in caplog.text
 
 
 class TestInProcess:
