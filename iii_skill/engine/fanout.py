@@ -47,6 +47,7 @@ UNORDERED: Final = Unordered.UNORDERED
 class Context(msgspec.Struct, frozen=True, gc=False):
     """What goes with the call of an observer's target beside its payload."""
 
+    invocation_id: str
     caller: bytes
     depth: int
     activation: bytes
@@ -270,10 +271,12 @@ class Fanout:
             subscriber.namespace,
             None,
             subscriber.metadata,
-            invocation_id=fresh_id(),
         )
-        if context is not None:
-            call.caller, call.depth, call.activation = context.caller, context.depth, context.activation
+        if context is None:
+            call.invocation_id = fresh_id()
+        else:
+            call.invocation_id, call.caller = context.invocation_id, context.caller
+            call.depth, call.activation = context.depth, context.activation
             call.traceparent, call.baggage = context.traceparent, context.baggage
         self._invoke(call)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 import msgspec
@@ -21,10 +21,10 @@ from iii_skill.engine.functions import NOT_FOUND, Function
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.workers import BUSY, TOO_LARGE, Worker
 from iii_skill.filters.index import FilterIndex
-from iii_skill.observers.observation import Observation, activation, payload
+from iii_skill.observers.observation import Observation, activation, engine_as_caller, payload
 from iii_skill.observers.observer import Observer, State
 from iii_skill.protocol.connection import UNREADABLE
-from iii_skill.protocol.messages import InvocationsObserved, ObservedCall
+from iii_skill.protocol.messages import Deliver, InvocationsObserved, ObservedCall, Outcomes
 from iii_skill.readable import WHY_UNREADABLE, readable
 from iii_skill.sources import Event
 from iii_skill.triggers import Subscriber
@@ -39,14 +39,6 @@ _DROPS: Final = {NOT_FOUND: "TARGET_UNAVAILABLE", TOO_LARGE: "TOO_LARGE", BUSY: 
 
 _report = msgspec.json.Decoder(ObservedCall)
 _encode = msgspec.json.Encoder().encode
-
-
-class _Engine(msgspec.Struct, frozen=True):
-    """The caller of targets."""
-
-    worker_name: str
-    function_id: str
-    invocation_id: str
 
 
 class Delivery:
@@ -100,7 +92,9 @@ class Delivery:
     def hear(self, observer: Observer, function: Function, caller: bytes) -> Callable[[Event], None]:
         """What an observer of a source inside the host does with an event."""
 
-        def heard(event: Event) -> None:
+        function_id = _encode(function.id)
+
+        def heard_whole(event: Event) -> None:
             observation = Observation(
                 function,
                 fresh_id(),
@@ -109,12 +103,23 @@ class Delivery:
                 output=event.payload,
                 caller=caller,
             )
-            if observation.concerns(observer.definition.on):
-                self.deliver(observer, observation, lane=event.lane)
+            self.deliver(observer, observation, lane=event.lane)
 
-        return heard
+        def heard_bare(event: Event) -> None:
+            activation_id = fresh_id()
+            context = Context(
+                activation_id,
+                engine_as_caller(function_id, fresh_id()),
+                1,
+                activation(observer, activation_id),
+            )
+            self._fire(observer, event.lane, event.payload, context)
 
-    def deliver(self, observer: Observer, observation: Observation, lane: object = UNORDERED) -> None:
+        if observer.definition.on is Outcomes.ERROR:
+            return lambda _event: None  # an event is no failed call
+        return heard_whole if observer.definition.deliver is Deliver.ENVELOPE else heard_bare
+
+    def deliver(self, observer: Observer, observation: Observation, lane: Hashable = UNORDERED) -> None:
         """Call the target for one call of the source."""
         depth = observation.depth + 1
         if depth > DEEPEST:
@@ -126,15 +131,18 @@ class Delivery:
                 DEEPEST,
             )
             return
-        activation_id, activated = activation(observer.id)
+        activation_id = fresh_id()
         context = Context(
-            _encode(_Engine("iii-engine", observation.function.id, observation.invocation_id)),
+            activation_id,
+            engine_as_caller(_encode(observation.function.id), observation.invocation_id),
             depth,
-            activated,
+            activation(observer, activation_id),
             observation.traceparent,
             observation.baggage,
         )
-        data = payload(observation, observer, activation_id)
+        self._fire(observer, lane, payload(observation, observer, activation_id), context)
+
+    def _fire(self, observer: Observer, lane: Hashable, data: bytes, context: Context) -> None:
         if self._engine.fanout.fire(observer, lane, data, None, context):
             self._fired(observer)
         else:
@@ -181,7 +189,7 @@ class Delivery:
             return Failure("OVERFLOW", text)
         call.namespace, call.metadata = observer.namespace, observer.metadata
         call.depth += 1
-        call.activation = activation(observer.id)[1]
+        call.activation = activation(observer, fresh_id())
         self._fired(observer)
         return free
 

@@ -8,7 +8,6 @@ import msgspec
 
 from iii_skill.calls import Failure, Outcome, Result
 from iii_skill.engine.functions import Function
-from iii_skill.engine.ids import fresh_id
 from iii_skill.observers.observer import Observer
 from iii_skill.protocol.messages import Capture, Deliver, Outcomes
 
@@ -32,7 +31,8 @@ class Observation(msgspec.Struct):
     depth: int = 0
     traceparent: str | None = None
     baggage: str | None = None
-    _decoded: dict[str, Any] = msgspec.field(default_factory=dict)
+    decoded: dict[str, Any] | None = None
+    """Parts that a filter asked for."""
 
     def end(self, outcome: Outcome) -> None:
         """It was answered."""
@@ -48,12 +48,14 @@ class Observation(msgspec.Struct):
 
     def get(self, root: str, default: Any) -> Any:
         """The decoded part, as filters read it; each is decoded once, and only when a filter asks."""
-        if root in self._decoded:
-            return self._decoded[root]
+        if self.decoded is None:
+            self.decoded = {}
+        elif root in self.decoded:
+            return self.decoded[root]
         part = self.part(root)
-        value = default if part is None else msgspec.json.decode(part)
-        if part is not None:
-            self._decoded[root] = value
+        if part is None:
+            return default
+        value = self.decoded[root] = msgspec.json.decode(part)
         return value
 
     def part(self, name: str) -> bytes | None:
@@ -93,7 +95,14 @@ def payload(observation: Observation, observer: Observer, activation_id: str) ->
     return b"".join(parts)
 
 
-def activation(observer_id: str) -> tuple[str, bytes]:
-    """A fresh id, and what says to the target that it is called for the observer."""
-    activation_id = fresh_id()
-    return activation_id, _encode({"observer_id": observer_id, "activation_id": activation_id})
+def activation(observer: Observer, activation_id: str) -> bytes:
+    """What says to the target that it is called for the observer."""
+    return b'{"observer_id":%b,"activation_id":"%b"}' % (observer.id_json, activation_id.encode())
+
+
+def engine_as_caller(function_id_json: bytes, invocation_id: str) -> bytes:
+    """Who calls targets, and for which call."""
+    return b'{"worker_name":"iii-engine","function_id":%b,"invocation_id":%b}' % (
+        function_id_json,
+        _encode(invocation_id),
+    )

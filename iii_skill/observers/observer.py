@@ -36,6 +36,7 @@ class Observer:
     def __init__(self, observer_id: str, definition: Definition, owner: Worker | None, now_ms: int) -> None:
         """`owner` None: the host itself."""
         self.id = observer_id
+        self.id_json = msgspec.json.encode(observer_id)
         self.definition = definition
         self.function_id = definition.target.function_id
         self.namespace: str | None = definition.target.namespace

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from benchmarks import load, servers
+from benchmarks import load, observing, servers
 from benchmarks.commands import migrate, start
 from benchmarks.echo_worker import echo_calls
 from benchmarks.figures import Report, Settings
@@ -207,6 +207,42 @@ def size(report: Report, settings: Settings) -> None:
             report.add(f"{name}: memory at {large:,} keys", host.rss_bytes() / 1e6, "MB", digits=0)
 
 
+def observers(report: Report, settings: Settings) -> None:
+    """Events to observers beside events to a trigger; many observers; what nobody observes costs nothing."""
+    count = 5_000 if settings.quick else 40_000
+    of_key = {"input.scope": {"$eq": "bench"}, "input.key": {"$eq": "k0"}}
+    others = [
+        observing.observer(
+            f"o{number}", {"input.scope": {"$eq": "bench"}, "input.key": {"$eq": f"other{number}"}}
+        )
+        for number in range(999)
+    ]
+    rates, cpu, ratios, many, quiet, size = [], [], [], [], [], []
+    for _ in range(settings.rounds):
+        with servers.host("--adapter", "memory") as host:
+            old = run(observing.events(host, [observing.trigger({"scope": "bench"})], 100, count))
+            of_scope = observing.observer("all", {"input.scope": {"$eq": "bench"}})
+            new = run(observing.events(host, [of_scope], 100, count))
+            one = run(observing.events(host, [observing.observer("one", of_key)], 1, count // 4))
+            all_of_them = [observing.observer("one again", of_key), *others]
+            rates.append(new.per_second)
+            cpu.append(new.cpu_us)
+            ratios.append(old.cpu_us / new.cpu_us)
+            many.append(run(observing.events(host, all_of_them, 1, count // 4)).cpu_us / one.cpu_us)
+        with servers.host("--adapter", "memory") as host:
+            alone = measured(host, load.mixed(), settings)
+            bytes_each, besides = run(observing.beside(host, 10_000, load.mixed(), settings.seconds))
+            again = measured(host, load.mixed(), settings)
+            size.append(bytes_each)
+            quiet.append((alone.cpu_us + again.cpu_us) / 2 / besides.cpu_us)
+    report.add("events of state::on-changed to an observer", rates, "events/s", digits=0)
+    report.add("CPU per event, its write included", cpu, "us", digits=1)
+    report.add("CPU of an event, trigger / observer", ratios, "x", bound=0.9, at_most=False)
+    report.add("CPU of an event, 1,000 observers of other keys / one", many, "x", bound=2)
+    report.add("calls nobody observes, no observer / 10,000 of others", quiet, "x", bound=0.98, at_most=False)
+    report.add("memory per observer", size, "B", digits=0)
+
+
 def _cost(host: Server) -> float:
     return run(run_load(host.ws, load.only_set(), host.cpu_seconds, seconds=1.0)).cpu_us
 
@@ -230,5 +266,6 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "lost": lost,
     "start": start,
     "migrate": migrate,
+    "observers": observers,
     "size": size,
 }
