@@ -43,7 +43,11 @@ def site(tmp_path: Path) -> dict[str, str]:
 async def test_sigterm_ends_the_host_within_the_grace(
     tmp_path: Path, site: dict[str, str], adapter: str
 ) -> None:
-    with running_host(tmp_path, "--adapter", adapter, env=site) as host:
+    # A file that lists state alone: other workers of the host would read the store when they start.
+    file = tmp_path / "alone.yaml"
+    manager = "{name: iii-worker-manager, config: {port: 0}}"
+    file.write_text(f"workers: [{manager}, {{name: iii-state, config: {{adapter: {{name: {adapter}}}}}}}]")
+    with running_host(tmp_path, "--config", str(file), env=site, ports=False) as host:
         async with raw_client(host.ws) as client:
             await client.result("state::set", {"scope": "s", "key": "k", "value": 1})
             waiting = [
