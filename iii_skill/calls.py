@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -32,6 +33,9 @@ Outcome: TypeAlias = Result | Failure
 Reply: TypeAlias = Callable[[Outcome], None]
 
 NOTHING = Result()
+
+CHAIN: contextvars.ContextVar[int] = contextvars.ContextVar("CHAIN", default=0)
+"""While a write is told of: how many triggers in a row, all inside the host, led to it."""
 STOPPED = Failure("invocation_stopped", "Invocation stopped")
 """What a caller gets when whoever executes its call is gone."""
 
@@ -71,6 +75,8 @@ class Call(msgspec.Struct):
     activation: bytes | None = None
     matched: list[str] | None = None
     delivered: bool = False
+    chain: int = 0
+    """How many triggers in a row, all inside the host, led to this call."""
     levels: int = 0
     """Not 0: `data` was looked at where it came in, every SDK can read it, and it nests at most so deep."""
     outline: Short | None = None

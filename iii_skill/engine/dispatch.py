@@ -294,6 +294,8 @@ class Dispatcher:
     def _unregister_trigger(self, worker: Worker, message: UnregisterTrigger) -> None:
         if self._engine.triggers.remove(message.id, worker.id):
             self._engine.fanout.forget(message.id)
+        else:
+            self._engine.triggers.withdraw(message.id, worker)
 
     def _register_type(self, worker: Worker, message: RegisterTriggerType) -> None:
         if message.id in self._engine.triggers.builtin_types:
@@ -303,7 +305,7 @@ class Dispatcher:
             # Python SDKs 0.24 and 0.25 end the worker for good on every code but this one.
             self._refuse(worker, CONFLICT, message.id)
             return
-        self._engine.triggers.add_type(
+        held = self._engine.triggers.add_type(
             TriggerType(
                 message.id,
                 message.namespace or worker.namespace,
@@ -314,6 +316,14 @@ class Dispatcher:
                 ),
             )
         )
+        if held is not None:
+            logger.warning(
+                "%s may not provide the trigger type '%s' now: %s does",
+                worker.label,
+                message.id,
+                held.owner.label,
+            )
+            self._refuse(worker, CONFLICT, message.id, held.owner.id)
 
     def _unregister_type(self, worker: Worker, message: UnregisterTriggerType) -> None:
         self._engine.triggers.remove_type(message.id, message.namespace or worker.namespace, worker)
@@ -332,6 +342,8 @@ class Dispatcher:
         old = self._engine.workers.get(message.previous_worker_id)
         if old is None or old is worker or old.token != message.reattach_token:
             return
+        self._engine.functions.prefer(worker, old)
+        self._engine.triggers.prefer(worker, old)
         self._engine.disconnect(old)
         old.close(1012, "taken over by a newer connection")
 

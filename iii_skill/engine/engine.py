@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from iii_skill.calls import STOPPED, Call, Failure, Handler, Outcome, Result
+from iii_skill.calls import CHAIN, STOPPED, Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.functions import Function, Functions, private_call
@@ -30,6 +30,7 @@ class Engine:
 
     def __init__(self, *, handler_timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.functions = Functions()
+        self.functions.on_handover = self._handed_over
         self.triggers = TriggerTable()
         self.workers: dict[str, Worker] = {}
         self.fanout = Fanout(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
@@ -69,11 +70,23 @@ class Engine:
         executing, worker.executing = worker.executing, {}
         for call in executing.values():
             call.reply(STOPPED)
+        for other in self.workers.values():
+            # Nobody waits any more for what it had called.
+            other.drop_calls_of(worker.id)
         for function in functions:
             self.function_changed(function)
         if functions:
             self.changed("functions", worker)
         self.changed("worker_disconnected", worker)
+
+    def _handed_over(self, function: Function) -> None:
+        """A function that was refused belongs to whoever waited for it now."""
+        if function.owner is not None:
+            logger.warning(
+                "'%s' is served by %s now, which had waited for it", function.id, function.owner.label
+            )
+        self.function_changed(function)
+        self.changed("functions", function.owner)
 
     # What everyone inside the host calls.
 
@@ -139,7 +152,7 @@ class Engine:
         call = Call(
             function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id(), caller=caller
         )
-        call.depth = depth
+        call.depth, call.chain = depth, CHAIN.get()
         if len(data) > SLICE:
             found = await inspect(data, levels=MAX_NESTING + 1)
             if found.fault is not None:

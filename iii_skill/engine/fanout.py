@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from iii_skill.calls import Call, Failure, Outcome, Result
+from iii_skill.calls import CHAIN, Call, Failure, Outcome, Result
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.ids import fresh_id
 from iii_skill.triggers import Subscriber
@@ -29,6 +29,9 @@ DEFAULT_TIMEOUT_S = 30.0
 PENDING_LIMIT = 64 * 1024 * 1024
 """Bytes of events that may wait in lanes; beyond that new events are dropped and the drop is logged."""
 
+
+LONGEST_CHAIN = 8
+"""Triggers in a row whose functions are all inside the host; what comes then goes round in circles."""
 
 QUEUE_LIMIT = 10_000
 """Events that may wait for one subscriber with a bound on what is out at once."""
@@ -61,6 +64,7 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     condition: str | None
     context: Context | None
+    chain: int
 
 
 class _Lane:
@@ -142,7 +146,15 @@ class Fanout:
         context: Context | None = None,
     ) -> bool:
         """Call the subscriber's function, after every earlier event of the lane; False: it was dropped."""
-        event = _Event(payload, condition, context)
+        chain = CHAIN.get()
+        if chain >= LONGEST_CHAIN:
+            logger.warning(
+                "%d triggers in a row fired one another inside the host: the event for %s is dropped",
+                chain,
+                subscriber.function_id,
+            )
+            return False
+        event = _Event(payload, condition, context, chain)
         queue = self._queues.get(subscriber.id)
         if queue is None:
             queue = self._queues[subscriber.id] = _Queue(subscriber)
@@ -272,6 +284,7 @@ class Fanout:
             None,
             subscriber.metadata,
         )
+        call.chain = event.chain + 1
         if context is None:
             call.invocation_id = fresh_id()
         else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from iii_skill.calls import Failure, Handler
+from iii_skill.engine.claims import Claims
 from iii_skill.engine.workers import Worker
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.served import WORKER_OF, missing_worker
@@ -71,6 +72,9 @@ class Functions:
         self._by_name: dict[tuple[str, str], Function] = {}
         self._reserved: list[str] = ["engine::"]
         self._open: tuple[str, ...] = ("engine::queue::",)
+        self._claims: Claims[tuple[str, str], Function] = Claims()
+        self.on_handover: Callable[[Function], None] = lambda _function: None
+        """Called with a function that its new owner was refused before."""
 
     def reserve(self, prefix: str) -> None:
         """No worker may claim an id that starts with `prefix`."""
@@ -93,10 +97,15 @@ class Functions:
         self.builtins.pop(function_id, None)
 
     def add(self, function: Function) -> Function | None:
-        """Add a worker's function; gives the one of another live worker that stands in the way, or None."""
+        """Add a worker's function; gives the one of another live worker that stands in the way, or None.
+
+        What is refused waits until that worker is gone, or takes its function back.
+        """
         key = (function.namespace, function.id)
         held = self._by_name.get(key)
         if held is not None and held.owner is not function.owner and held.owner and held.owner.live:
+            if function.owner is not None:
+                self._claims.add(key, function.owner, function)
             return held
         self._by_name[key] = function
         return None
@@ -106,16 +115,33 @@ class Functions:
         key = (namespace, function_id)
         held = self._by_name.get(key)
         if held is None or held.owner is not owner:
+            self._claims.withdraw(key, owner)
             return None
         del self._by_name[key]
+        self._hand_over(key)
         return held
 
     def remove_worker(self, owner: Worker) -> list[Function]:
-        """Remove everything that a worker owns; gives what that was."""
+        """Remove everything that a worker owns or waits for; gives what it owned."""
+        self._claims.leave(owner)
         gone = [function for function in self._by_name.values() if function.owner is owner]
         for function in gone:
-            del self._by_name[(function.namespace, function.id)]
+            key = (function.namespace, function.id)
+            del self._by_name[key]
+            self._hand_over(key)
         return gone
+
+    def prefer(self, heir: Worker, owner: Worker) -> None:
+        """What a worker owns goes to its own next connection, whoever else waits for it."""
+        for function in self.owned_by(owner):
+            key = (function.namespace, function.id)
+            self._claims.put_first(key, heir, msgspec.structs.replace(function, owner=heir))
+
+    def _hand_over(self, key: tuple[str, str]) -> None:
+        claim = self._claims.next(key)
+        if claim is not None:
+            self._by_name[key] = claim[1]
+            self.on_handover(claim[1])
 
     def find(self, function_id: str, namespace: str | None) -> Function | Failure:
         """The function that a call of this id and namespace reaches, or why there is none."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.calls import Call, Failure, Handler
+from iii_skill.calls import CHAIN, Call, Failure, Handler
 from iii_skill.errors import IiiSkillError, InputError
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,12 @@ class PythonFunctions:
         def handler(call: Call) -> None:
             self.running += 1
             loop = asyncio.get_running_loop()
-            if DEPTH.get() == call.depth:
+            if DEPTH.get() == call.depth and CHAIN.get() == call.chain:
                 loop.call_soon(run, call)
             else:
                 inside = contextvars.copy_context()
                 inside.run(DEPTH.set, call.depth)
+                inside.run(CHAIN.set, call.chain)
                 loop.call_soon(run, call, context=inside)
 
         return handler
@@ -73,6 +74,10 @@ class PythonFunctions:
     async def _wait(self, call: Call, result: Coroutine[Any, Any, Any]) -> None:
         try:
             _succeed(call, await result)
+        except asyncio.CancelledError:
+            # Whoever waits for it would wait for ever.
+            call.reply(Failure("invocation_failed", f"{call.function_id} was cancelled before it answered."))
+            raise
         except Exception as error:
             _fail(call, error)
         finally:

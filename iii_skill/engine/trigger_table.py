@@ -1,7 +1,8 @@
 """Which trigger types there are, who provides them, and which triggers wait for a provider.
 
 A trigger whose type nobody provides is parked until somebody does. A provider inside the host cannot be
-claimed by a worker. Only the worker that registered a trigger may remove it.
+claimed by a worker. Nobody takes what another live worker holds, neither its types nor the ids of its
+triggers: whoever wants it waits. Only the worker that registered a trigger may remove it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from iii_skill.engine.claims import Claims
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import TriggerRefused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
@@ -47,9 +49,14 @@ class TriggerTable:
         self.types: dict[tuple[str, str], TriggerType] = {}
         self.triggers: dict[str, Trigger] = {}
         self._placed: dict[str, Provider] = {}
+        self._type_claims: Claims[tuple[str, str], TriggerType] = Claims()
+        self._trigger_claims: Claims[str, Trigger] = Claims()
 
     def add(self, trigger: Trigger, owner: Worker | None) -> None:
-        """Start a trigger, replace the one of its id, or park it; TriggerRefused leaves the old one."""
+        """Start a trigger, replace the one of its id, or park it; TriggerRefused leaves the old one.
+
+        A trigger whose id somebody else holds waits until that one has ended.
+        """
         for label, name in (
             ("namespace", trigger.namespace),
             ("trigger_namespace", trigger.trigger_namespace),
@@ -65,8 +72,15 @@ class TriggerTable:
             if encoded is not None and not listable(encoded):
                 raise TriggerRefused(f"The {label} of the trigger cannot be taken: {WHY_UNREADABLE}")
         held = self.triggers.get(trigger.id)
-        if held is not None and held.owner_id != trigger.owner_id and not _same_target(held, trigger):
-            raise TriggerRefused(f"The trigger id '{trigger.id}' belongs to another worker.")
+        if held is not None and held.owner_id != trigger.owner_id:
+            if owner is not None:
+                self._trigger_claims.add(trigger.id, owner, trigger)
+            if _same_target(held, trigger):
+                # A reconnected worker replays its triggers before its old connection is known to be dead.
+                return
+            raise TriggerRefused(
+                f"The trigger id '{trigger.id}' belongs to another worker; this trigger waits for its end."
+            )
         provider = self.provider(trigger.trigger_type, trigger.trigger_namespace, owner)
         if isinstance(provider, TriggerType):
             provider.owner.send(_delivery(trigger))
@@ -91,6 +105,10 @@ class TriggerTable:
         self._drop(trigger)
         return True
 
+    def withdraw(self, trigger_id: str, owner: Worker) -> None:
+        """A worker wants its trigger no more that waits for another one's end."""
+        self._trigger_claims.withdraw(trigger_id, owner)
+
     def add_builtin_type(self, provider: TriggerProvider) -> None:
         """Provide a type inside the host; parked triggers of it start now."""
         self.builtin_types[provider.trigger_type] = provider
@@ -98,25 +116,46 @@ class TriggerTable:
             if trigger.trigger_type == provider.trigger_type and trigger.id not in self._placed:
                 self._place(trigger, provider)
 
-    def add_type(self, new: TriggerType) -> None:
-        """A worker provides a type now: every trigger of it is delivered (again)."""
-        old = self.types.get((new.namespace, new.id))
-        self.types[(new.namespace, new.id)] = new
+    def add_type(self, new: TriggerType) -> TriggerType | None:
+        """A worker provides a type now: every trigger of it is delivered (again).
+
+        Gives the type of another live worker that stands in the way; the new one waits for its end. Whoever
+        provides a type sees the settings of its triggers.
+        """
+        key = (new.namespace, new.id)
+        old = self.types.get(key)
+        if old is not None and old.owner is not new.owner and old.owner.live:
+            self._type_claims.add(key, new.owner, new)
+            return old
+        self.types[key] = new
         for trigger in list(self.triggers.values()):
             placed = self._placed.get(trigger.id)
             if (placed is old and old is not None) or (placed is None and _fits(trigger, new)):
                 self._place(trigger, new)
+        return None
 
     def remove_type(self, type_id: str, namespace: str, owner: Worker) -> bool:
         """A worker provides a type no more: its triggers are parked."""
-        held = self.types.get((namespace, type_id))
+        key = (namespace, type_id)
+        held = self.types.get(key)
         if held is None or held.owner is not owner:
+            self._type_claims.withdraw(key, owner)
             return False
-        del self.types[(namespace, type_id)]
+        del self.types[key]
         for trigger_id, provider in list(self._placed.items()):
             if provider is held:
                 del self._placed[trigger_id]
+        claim = self._type_claims.next(key)
+        if claim is not None:
+            logger.warning("%s provides the trigger type '%s' now", claim[0].label, type_id)
+            self.add_type(claim[1])
         return True
+
+    def prefer(self, heir: Worker, owner: Worker) -> None:
+        """The types of a worker go to its own next connection, whoever else waits for them."""
+        for key, kind in self.types.items():
+            if kind.owner is owner:
+                self._type_claims.put_first(key, heir, msgspec.structs.replace(kind, owner=heir))
 
     def rejected(self, trigger_id: str, by: Worker) -> Trigger | None:
         """A provider refused a trigger: park it; None unless `by` is its current provider."""
@@ -128,6 +167,8 @@ class TriggerTable:
 
     def remove_worker(self, worker: Worker) -> None:
         """A worker left: its triggers end, and those of the types it provided are parked."""
+        self._type_claims.leave(worker)
+        self._trigger_claims.leave(worker)
         for trigger in [t for t in self.triggers.values() if t.owner_id == worker.id]:
             self._drop(trigger)
         for kind in [kind for kind in self.types.values() if kind.owner is worker]:
@@ -167,10 +208,18 @@ class TriggerTable:
         provider = self._placed.pop(trigger.id, None)
         if provider is not None:
             _withdraw(trigger, provider)
+        claim = self._trigger_claims.next(trigger.id)
+        if claim is not None:
+            owner, following = claim
+            logger.warning("the trigger '%s' is the one of %s now", trigger.id, owner.label)
+            try:
+                self.add(following, owner)
+            except TriggerRefused as error:
+                logger.warning("%s: trigger of type %s: %s", owner.label, trigger.trigger_type, error.message)
 
 
 def _same_target(held: Trigger, new: Trigger) -> bool:
-    """A reconnected worker whose old connection still stands replays its own triggers."""
+    """True for what a reconnected worker registers again."""
     return (held.trigger_type, held.function_id, held.namespace) == (
         new.trigger_type,
         new.function_id,

@@ -151,6 +151,11 @@ class Worker:
         """The worker is gone: hold its socket no more."""
         self._wake, self.close, self._room = _nothing, _nothing, _no_room
 
+    def drop_calls_of(self, caller_id: str) -> None:
+        """Forget the calls of a caller that is gone: their answers have nowhere to go."""
+        for invocation_id in [key for key, call in self.executing.items() if call.caller_id == caller_id]:
+            del self.executing[invocation_id]
+
     def send(self, message: ToWorker) -> None:
         """Send a message of the protocol; nothing happens once the worker is gone.
 

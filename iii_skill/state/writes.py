@@ -174,7 +174,7 @@ class Writes:
     def _was_set(self, call: Call, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
         _answer(call, b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old), _SET_BRIEFLY)
-        self._publisher.written(change)
+        self._publisher.written(change, call.chain)
 
     def _was_deleted(self, call: Call, change: Change) -> None:
         if change.old is not None:
@@ -184,7 +184,7 @@ class Writes:
             call.succeed(None)
         else:
             _answer(call, old, _DELETED_BRIEFLY)
-        self._publisher.written(change)
+        self._publisher.written(change, call.chain)
 
     def _was_updated(self, subject: tuple[UpdateOps, Call], change: Change) -> None:
         run, call = subject
@@ -194,14 +194,14 @@ class Writes:
         else:
             reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
         _answer(call, reply, _SET_BRIEFLY)
-        self._publisher.written(change)
+        self._publisher.written(change, call.chain)
 
     def _was_compared(self, call: Call, change: Change) -> None:
         if change.kept:
             call.succeed(b'{"swapped":false,"current":%b}' % (change.old or b"null"))
         else:
             call.succeed(b'{"swapped":true}')
-            self._publisher.written(change)
+            self._publisher.written(change, call.chain)
 
     def _failed_update(self, subject: tuple[UpdateOps, Call], error: BaseException) -> None:
         _UPDATE.fail(subject[1], error)

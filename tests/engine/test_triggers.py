@@ -96,20 +96,35 @@ class TestTypesOfWorkers:
         provider.send(TYPE)
         assert {m["id"] for m in provider.received()} == {"tr1", "tr2"}
 
-    async def test_a_new_provider_takes_over_and_a_leaving_one_parks(self, engine: Engine) -> None:
+    async def test_nobody_takes_a_type_of_a_live_provider_and_gets_its_settings(self, engine: Engine) -> None:
         user, first, second = Peer(engine), Peer(engine), Peer(engine)
         first.send(TYPE)
-        user.bind("my:type", "h::a", {}, id="tr1")
+        user.bind("my:type", "h::a", {"secret": 1}, id="tr1")
         first.received()
         second.send(TYPE)
-        assert [m["id"] for m in second.received()] == ["tr1"]
-        assert first.received() == []
+        (refusal,) = second.received()
+        assert refusal["type"] == "registrationrejected"
+        assert refusal["owner_worker_id"] == first.worker.id
         second.leave()
+        assert first.received() == []
         first.send(TYPE)
         assert [m["id"] for m in first.received()] == ["tr1"]
         first.send({"type": "unregistertriggertype", "id": "my:type"})
         user.send({"type": "unregistertrigger", "id": "tr1"})
         assert first.received() == []
+
+    async def test_a_refused_provider_gets_the_type_when_the_first_is_gone(self, engine: Engine) -> None:
+        user, first, second, third = (Peer(engine) for _ in range(4))
+        first.send(TYPE)
+        user.bind("my:type", "h::a", {}, id="tr1")
+        second.send(TYPE)
+        third.send(TYPE)
+        second.received(), third.received()
+        first.leave()
+        assert [m["id"] for m in second.received()] == ["tr1"]
+        assert third.received() == []
+        second.send({"type": "unregistertriggertype", "id": "my:type"})
+        assert [m["id"] for m in third.received()] == ["tr1"]
 
     async def test_the_provider_hears_when_a_subscriber_leaves(self, engine: Engine) -> None:
         user, provider = Peer(engine), Peer(engine)

@@ -29,6 +29,7 @@ class OneCall:
     caller_id: str | None
     log: list[Any]
     levels: int = 0
+    chain: int = 0
     outline: None = None
     answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
