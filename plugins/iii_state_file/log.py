@@ -101,7 +101,8 @@ def _read_note(content: bytes, place: int) -> tuple[int, bytes | None, int, int]
 
 def _load_pwrite() -> Callable[[int, bytes, int, int], int]:
     """The system call as it is: `os.pwrite` gives the interpreter away, and to get it back costs far more."""
-    function = ctypes.PyDLL(None).pwrite
+    library = ctypes.PyDLL(None)
+    function = getattr(library, "pwrite64", None) or library.pwrite
     function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int64)
     function.restype = ctypes.c_ssize_t
     return cast("Callable[[int, bytes, int, int], int]", function)

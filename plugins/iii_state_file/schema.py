@@ -6,6 +6,7 @@ log included.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import sys
@@ -16,6 +17,8 @@ from iii_skill.errors import StoreRefused
 from iii_state_file.checksums import name_checksum, revision_checksum, row_checksum
 from iii_state_file.directory import LOG, RESTORE, DataDirectory, describe_os_error, sync_directory
 from iii_state_file.log import LogEnd, LogIndex, log_damage
+
+log = logging.getLogger("iii_state_file")
 
 APPLICATION_ID = 0x69696973
 SCHEMA_VERSION = 2
@@ -136,8 +139,13 @@ def open_database(directory: DataDirectory, *, accept_data_loss: bool) -> OpenDa
             if version:
                 index = LogIndex(path) if log_there and os.path.exists(f"{path}-shm") else None
                 clean = _number(looking, "SELECT clean FROM store") != 0
-                if not accept_data_loss and not (version > 1 and _log_was_taken_over(looking, directory)):
-                    _check_log(directory, index, version, clean=clean, log_there=log_there)
+                if version == 1 or not _log_was_taken_over(looking, directory):
+                    try:
+                        _check_log(directory, index, version, clean=clean, log_there=log_there)
+                    except StoreRefused as lost:
+                        if not accept_data_loss:
+                            raise
+                        log.warning("Started with data loss, as accept_data_loss says. %s", lost.message)
                 if size <= (_CHECKED_BYTES if clean else _CHECKED_BYTES_UNCLEAN):
                     _check_pages(looking, path)
             # Before the other one is closed: the first connection of a process reads the whole log.
@@ -288,8 +296,8 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
 
 def _log_was_taken_over(connection: sqlite3.Connection, directory: DataDirectory) -> bool:
     """Whether another program, the last one to close the database, moved all of the log into it."""
-    log = directory.path / LOG
-    if directory.notes.last_row is None or (log.exists() and os.path.getsize(log)):
+    path = directory.path / LOG
+    if directory.notes.last_row is None or (path.exists() and os.path.getsize(path)):
         return False
     position, revision = directory.notes.last_row
     row = connection.execute("SELECT revision FROM entries WHERE position = ?", (position,)).fetchone()
@@ -301,7 +309,7 @@ def _check_log(
     directory: DataDirectory, index: LogIndex | None, version: int, *, clean: bool, log_there: bool
 ) -> None:
     """Refuse a database whose log is gone or does not hold all that was flushed."""
-    log = directory.path / LOG
+    path = directory.path / LOG
     advice = "restore a copy of the whole directory, or set accept_data_loss: true to start without them"
     if not log_there:
         if not clean:
@@ -310,7 +318,7 @@ def _check_log(
                 f"are: put it back, {advice}."
             )
         return
-    if clean and os.path.getsize(log) == 0:
+    if clean and os.path.getsize(path) == 0:
         return
     notes = directory.notes
     found = 0 if index is None else LogEnd.parse(index.end()).frames
@@ -318,9 +326,9 @@ def _check_log(
     if noted is None and (notes.begun or version == 1):
         noted = LogEnd(0, (0, 0))
     # The old layout did not empty its log at the start, so what follows its end may be of an earlier run.
-    damage = log_damage(log, sys.maxsize if version == 1 else found, noted)
+    damage = log_damage(path, sys.maxsize if version == 1 else found, noted)
     if damage is not None:
-        raise StoreRefused(f"The log {log} is damaged ({damage}), so the last changes are lost: {advice}.")
+        raise StoreRefused(f"The log {path} is damaged ({damage}), so the last changes are lost: {advice}.")
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:

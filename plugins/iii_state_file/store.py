@@ -11,7 +11,7 @@ from typing import Any
 
 from iii_skill.errors import AdapterError, StoreRefused
 from iii_state_file.config import FileConfig
-from iii_state_file.directory import DATABASE, FILES, LOG, claim_directory
+from iii_state_file.directory import DATABASE, FILES, LOG, claim_directory, describe_os_error
 from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import on_loop
 from iii_state_file.reader import KeyReader, ScanReader, StoredKey
@@ -72,7 +72,10 @@ class FileStore:
             writer.give_up()
             fail(failure)
 
-        self._watch = FileWatch(self.directory, page_size=self._database.page_size, failed=changed)
+        try:
+            self._watch = FileWatch(self.directory, page_size=self._database.page_size, failed=changed)
+        except OSError as error:
+            raise StoreRefused(describe_os_error(self.directory.path, error)) from error
 
     def facts(self) -> dict[str, int]:
         """Sizes on the disk."""

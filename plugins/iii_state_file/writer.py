@@ -35,7 +35,8 @@ REVISIONS = 1_000_000
 """Revisions that are claimed at a time, so that no commit has to store the last one."""
 
 _PAGE = 2048
-_CHECKPOINT_BYTES = 16 * 1024 * 1024
+_CHECKPOINT_BYTES = 24 * 1024 * 1024
+"""Callers wait for a checkpoint, so it is rare; a start after a crash reads as much again."""
 
 
 class Batch(msgspec.Struct, gc=False):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,29 @@ async def test_a_call_made_by_a_listener_does_not_overtake_those_that_wait_for_t
         read.listen(None, listener, listener)
         assert (await answer(second)).new == b"1"
         assert (await answer(late[0])).new == b"12"
+
+
+HANGING = """
+import asyncio, sys, threading
+from iii_state_file import FileAdapter, FileConfig
+from iii_state_file.writer import BatchWriter
+async def main():
+    adapter = FileAdapter()
+    await adapter.open(FileConfig(data_dir=sys.argv[1]))
+    await adapter.set("s", "k", b"1")
+    BatchWriter._commit = lambda writer, batches: threading.Event().wait()
+    adapter.set("s", "k", b"2")
+    try:
+        await asyncio.wait_for(adapter.close(), 0.5)
+    except TimeoutError:
+        print("given up", flush=True)
+asyncio.run(main())
+"""
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: ASYNC221
+    assert (done.returncode, done.stdout) == (0, "given up\n"), done.stderr
+    async with open_store(tmp_path / "data") as again:
+        assert await answer(again.get("s", "k")) == b"1"

@@ -158,6 +158,13 @@ async def test_a_row_that_is_damaged_fails_its_own_calls_only(tmp_path: Path) ->
         assert await answer(store.keys("s")) == ["k0", "k1", "k2"]
         assert (await answer(store.set("other", "k", b"2"))).new == b"2"
         assert failures == []
+    # As the page says: without it, all is well.
+    with sqlite3.connect(database) as other:
+        other.execute("DELETE FROM entries WHERE scope = 's' AND key = 'k1'")
+    other.close()
+    async with open_store(tmp_path / "data") as store:
+        assert await answer(store.list("s")) == [("k0", b'"value-0"'), ("k2", b'"value-2"')]
+        assert await answer(store.get("s", "k1")) is None
 
 
 async def test_a_row_that_another_program_changed_is_named(tmp_path: Path) -> None:
@@ -172,7 +179,9 @@ async def test_a_row_that_another_program_changed_is_named(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.7, 0.999])
-async def test_a_log_that_lost_flushed_changes_is_refused(tmp_path: Path, share: float) -> None:
+async def test_a_log_that_lost_flushed_changes_is_refused(
+    tmp_path: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
     content = await made(tmp_path)
     log = content.crashed / "state.db-wal"
     whole = log.read_bytes()
@@ -181,6 +190,7 @@ async def test_a_log_that_lost_flushed_changes_is_refused(tmp_path: Path, share:
     assert log.read_bytes() == whole[: int(len(whole) * share)]
     async with open_store(content.crashed, accept_data_loss=True) as store:
         assert await answer(store.set("s", "k", b"1"))
+    assert "Started with data loss" in caplog.text
     # What is left is whole again.
     async with open_store(content.crashed):
         pass

@@ -11,7 +11,7 @@ from typing import Any
 import iii_state_file.writer
 import pytest
 from iii_state_file.directory import DATABASE
-from support.file_store import answer, open_store
+from support.file_store import answer, open_store, opened
 
 from iii_skill.values import Change
 
@@ -78,3 +78,43 @@ def claimed(directory: Path) -> int:
         row = connection.execute("SELECT revision FROM store").fetchone()
     connection.close()
     return int(row[0])
+
+
+async def test_health_tells_sizes_and_that_it_is_closed(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "data")
+    await answer(store.set("s", "k", b"1"))
+    health = await store.health()
+    assert health.ok
+    assert health.facts["log_bytes"] == (tmp_path / "data" / f"{DATABASE}-wal").stat().st_size
+    assert health.facts["bytes_free"] > 0
+    await store.close()
+    closed = await store.health()
+    assert not closed.ok
+    assert "closed" in closed.message
+
+
+async def test_an_erased_store_leaves_no_file(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "data")
+    await answer(store.set("s", "k", b"1"))
+    await store.erase()
+    await store.close()
+    assert list((tmp_path / "data").iterdir()) == []
+    async with open_store(tmp_path / "data") as again:
+        assert await answer(again.get("s", "k")) is None
+
+
+async def test_pages_follow_each_other_while_keys_come_and_go(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data") as store:
+        await settled(*(store.set("s", f"k{number}", b"%d" % number) for number in range(25)))
+        page = await answer(store.page("s", None, 10))
+        assert [key for key, _ in page.pairs] == [f"k{number}" for number in range(10)]
+        assert page.total == 25
+        await settled(store.delete("s", "k3"), store.delete("s", "k12"), store.set("s", "new", b"1"))
+        await settled(store.set("s", "k3", b"33"))
+        page = await answer(store.page("s", page.after, 10))
+        assert [key for key, _ in page.pairs] == [f"k{number}" for number in (10, 11, *range(13, 21))]
+        page = await answer(store.page("s", page.after, 10))
+        assert [key for key, _ in page.pairs] == ["k21", "k22", "k23", "k24", "new", "k3"]
+        assert page.after is None
+        empty = await answer(store.page("unknown", None, 10))
+        assert (list(empty.pairs), empty.after, empty.total) == ([], None, 0)
