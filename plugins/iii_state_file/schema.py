@@ -224,6 +224,8 @@ def _open(directory: DataDirectory, version: int, index: LogIndex | None) -> Ope
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("PRAGMA cache_size = -8192")
+        # Some systems build SQLite so that the pages of an old value are written once more, as zeros.
+        connection.execute("PRAGMA secure_delete = FAST")
         if version == 0:
             connection.executescript(_CREATE)
         if version == 1:
