@@ -28,6 +28,7 @@ from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock, Timer
 from iii_skill.triggers import Match, Trigger, TriggerProvider
 from iii_skill.values import KEEP, PRIVATE_SCOPES, Answer, Change, ChangeFunction, Durability
+from iii_skill.websockets import WebSocketHandler, WebSocketPeer, WebSocketPort, WebSocketRequest
 
 
 class PrivateStore:
@@ -181,6 +182,9 @@ class CompanionHost(Protocol):
     def serves(self, function_id: str, namespace: str | None = None) -> bool:
         """True when a call of the function would find one."""
 
+    def serve_websocket(self, port: WebSocketPort) -> None:
+        """Open a port when the host serves; a host without sockets opens none."""
+
     def on_functions(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever functions were registered or removed."""
 
@@ -233,4 +237,8 @@ __all__ = [
     "Timer",
     "Trigger",
     "TriggerProvider",
+    "WebSocketHandler",
+    "WebSocketPeer",
+    "WebSocketPort",
+    "WebSocketRequest",
 ]

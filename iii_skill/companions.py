@@ -19,6 +19,7 @@ from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.triggers import Trigger, TriggerProvider
+from iii_skill.websockets import WebSocketPort
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,16 @@ class EngineDoor:
     """What one companion reaches of the engine; a CompanionHost by structure."""
 
     def __init__(
-        self, engine: Engine, python: PythonFunctions, *, name: str, store: PrivateStore, clock: Clock
+        self,
+        engine: Engine,
+        python: PythonFunctions,
+        *,
+        name: str,
+        store: PrivateStore,
+        clock: Clock,
+        ports: list[WebSocketPort],
     ) -> None:
+        self._ports = ports
         self._engine = engine
         self._python = python
         self._name = name
@@ -138,6 +147,10 @@ class EngineDoor:
         """True when a call of the function would find one."""
         return self._engine.functions.lookup(function_id, namespace) is not None
 
+    def serve_websocket(self, port: WebSocketPort) -> None:
+        """Open a port when the host serves."""
+        self._ports.append(port)
+
     def on_functions(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever functions were registered or removed."""
 
@@ -157,13 +170,22 @@ class Companions:
         self._clock = clock
         self._answers = AdapterAnswers()
         self.running: dict[str, Companion] = {}
+        self.ports: list[WebSocketPort] = []
+        """The ports that they want open while the host serves."""
 
     async def start(self, chosen: Mapping[type[Companion], msgspec.Struct], adapter: StateAdapter) -> None:
         """Start each with its settings; the first that refuses ends it, and those before it are stopped."""
         for kind, settings in chosen.items():
             companion = kind()
             store = PrivateStore(adapter, kind.name, self._answers)
-            door = EngineDoor(self._engine, self._python, name=kind.name, store=store, clock=self._clock)
+            door = EngineDoor(
+                self._engine,
+                self._python,
+                name=kind.name,
+                store=store,
+                clock=self._clock,
+                ports=self.ports,
+            )
             self.running[kind.name] = companion
             await companion.start(door, settings)
 

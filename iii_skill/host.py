@@ -231,6 +231,7 @@ class Host:
                 allowed_hosts=allowed_hosts,
                 token=token,
                 no_auth=no_auth,
+                beside=self.companions.ports,
             )
             await servers.start()
             self._servers = servers

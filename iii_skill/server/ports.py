@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from iii_skill.config import Config
 from iii_skill.engine.engine import Engine
-from iii_skill.errors import ConfigurationError
+from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.http.provider import HttpTriggers
+from iii_skill.server.companion_port import CompanionServer
 from iii_skill.server.guard import Guard, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
+from iii_skill.websockets import WebSocketPort
+
+logger = logging.getLogger(__name__)
 
 RESTART = 1012
 """The close code after which every SDK reconnects."""
@@ -31,7 +36,9 @@ class Servers:
         allowed_hosts: Sequence[str] = (),
         token: str | None = None,
         no_auth: bool = False,
+        beside: Sequence[WebSocketPort] = (),
     ) -> None:
+        """`beside` are the ports of companions."""
         worker, http = config.worker, config.http
         self._address = address or worker.host
         self._http_address = address or (http.host if http is not None else "")
@@ -52,6 +59,20 @@ class Servers:
         # CORS says which pages may call HTTP routes; `*` there lets no page become a worker.
         named = tuple(origin for origin in origins if origin != "*")
         self._workers = WorkerServer(engine, listening, Guard(allowed, named, token=token))
+        self._beside = [
+            # Whoever lets the worker port be any wants no fixed one beside it.
+            CompanionServer(
+                wanted,
+                Guard((*allowed, wanted.host) if wanted.host else allowed, named, token=token),
+                address=self._address,
+                port=0 if port == 0 and not wanted.chosen else wanted.port,
+            )
+            for wanted in beside
+        ]
+        for wanted in beside:
+            if wanted.host is not None:
+                _check_exposure(wanted.host, token=token, no_auth=no_auth)
+        self._chosen = [wanted.chosen for wanted in beside]
         self._http: HttpServer | None = None
         self._http_port = 0
         if http is not None:
@@ -59,14 +80,19 @@ class Servers:
             self._http_port = http.port if http_port is None else http_port
 
     async def start(self) -> None:
-        """Listen on both ports; raises PortTaken, and then neither is open."""
+        """Listen on all ports; raises PortTaken, and then none is open."""
         await self._workers.start()
-        if self._http is None:
-            return
         try:
-            await self._http.start(self._http_address, self._http_port)
+            if self._http is not None:
+                await self._http.start(self._http_address, self._http_port)
+            for server, chosen in zip(self._beside, self._chosen, strict=True):
+                await _start(server, chosen=chosen)
         except BaseException:
             await self._workers.stop(RESTART, "the host could not start")
+            if self._http is not None:
+                await self._http.stop(0.0)
+            for server in self._beside:
+                server.stop(RESTART, "the host could not start")
             raise
 
     @property
@@ -87,7 +113,19 @@ class Servers:
 
     async def stop(self) -> None:
         """Close every worker's connection with the code that makes SDKs reconnect."""
+        for server in self._beside:
+            server.stop(RESTART, "the host is restarting")
         await self._workers.stop(RESTART, "the host is restarting")
+
+
+async def _start(server: CompanionServer, *, chosen: bool) -> None:
+    """Open the port of a companion; one that nobody chose may be taken, then it is left out."""
+    try:
+        await server.start()
+    except PortTaken as error:
+        if chosen:
+            raise
+        logger.warning("%s The host goes on without it.", error.message)
 
 
 def _check_exposure(address: str, *, token: str | None, no_auth: bool) -> None:

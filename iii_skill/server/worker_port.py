@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHANNELS = "/ws/channels/"
 CAPABILITIES = "x-iii-capabilities"
 
 VERSION = "13"
@@ -109,32 +110,14 @@ class WorkerServer:
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
         target = request.path.decode("latin-1")
-        try:
-            url = urlsplit(target)
-        except ValueError:
-            return None
-        headers = request.headers
-        refused = twice(headers)
+        refused = admitted(request, self._guard, paths=("/", "/otel"), without_token=CHANNELS)
         if refused is not None:
-            return _refuse(400, refused)
-        query_token = parse_qs(url.query).get("token", [""])[0]
-        reason = self._guard.refusal(headers.get("host"), headers.get("origin"), headers, query_token)
-        if reason is not None:
-            return _refuse(403, reason)
-        is_channel = url.path.startswith("/ws/channels/")
-        if not is_channel and url.path not in ("/", "/otel"):
-            return None
-        if not is_channel and not self._guard.has_token(headers, query_token):
-            logger.warning("a connection without the right token was refused")
-            return _refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…")
-        # A channel is taken when it is opened: so nothing that is no upgrade may come to it.
-        refusal = no_upgrade(headers)
-        if refusal is not None:
-            return refusal
-        if is_channel:
+            return refused[0]
+        path = urlsplit(target).path
+        if path.startswith(CHANNELS):
             found = channel_listener(target, self.engine.channels, self._channel_inflow)
             return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
-        if url.path == "/otel":
+        if path == "/otel":
             return _upgraded(TelemetrySocket())
         grace_s = self.listening.grace_s
         return _upgraded(WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=grace_s))
@@ -144,6 +127,36 @@ def _upgraded(listener: WSListener) -> WSUpgradeResponseWithListener:
     """Let in, with what this port can do: no socket of ours delays small messages."""
     response: Callable[..., WSUpgradeResponse] = WSUpgradeResponse.create_101_response
     return WSUpgradeResponseWithListener(response(extra_headers={CAPABILITIES: "tcp-nodelay"}), listener)
+
+
+def admitted(
+    request: WSUpgradeRequest, guard: Guard, *, paths: Sequence[str], without_token: str | None = None
+) -> tuple[WSUpgradeResponseWithListener | None] | None:
+    """None for a handshake that may go on, else the answer to it (None in it: 404).
+
+    `without_token` begins the paths that are their own secret.
+    """
+    try:
+        url = urlsplit(request.path.decode("latin-1"))
+    except ValueError:
+        return (None,)
+    headers = request.headers
+    reason = twice(headers)
+    if reason is not None:
+        return (_refuse(400, reason),)
+    query_token = parse_qs(url.query).get("token", [""])[0]
+    reason = guard.refusal(headers.get("host"), headers.get("origin"), headers, query_token)
+    if reason is not None:
+        return (_refuse(403, reason),)
+    is_secret = without_token is not None and url.path.startswith(without_token)
+    if not is_secret and url.path not in paths:
+        return (None,)
+    if not is_secret and not guard.has_token(headers, query_token):
+        logger.warning("a connection without the right token was refused")
+        return (_refuse(401, "This host wants a token: set III_TOKEN, or connect with ?token=…"),)
+    # A channel is taken when it is opened: so nothing that is no upgrade may come to it.
+    refusal = no_upgrade(headers)
+    return None if refusal is None else (refusal,)
 
 
 def twice(headers: CIMultiDict[str]) -> str | None:

