@@ -185,18 +185,18 @@ def test_a_host_does_not_fall_back_to_memory_when_the_stored_adapter_is_missing(
 
 def test_a_companion_that_is_listed_runs_with_what_was_stored_for_it(tmp_path: Path) -> None:
     stored = store(tmp_path / "config", "iii-pubsub", {"adapter": {"name": "local"}})
-    store(tmp_path / "config", "iii-stream", {"port": 3112})
+    store(tmp_path / "config", "iii-observability", {"enabled": True})
     path = tmp_path / "config.yaml"
     manager = "{name: iii-worker-manager, config: {port: 0}}"
     path.write_text(
-        f"workers: [{manager}, {{name: iii-pubsub, config: {{nonsense: 1}}}}, {{name: iii-stream}}]"
+        f"workers: [{manager}, {{name: iii-pubsub, config: {{nonsense: 1}}}}, {{name: iii-observability}}]"
     )
     config = load_config(path, {})
     assert config.companions is not None
     assert config.companions[0].config == {"adapter": {"name": "local"}}
     with running_host(tmp_path, "--config", str(path), ports=False) as host:
         assert host.ready["config_files"] == {"iii-pubsub": str(stored)}
-        assert "not served by this host, ignored: iii-stream" in host.stderr
+        assert "not served by this host, ignored: iii-observability" in host.stderr
 
 
 def test_a_companion_that_is_not_listed_does_not_run(tmp_path: Path) -> None:
