@@ -80,7 +80,7 @@ def address(url: str) -> Address:
         from redis.asyncio import connection as redis_connection
     except ImportError as error:
         raise StoreRefused(
-            f"The adapter 'redis' needs redis-py with hiredis ({error}): pip install 'iii-skill[redis]'."
+            f"The adapter 'redis' needs redis-py with hiredis ({error}): pip install 'redis[hiredis]>=5.2'."
         ) from None
     try:
         arguments: dict[str, Any] = dict(redis_connection.parse_url(url))

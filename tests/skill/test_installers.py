@@ -120,7 +120,7 @@ def install(installer: Installer, source: str, agent: str, origin: Origin, base:
 def lost_files(folder: Path, origin: Origin) -> list[str]:
     """The files of the skill that are not in the installed folder as they are in the repository.
 
-    The oldest installer copies the whole repository; its package lies beside the skill.
+    The oldest installer copies the whole repository but for its README and what begins with `_` or `.`.
     """
     whole = (folder / "pyproject.toml").is_file()
     source = origin.directory if whole else origin.directory / "skills" / SKILL_NAME
@@ -128,7 +128,7 @@ def lost_files(folder: Path, origin: Origin) -> list[str]:
     return [
         str(name)
         for name in names
-        if not any(part[0] in "._" for part in name.parts)
+        if not any(part[0] in "._" for part in name.parts) and not (whole and name.name == "README.md")
         if not (folder / name).is_file() or (folder / name).read_bytes() != (source / name).read_bytes()
     ]
 

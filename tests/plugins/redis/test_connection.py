@@ -138,7 +138,7 @@ except StoreRefused as error:
     print(error.message)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "pip install 'iii-skill[redis]'" in done.stdout
+    assert "pip install 'redis[hiredis]>=5.2'" in done.stdout
 
 
 def test_redis_py_is_not_imported_before_an_adapter_opens() -> None:
