@@ -104,9 +104,13 @@ class Dispatcher:
             None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
             trace_context(traceparent),
             message.baggage,
-            caller=worker.as_caller if message.caller is UNSET else _caller(worker, bytes(message.caller)),
-            depth=max(message.observe_depth or 0, 0),
+            None,
+            worker.as_caller,
         )
+        if message.caller is not UNSET:
+            call.caller = _caller(worker, bytes(message.caller))
+        if message.observe_depth:
+            call.depth = max(message.observe_depth, 0)
         if message.invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = message.invocation_id
             if call.function_id in self._builtins:
