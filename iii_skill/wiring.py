@@ -50,7 +50,7 @@ def add_state(
         adapter,
         settings=settings,
         publish=lambda change: state_changed(source, change),
-        listeners=source.listeners,
+        listeners=source.listeners.entries,
     )
     source.on_listen = worker.listen
     _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)

@@ -77,7 +77,7 @@ class Attached:
             adapter,
             settings=LiveSettings(StateSettings(max_value_bytes=max_value_bytes)),
             publish=lambda change: state_changed(self._source, change),
-            listeners=self._source.listeners,
+            listeners=self._source.listeners.entries,
         )
         self._source.on_listen = self.worker.listen
 
