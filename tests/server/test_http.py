@@ -269,6 +269,29 @@ async def test_an_answer_cannot_split_the_response() -> None:
         assert {name for name, _ in reply.headers}.isdisjoint({"x", "set-cookie", "bad name"})
 
 
+@pytest.mark.parametrize(
+    ("request_line", "said", "connection"),
+    [
+        (b"GET /x HTTP/1.1", "close", "close"),
+        (b"GET /x HTTP/1.1", "Keep-Alive, Close", "close"),
+        (b"GET /x HTTP/1.1", "keep-alive", None),
+        (b"GET /x HTTP/1.0", "keep-alive", "close"),
+        (b"GET /x HTTP/1.0\r\nconnection: keep-alive", "x", "keep-alive"),
+        (b"GET /x HTTP/1.1\r\nconnection: close", "keep-alive", "close"),
+    ],
+)
+async def test_an_answer_says_what_becomes_of_its_connection(
+    request_line: bytes, said: str, connection: str | None
+) -> None:
+    async with open_site() as site:
+        site.answer("/x", {"headers": {"connection": said}, "body": 1})
+        reader, writer = await site.connect()
+        writer.write(request_line + b"\r\n\r\n")
+        assert (await read_reply(reader)).header("connection") == connection
+        if connection == "close":
+            assert await reader.read() == b""
+
+
 async def test_cors_overwrites_the_origin_that_a_function_sets() -> None:
     async with open_site() as site:
         site.answer(

@@ -58,16 +58,13 @@ def answer_head(
 ) -> bytes:
     """The lines of a head up to those of its framing; `old` for a client of HTTP/1.0."""
     parts = [STATUS_LINES[status], date]
-    said = False
     for name, value in headers:
-        if name == ALLOW_ORIGIN and cors.sets_origin:
-            continue
-        said = said or name == b"connection"
-        parts.append(b"%b: %b\r\n" % (name, value))
+        # What a function says of its connection was heard; what is true of it is said below.
+        if name != b"connection" and not (name == ALLOW_ORIGIN and cors.sets_origin):
+            parts.append(b"%b: %b\r\n" % (name, value))
     parts.append(cors.lines)
-    if not said:
-        if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        elif old:
-            parts.append(b"connection: keep-alive\r\n")
+    if not keep_alive:
+        parts.append(b"connection: close\r\n")
+    elif old:
+        parts.append(b"connection: keep-alive\r\n")
     return b"".join(parts)
