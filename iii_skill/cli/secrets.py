@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from iii_skill.errors import ConfigurationError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 TOKEN_VARIABLES = {"serve": "III_SKILL_TOKEN", "attach": "III_TOKEN"}
@@ -24,7 +26,7 @@ COMMANDS = ("serve", "attach", "migrate")
 _SETTINGS = ("--adapter-config", "--from-config")
 """Options that may be repeated: their variable holds several, with blanks between."""
 _SECRET_WORDS = ("password", "secret", "token", "dsn", "key")
-_MAX_TOKEN_BYTES = 8192
+_MAX_FILE_BYTES = 65_536
 
 
 def token_options(command: str, text: str) -> Callable[[F], F]:
@@ -62,7 +64,7 @@ def token_of(token: str | None, token_file: Path | None) -> str | None:
         return None if token is None else _checked(token, "The token")
     try:
         with token_file.open("rb") as file:
-            text = file.read(_MAX_TOKEN_BYTES + 1).decode("utf-8")
+            text = file.read(_MAX_FILE_BYTES).decode("utf-8")
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise click.ClickException(f"The token file '{token_file}' cannot be read: {reason}.") from None
@@ -72,18 +74,12 @@ def token_of(token: str | None, token_file: Path | None) -> str | None:
 
 
 def _checked(token: str, what: str) -> str:
-    if not token:
-        raise click.ClickException(f"{what} is empty: anybody could present it. Give one, or none at all.")
-    if token != token.strip():
-        raise click.ClickException(
-            f"{what} begins or ends with a blank, which no worker can present: take the blank away."
-        )
-    if len(token) > _MAX_TOKEN_BYTES:
-        raise click.ClickException(f"{what} is longer than {_MAX_TOKEN_BYTES} characters.")
-    if not (token.isascii() and token.isprintable()):
-        raise click.ClickException(
-            f"{what} holds characters that not every worker can send: use letters, digits and signs of ASCII."
-        )
+    from iii_skill.server.guard import check_token  # late: every command imports this module
+
+    try:
+        check_token(token, what)
+    except ConfigurationError as error:
+        raise click.ClickException(error.message) from None
     return token
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from iii_skill.errors import ConfigurationError
 from iii_skill.few_warnings import FewWarnings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,24 @@ REMEMBERED = 256
 """Pairs of Host and Origin that are known to be fine."""
 
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
+MAX_TOKEN = 8192
 _PORTS = {"http": 80, "https": 443}
+
+
+def check_token(token: str, what: str = "The token") -> None:
+    """Accept a token that every worker can present; ConfigurationError says what is wrong with it."""
+    if not token:
+        raise ConfigurationError(f"{what} is empty: anybody could present it. Give one, or none at all.")
+    if token != token.strip():
+        raise ConfigurationError(
+            f"{what} begins or ends with a blank, which no worker can present: take the blank away."
+        )
+    if len(token) > MAX_TOKEN:
+        raise ConfigurationError(f"{what} is longer than {MAX_TOKEN} characters.")
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigurationError(
+            f"{what} holds characters that not every worker can send: use letters, digits and signs of ASCII."
+        )
 
 
 class Guard:

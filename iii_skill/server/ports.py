@@ -10,7 +10,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.companion_port import CompanionServer
-from iii_skill.server.guard import Guard, is_host_name, is_loopback
+from iii_skill.server.guard import Guard, check_token, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.websockets import WebSocketPort
@@ -42,6 +42,8 @@ class Servers:
         worker, http = config.worker, config.http
         self._address = address or worker.host
         self._http_address = address or (http.host if http is not None else "")
+        if token is not None:
+            check_token(token)
         for where in filter(None, (self._address, self._http_address)):
             _check_exposure(where, token=token, no_auth=no_auth)
         cors = http.cors if http is not None else None

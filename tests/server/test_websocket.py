@@ -326,6 +326,14 @@ class TestListening:
             await host.serve(port=0, http_port=0, address=address)
         await host.close()
 
+    @pytest.mark.parametrize("token", ["", "secret ", " secret", "sécret", "a\nb", "x" * 9000])
+    async def test_a_token_that_nobody_could_present_is_refused(self, token: str) -> None:
+        host = Host(Config(state=STATE))
+        await host.open()
+        with pytest.raises(ConfigurationError, match="The token "):
+            await host.serve(port=0, http_port=0, token=token)
+        await host.close()
+
     async def test_an_address_of_another_machine_is_named(self) -> None:
         host = Host(Config(state=STATE))
         await host.open()
