@@ -345,6 +345,7 @@ def _upgrade_1(connection: sqlite3.Connection) -> None:
     def checksum(scope: str, key: str, position: int, revision: int, value: bytes) -> int:
         return row_checksum(name_checksum(scope, key), position, revision, value)
 
+    log.info("The store is brought to a new layout; that is done once, and a large one takes a while.")
     connection.create_function("row_checksum", 5, checksum, deterministic=True)
     connection.create_function("revision_checksum", 1, revision_checksum, deterministic=True)
     try:
