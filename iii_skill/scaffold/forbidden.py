@@ -72,7 +72,7 @@ PROJECTS: Mapping[str, frozenset[str]] = {
         # Programs in the `bin` of an environment, which a console script of this name would replace.
         "activate deactivate dmypy pygmentize python pythonw stubgen stubtest "
         # Files and directories of the project itself.
-        "tests test conftest data setup"
+        "tests test conftest data setup test_worker test_adapter test_server_adapter server"
     ),
     "javascript": _words(
         # npm refuses to install a package into one of its own name.
@@ -104,8 +104,8 @@ ANSWERS = _words("count")
 FIELDS = _words("id created_at updated_at key value path_params method")
 """What a record or the envelope of a request holds besides the fields of the user."""
 
-ADAPTERS = _words("memory file redis kv bridge state")
-"""Adapters of the host and of the engine, and the word that the base class is named after."""
+ADAPTERS = _words("memory file redis kv bridge state shared")
+"""Adapters of the host and of the engine, and the words that the base classes are named after."""
 
 
 SCOPES = frozenset({"state_barrier", "__state_private_namespaces"})

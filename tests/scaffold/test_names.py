@@ -104,6 +104,12 @@ def twice(tree: ast.Module) -> list[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     ]
+    defined += [
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
     found = [name for name, count in Counter(defined).items() if count > 1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
@@ -117,6 +123,28 @@ def test_python_parses_and_defines_nothing_twice() -> None:
     assert len(tried) > 300
     wrong = {name: twice(ast.parse(text)) for name, text in tried.items()}
     assert {name: found for name, found in wrong.items() if found} == {}
+
+
+@pytest.mark.parametrize("store", ["file", "server"])
+def test_an_adapter_plugin_parses_and_defines_nothing_twice(store: str) -> None:
+    """Under every word of its own code as the name of the adapter."""
+    renderer = renderer_of("adapter-plugin")
+
+    def files(adapter: str) -> dict[str, str]:
+        answers = resolve(renderer, {"adapter": adapter, "store": store}, destination="acme-store")
+        return {path: text for path, text in renderer.render(answers).items() if path.endswith(".py")}
+
+    identifiers = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", " ".join(files("acme").values())))
+    tried = {part.lower() for word in identifiers for part in re.findall(r"[A-Z]?[a-z0-9]+", word)}
+    rendered_once = 0
+    for word in sorted(word for word in tried if names.KEBAB.fullmatch(word)):
+        try:
+            texts = files(word)
+        except AnswerError:
+            continue
+        rendered_once += 1
+        assert {path: found for path, text in texts.items() if (found := twice(ast.parse(text)))} == {}, word
+    assert rendered_once > 100
 
 
 def test_javascript_parses(tmp_path: Path) -> None:
