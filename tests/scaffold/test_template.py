@@ -42,6 +42,39 @@ def test_a_target_may_be_named_by_an_answer(tmp_path: Path) -> None:
     assert rendered(place, greeting="Hi") == {"hi.txt": "Hi"}
 
 
+TABLE = """
+[[tables.functions]]
+key = "one"
+id = "{{ greeting|lower }}::one"
+status = 200
+
+[[tables.functions]]
+key = "two"
+when = "greeting == 'Bye'"
+id = "two"
+status = 201
+
+[values]
+last = "functions.values()|list|last"
+"""
+
+
+@pytest.mark.parametrize(
+    ("greeting", "text"), [("Hi", "one hi::one 200;"), ("Bye", "one bye::one 200;two two 201;")]
+)
+def test_a_table_gives_the_rows_that_apply(tmp_path: Path, greeting: str, text: str) -> None:
+    rows = "{% for key, row in functions.items() %}{{ key }} {{ row.id }} {{ row.status }};{% endfor %}"
+    place = make(tmp_path, QUESTION + TABLE, {"x.j2": rows, "y.j2": "{{ last.key }}"})
+    assert rendered(place, greeting=greeting) == {"x": text, "y": text.split(";")[-2].split()[0]}
+
+
+def test_files_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    place = make(tmp_path, QUESTION, {"x.j2": "{{ greeting }}"})
+    for path in place.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert rendered(place, greeting="hi") == {"x": "hi"}
+
+
 @pytest.mark.parametrize("greeting", ["../up", "/etc/passwd", "a/../../b", ".git/hooks/pre-commit"])
 def test_an_answer_cannot_name_a_target_outside(tmp_path: Path, greeting: str) -> None:
     settings = QUESTION + '[files."x.j2"]\ntarget = "{{ greeting }}"\n'
@@ -90,6 +123,14 @@ def test_a_template_runs_no_code_and_misspells_nothing(tmp_path: Path, text: str
         ('extends = "../elsewhere"\n', {}, "must name a directory beside it"),
         ('extends = "missing"\n', {}, "cannot be read"),
         ("", {"x.txt": "x"}, "does not end in .j2"),
+        (
+            '[questions.a]\ntype = "name"\nhelp = "x"\nnamespace = "moon"\n',
+            {},
+            "has namespace 'moon'; there are",
+        ),
+        ('[[tables.t]]\nkey = "a"\n[[tables.t]]\nkey = "a"\n', {}, "a key stands twice in the table 't'"),
+        ('[[tables.t]]\nid = "a"\n', {}, "is not valid"),
+        ("[tables]\nt = 3\n", {}, "is not valid"),
     ],
 )
 def test_a_faulty_template_is_refused_with_the_reason(
