@@ -38,10 +38,22 @@ RUST_FILES = {
     "middleware": "middleware",
     "healthcheck": "connections",
     "trigger_type_lifecycle": "trigger types",
+    "pubsub": "publish and subscribe",
+    "stream": "streams",
 }
 """Test files of the crate `iii-sdk` that need an engine; not each version has each of them."""
 
-PYTHON_FILES = ("test_observe_e2e_local.py", "test_observe_e2e_routed.py")
+PYTHON_FILES = (
+    "test_observe_e2e_local.py",
+    "test_observe_e2e_routed.py",
+    "test_state.py",
+    "test_api_triggers.py",
+    "test_middleware.py",
+    "test_data_channels.py",
+    "test_healthcheck.py",
+    "test_pubsub.py",
+    "test_streams.py",
+)
 
 FILE_S, TEST_S = 240, 60
 
