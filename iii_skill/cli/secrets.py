@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from iii_skill.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +33,8 @@ _MAX_FILE_BYTES = 65_536
 
 def token_options(command: str, text: str) -> Callable[[F], F]:
     """Add `--token` and `--token-file` to the command; `token_of` makes one of the two."""
+    from pathlib import Path  # late: every command imports this module
+
     variable = TOKEN_VARIABLES[command]
     advice = f"Better in {variable} or a file: other users can see a command line."
 
