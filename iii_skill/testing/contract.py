@@ -39,7 +39,8 @@ class AdapterContract:
 def _method(check: Check, name: str) -> Callable[[AdapterContract, Path], None]:
     def test(self: AdapterContract, tmp_path: Path) -> None:
         try:
-            run_check(check, Subject(self.adapter, self.config(tmp_path), tmp_path))
+            subject = Subject(self.adapter, self.config(tmp_path), tmp_path, fresh=self.config)
+            run_check(check, subject)
         except Exception as error:
             error.add_note(f"The promise ({check.name}): {check.sentence}")
             raise

@@ -79,7 +79,7 @@ class Proxy:
         self._loop.close()
 
     def cut(self) -> None:
-        """Reset every connection, as a server that was killed does; new ones are passed on."""
+        """Reset every connection, as a server that was killed does; of new ones nothing is swallowed."""
         self._do(self._cut)
 
     def refuse(self) -> None:
@@ -132,6 +132,7 @@ class Proxy:
         return pair.client
 
     def _cut(self) -> None:
+        self._left = None
         for pair in list(self._pairs):
             pair.reset()
 

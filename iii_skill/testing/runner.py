@@ -69,7 +69,7 @@ def unusable(
     probe = Check("store-answers", "probe", "The store answers.", read, always, seconds)
     with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
         try:
-            run_check(probe, Subject(adapter_type, settings(Path(place)), Path(place)))
+            run_check(probe, Subject(adapter_type, settings(Path(place)), Path(place), fresh=settings))
         except (AdapterUnavailable, StoreRefused) as error:
             return error.message
         except Exception:
@@ -90,7 +90,7 @@ def run_checks(
         reason = None
         with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
             try:
-                subject = Subject(adapter_type, settings(Path(place)), Path(place))
+                subject = Subject(adapter_type, settings(Path(place)), Path(place), fresh=settings)
                 run_check(check, subject, seconds=seconds)
             except Exception as error:
                 reason = _reason(error)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from iii_skill.adapter import ChangeFunction, Page, StateAdapter, settled
-from iii_skill.values import Answer, Change
+from iii_skill.testing.address import address_in, addressed, shown
+from iii_skill.testing.proxy import Proxy
+from iii_skill.values import Answer, Change, Durability
 
 T = TypeVar("T")
 
@@ -90,15 +92,60 @@ class OpenedAdapter:
 class Subject:
     """An adapter class and the settings of one fresh storage; opens instances and closes them all."""
 
-    def __init__(self, adapter_type: type[StateAdapter], settings: Mapping[str, Any], place: Path) -> None:
+    def __init__(
+        self,
+        adapter_type: type[StateAdapter],
+        settings: Mapping[str, Any],
+        place: Path,
+        *,
+        fresh: Callable[[Path], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """`fresh` makes the settings of a further storage out of a directory of its own."""
         self.adapter_type = adapter_type
         self.settings = {key: _plain(value) for key, value in settings.items()}
         self.place = place
+        self._fresh = fresh
         self._opened: list[StateAdapter] = []
+        self._others: list[Subject] = []
 
-    def config(self) -> Any:
-        """The settings as the adapter's `config_type`."""
-        return msgspec.convert(self.settings, self.adapter_type.config_type, strict=False)
+    def config(self, *, through: Proxy | None = None) -> Any:
+        """The settings as the adapter's `config_type`; `through`: with the proxy in place of the server."""
+        settings = self.settings
+        if through is not None:
+            setting, text, _ = self._server()
+            settings = {**settings, setting: addressed(text, f"{through.host}:{through.port}")}
+        return msgspec.convert(settings, self.adapter_type.config_type, strict=False)
+
+    def proxy(self, *, seconds: float | None = None) -> Proxy:
+        """A proxy in front of the server that the settings name."""
+        return Proxy(*self._server()[2], seconds=seconds)
+
+    def _server(self) -> tuple[str, str, tuple[str, int]]:
+        """The setting that names the server, its text and the address in it."""
+        given = {**_defaults(self.adapter_type.config_type), **self.settings}
+        declared = self.adapter_type.server_setting
+        named = [declared] if declared else [key for key, value in given.items() if "://" in str(value)]
+        expect(
+            len(named) == 1 and named[0] in given,
+            "The kit does not know which setting names the server: declare `server_setting`.",
+        )
+        text = str(given[named[0]])
+        address = address_in(text)
+        expect(
+            address is not None,
+            f"The kit puts a proxy before the server, but '{named[0]}' names no TCP address: {shown(text)}.",
+        )
+        assert address is not None
+        return named[0], text, address
+
+    def other(self) -> Subject:
+        """A second storage, beside this one wherever that lies."""
+        assert self._fresh is not None, "A further storage needs `fresh`."
+        place = self.place / f"other-{len(self._others)}"
+        place.mkdir()
+        other = Subject(self.adapter_type, self._fresh(place), place)
+        self._others.append(other)
+        return other
 
     def make(self) -> StateAdapter:
         """A new instance that is closed at the end, opened or not."""
@@ -106,10 +153,10 @@ class Subject:
         self._opened.append(adapter)
         return adapter
 
-    async def open(self) -> OpenedAdapter:
+    async def open(self, *, through: Proxy | None = None) -> OpenedAdapter:
         """Open a new instance on the storage."""
         adapter = self.make()
-        await adapter.open(self.config())
+        await adapter.open(self.config(through=through))
         return OpenedAdapter(adapter)
 
     async def reopen(self, store: OpenedAdapter) -> OpenedAdapter:
@@ -119,8 +166,19 @@ class Subject:
 
     async def close(self) -> None:
         """Close every instance, also those that are closed already."""
+        for other in self._others:
+            await other.close()
         while self._opened:
             await self._opened.pop().close()
+
+    async def erase(self) -> None:
+        """Remove what the checks left in stores that do not lie in directories of the kit."""
+        for other in self._others:
+            await other.erase()
+        if self.adapter_type.shared or self.adapter_type.durability is Durability.REMOTE:
+            store = await self.open()
+            await store.adapter.erase()
+            await self.close()
 
 
 async def gather(answers: Sequence[Awaitable[T]]) -> list[T]:
@@ -162,3 +220,11 @@ def _change(method: str, answer: Any) -> Change:
         type(answer.revision) is int, f"`{method}` gave a revision of type {type(answer.revision).__name__}."
     )
     return answer
+
+
+def _defaults(config_type: type[msgspec.Struct]) -> dict[str, Any]:
+    return {
+        field.encode_name: field.default
+        for field in msgspec.structs.fields(config_type)
+        if field.default is not msgspec.NODEFAULT
+    }

@@ -5,6 +5,7 @@ from iii_skill.testing.kit import (
     capabilities,
     concurrency,
     crashes,
+    faults,
     histories,
     lifecycle,
     ordering,
@@ -25,6 +26,7 @@ GROUPS = (
     lifecycle.group,
     capabilities.group,
     sharing.group,
+    faults.group,
     crashes.group,
 )
 

@@ -7,6 +7,10 @@ import asyncio
 from iii_skill.testing.subject import ContractBroken, OpenedAdapter
 from iii_skill.values import Change
 
+CANCEL_AGAIN = 0.5
+QUIET = 10.0
+"""Seconds without a change after which the rest is missing."""
+
 
 class Watcher:
     """Reads `changes()` of one store; made with `watch`, which waits until it really listens."""
@@ -18,19 +22,21 @@ class Watcher:
         self._task = asyncio.create_task(self._read(store))
 
     async def _read(self, store: OpenedAdapter) -> None:
-        async for change in store.adapter.changes():
-            if change.scope == "probe":
-                self._probes.add(change.new)
-            else:
-                self.seen.append(change)
-            self._news.set()
+        try:
+            async for change in store.adapter.changes():
+                if change.scope == "probe":
+                    self._probes.add(change.new)
+                else:
+                    self.seen.append(change)
+                self._news.set()
+        finally:
+            self._news.set()  # Whoever waits sees that it ended.
 
     async def heard(self, probe: bytes) -> bool:
         """True as soon as the probe came by, False when 50 ms passed without any news."""
         while probe not in self._probes:
             self._news.clear()
-            if self._task.done():
-                raise ContractBroken(f"`changes()` ended by itself: {_end(self._task)}.")
+            self._expect_reading()
             try:
                 await asyncio.wait_for(self._news.wait(), 0.05)
             except TimeoutError:
@@ -38,11 +44,11 @@ class Watcher:
         return True
 
     async def collect(self, count: int) -> None:
-        """Wait until `count` changes were seen or none came for 3 s."""
+        """Wait until `count` changes were seen or none came for a while."""
         while len(self.seen) < count:
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), 3)
+                await asyncio.wait_for(self._news.wait(), QUIET)
             except TimeoutError:
                 return
 
@@ -50,12 +56,18 @@ class Watcher:
         """Wait until this change was seen."""
         while change not in self.seen:
             self._news.clear()
+            self._expect_reading()
             await self._news.wait()
 
+    def _expect_reading(self) -> None:
+        if self._task.done():
+            raise ContractBroken(f"`changes()` ended by itself: {_end(self._task)}.")
+
     async def stop(self) -> None:
-        """Cancel the reader."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Cancel the reader, again and again as the host does: Python 3.11 can lose a cancellation."""
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CANCEL_AGAIN)
 
 
 async def watch(store: OpenedAdapter, writer: OpenedAdapter) -> Watcher:
@@ -64,7 +76,7 @@ async def watch(store: OpenedAdapter, writer: OpenedAdapter) -> Watcher:
     number = 0
     while True:
         number += 1
-        probe = b'"start %d"' % number
+        probe = b'"start %d %d"' % (id(watcher), number)
         await writer.set("probe", "key", probe)
         if await watcher.heard(probe):
             return watcher
