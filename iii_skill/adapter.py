@@ -97,8 +97,9 @@ class StateAdapter(abc.ABC):
     changes_from_call: ClassVar[bool] = False
     """True when `changes()` counts from its call, not from when it is first awaited: what this host writes
     after the call is yielded. Then it is called only once somebody listens, and costs nothing before."""
-    server_setting: ClassVar[str | None] = None
-    """The setting that names the server, as a URL or `host:port`: the kit puts its proxy there."""
+    server_setting: ClassVar[str | tuple[str, str] | None] = None
+    """The setting that names the server, as a URL or `host:port`, or the two for host and port. The kit puts
+    its proxy there; by itself it takes the one setting that holds a URL, or those called `host` and `port`."""
     maintenance_seconds: ClassVar[float | None] = None
     """How often the host calls `maintain`; None: never."""
     config_type: ClassVar[type[msgspec.Struct]] = NoConfig

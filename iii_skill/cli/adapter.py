@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import click
 import msgspec
@@ -18,7 +17,7 @@ from iii_skill.cli.output import print_json
 from iii_skill.config.reader import adapter_settings
 from iii_skill.errors import ConfigurationError
 from iii_skill.plugins import AdapterEntry, load_plugins
-from iii_skill.testing import Check, Verdict, checks_for, run_checks, unusable
+from iii_skill.testing import Check, Verdict, checks_for, run_checks, unique, unusable
 from iii_skill.values import Durability
 
 
@@ -38,12 +37,16 @@ def adapter() -> None:
     help="A setting of the adapter; {tmp} is a fresh directory, {unique} a fresh word for each check.",
 )
 @click.option("--only", metavar="TEXT", help="Run the checks whose group or name contains this text.")
+@click.option("--repeat", type=click.IntRange(1), default=1, metavar="N", help="Try each check N times.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def test(name: str, settings: Sequence[tuple[str, str]], only: str | None, *, as_json: bool) -> None:
+def test(
+    name: str, settings: Sequence[tuple[str, str]], only: str | None, repeat: int, *, as_json: bool
+) -> None:
     """Run every check of the adapter contract that applies to NAME; exit code 1 when one fails.
 
     Each check needs a fresh storage. `data_dir` is set to {tmp}/data by itself; for a store on a server put
-    {unique} into the setting that keeps its keys apart, for example --config key_prefix={unique}.
+    {unique} into the setting that keeps its keys apart, for example --config key_prefix={unique}. What a
+    check leaves on a server is erased after it.
     """
     try:
         plugins = load_plugins()
@@ -59,7 +62,7 @@ def test(name: str, settings: Sequence[tuple[str, str]], only: str | None, *, as
         raise click.ClickException(error.message) from None
     started = time.perf_counter()
     verdicts = []
-    for verdict in run_checks(adapter_type, fresh, checks):
+    for verdict in run_checks(adapter_type, fresh, checks, repeat=repeat):
         verdicts.append(verdict)
         if not as_json:
             click.echo(_line(verdict))
@@ -86,10 +89,9 @@ def _fresh_settings(
         )
 
     def settings(place: Path) -> dict[str, str]:
-        unique = uuid4().hex
+        word = unique()
         return {
-            key: value.replace("{tmp}", str(place)).replace("{unique}", unique)
-            for key, value in given.items()
+            key: value.replace("{tmp}", str(place)).replace("{unique}", word) for key, value in given.items()
         }
 
     adapter_settings(config_type, settings(Path("/")), where="--config", from_text=True)

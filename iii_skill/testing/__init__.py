@@ -6,6 +6,7 @@ from iii_skill.testing.proxy import Proxy
 from iii_skill.testing.runner import Verdict, checks_for, run_check, run_checks, unusable
 from iii_skill.testing.server import ServerProcess
 from iii_skill.testing.subject import ContractBroken, Subject
+from iii_skill.testing.unique import unique
 
 __all__ = [
     "AdapterContract",
@@ -18,5 +19,6 @@ __all__ = [
     "checks_for",
     "run_check",
     "run_checks",
+    "unique",
     "unusable",
 ]

@@ -8,7 +8,9 @@ import inspect
 import json
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -67,9 +69,27 @@ class Child:
             expect(False, f"In a process of its own the adapter failed: {said[-1] if said else 'no message'}")
         expect(line[0] == word, f"A process of the kit said {line} instead of {word}.")
 
+    async def stopped(self) -> None:
+        """Wait until the process stands still."""
+        while not _stands_still(self._process.pid):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.002)
+
+    def send_continue(self) -> None:
+        """SIGCONT: it goes on where it stopped itself."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def send_kill(self) -> None:
         """SIGKILL, unless the process has ended; what it wrote before can still be read."""
         if self._process.returncode is None and not self._killed:
             self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except FileNotFoundError:  # It is gone, or this is no Linux.
+        command = ["ps", "-o", "state=", "-p", str(pid)]
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] in ("", "T", "t")

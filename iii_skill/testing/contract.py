@@ -25,6 +25,9 @@ class AdapterContract:
         """Settings of a fresh, empty storage; called once for each test. Paths may be Path objects."""
         return {}
 
+    def cleanup(self, settings: Mapping[str, Any]) -> None:
+        """Remove what a test with these settings left behind and the adapter's `erase` did not remove."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         adapter = getattr(cls, "adapter", None)
@@ -38,12 +41,20 @@ class AdapterContract:
 
 def _method(check: Check, name: str) -> Callable[[AdapterContract, Path], None]:
     def test(self: AdapterContract, tmp_path: Path) -> None:
+        made: list[Mapping[str, Any]] = []
+
+        def fresh(place: Path) -> Mapping[str, Any]:
+            made.append(self.config(place))
+            return made[-1]
+
         try:
-            subject = Subject(self.adapter, self.config(tmp_path), tmp_path, fresh=self.config)
-            run_check(check, subject)
+            run_check(check, Subject(self.adapter, fresh(tmp_path), tmp_path, fresh=fresh))
         except Exception as error:
             error.add_note(f"The promise ({check.name}): {check.sentence}")
             raise
+        finally:
+            for settings in made:
+                self.cleanup(settings)
 
     test.__name__ = name
     test.__qualname__ = f"AdapterContract.{name}"

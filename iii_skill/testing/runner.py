@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from iii_skill.testing.kit import CHECKS
 from iii_skill.testing.subject import ContractBroken, Subject
 
 CLOSE_SECONDS = 20.0
+LEAVE_SECONDS = 5.0
+CANCEL_AGAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,15 @@ def run_check(check: Check, subject: Subject, *, seconds: float | None = None) -
         try:
             await _within(seconds or check.seconds, check.body(subject), "The check got no answer")
         finally:
-            await _within(
-                min(CLOSE_SECONDS, seconds or CLOSE_SECONDS), subject.close(), "`close` did not end"
-            )
+            least = min(CLOSE_SECONDS, seconds or CLOSE_SECONDS)
+            try:
+                await _within(least, subject.close(), "`close` did not end")
+            finally:
+                # What it leaves on a server is removed; that this works is a promise of its own.
+                with contextlib.suppress(Exception):
+                    await _within(least, subject.erase(), "`erase` did not end")
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(body())
+    _run(body())
     if unhandled:
         raise ContractBroken(f"An error reached nobody but the event loop: {unhandled[0]}")
 
@@ -83,18 +89,68 @@ def run_checks(
     checks: Iterable[Check] | None = None,
     *,
     seconds: float | None = None,
+    repeat: int = 1,
 ) -> Iterator[Verdict]:
-    """Run the checks one by one, each with fresh settings made from a directory of its own."""
+    """Run the checks one by one, each with fresh settings made from a directory of its own.
+
+    Each is tried `repeat` times, and its promise is kept when it is kept every time.
+    """
     for check in checks_for(adapter_type) if checks is None else checks:
         started = time.perf_counter()
         reason = None
-        with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
-            try:
-                subject = Subject(adapter_type, settings(Path(place)), Path(place), fresh=settings)
-                run_check(check, subject, seconds=seconds)
-            except Exception as error:
-                reason = _reason(error)
+        for time_ in range(1, repeat + 1):
+            reason = _tried(check, adapter_type, settings, seconds)
+            if reason is not None:
+                if repeat > 1:
+                    reason = f"{reason} (at the {time_}. of {repeat} times)"
+                break
         yield Verdict(check, reason, time.perf_counter() - started)
+
+
+def _tried(
+    check: Check,
+    adapter_type: type[StateAdapter],
+    settings: Callable[[Path], Mapping[str, Any]],
+    seconds: float | None,
+) -> str | None:
+    """Why the promise is not kept, None when it is."""
+    with tempfile.TemporaryDirectory(prefix="iii-adapter-", ignore_cleanup_errors=True) as place:
+        try:
+            subject = Subject(adapter_type, settings(Path(place)), Path(place), fresh=settings)
+            run_check(check, subject, seconds=seconds)
+        except Exception as error:
+            return _reason(error)
+    return None
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, but what does not end when it is cancelled is left behind after a while."""
+    factory = _loop_factory()
+    loop = asyncio.new_event_loop() if factory is None else factory()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(work)
+    finally:
+        try:
+            loop.run_until_complete(_end_tasks())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel what is left, again and again: Python 3.11 can lose a cancellation."""
+    loop = asyncio.get_running_loop()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for _ in range(int(LEAVE_SECONDS / CANCEL_AGAIN)):
+        if not left:
+            break
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+    for work in (loop.shutdown_asyncgens(), loop.shutdown_default_executor()):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(work, LEAVE_SECONDS)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

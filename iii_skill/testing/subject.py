@@ -112,31 +112,39 @@ class Subject:
         """The settings as the adapter's `config_type`; `through`: with the proxy in place of the server."""
         settings = self.settings
         if through is not None:
-            setting, text, _ = self._server()
-            settings = {**settings, setting: addressed(text, f"{through.host}:{through.port}")}
+            settings = {**settings, **self._server()[1](through.host, through.port)}
         return msgspec.convert(settings, self.adapter_type.config_type, strict=False)
 
     def proxy(self, *, seconds: float | None = None) -> Proxy:
         """A proxy in front of the server that the settings name."""
-        return Proxy(*self._server()[2], seconds=seconds)
+        return Proxy(*self._server()[0], seconds=seconds)
 
-    def _server(self) -> tuple[str, str, tuple[str, int]]:
-        """The setting that names the server, its text and the address in it."""
+    def _server(self) -> tuple[tuple[str, int], Callable[[str, int], dict[str, Any]]]:
+        """The address in the settings, and the settings that name another one."""
         given = {**_defaults(self.adapter_type.config_type), **self.settings}
-        declared = self.adapter_type.server_setting
-        named = [declared] if declared else [key for key, value in given.items() if "://" in str(value)]
+        named = self.adapter_type.server_setting
+        if named is None:
+            urls = [key for key, value in given.items() if "://" in str(value)]
+            named = urls[0] if len(urls) == 1 else ("host", "port") if "port" in given else None
         expect(
-            len(named) == 1 and named[0] in given,
+            named is not None
+            and all(name in given for name in ([named] if isinstance(named, str) else named)),
             "The kit does not know which setting names the server: declare `server_setting`.",
         )
-        text = str(given[named[0]])
-        address = address_in(text)
+        assert named is not None
+        if not isinstance(named, str):
+            host, port = named
+            return (str(given[host]), int(given[port])), lambda *address: dict(
+                zip((host, port), address, strict=True)
+            )
+        setting, text = named, str(given[named])
+        found = address_in(text)
         expect(
-            address is not None,
-            f"The kit puts a proxy before the server, but '{named[0]}' names no TCP address: {shown(text)}.",
+            found is not None,
+            f"The kit puts a proxy before the server, but '{setting}' names no TCP address: {shown(text)}.",
         )
-        assert address is not None
-        return named[0], text, address
+        assert found is not None
+        return found, lambda host, port: {setting: addressed(text, f"{host}:{port}")}
 
     def other(self) -> Subject:
         """A second storage, beside this one wherever that lies."""

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.adapter import StateAdapter
+from iii_skill.errors import AdapterError
 from iii_skill.testing.subject import OpenedAdapter
 
 WRITERS = 4
@@ -99,7 +101,29 @@ async def write(store: OpenedAdapter, base: int) -> None:
     await asyncio.gather(*tasks, maker(), reader(by_get), reader(by_list))
 
 
-SCENARIOS = {"hold": hold, "write": write}
+async def pause(store: OpenedAdapter, _base: int) -> None:
+    """Stop in the middle of an `update`, as a machine that is suspended, until the parent continues us."""
+    stopped = False
+
+    def change(old: bytes | None) -> bytes:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            tell("stopping")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return b"%d" % (int(old or b"0") + 1)
+
+    tell("open")
+    try:
+        done = await store.update("scope", "counter", change)
+    except AdapterError as error:
+        tell("refused", error.message)
+    else:
+        tell("wrote", (done.new or b"").decode())
+    await store.adapter.close()
+
+
+SCENARIOS = {"hold": hold, "pause": pause, "write": write}
 
 
 def main() -> None:

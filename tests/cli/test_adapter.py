@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.redis import free_port
+from support.redis import free_port, redis_server
 
 from iii_skill.cli.main import cli
 from iii_skill.plugins import Plugins, load_plugins
+from iii_skill.testing import unique
 
 
 def run(*arguments: str) -> Result:
@@ -130,3 +131,24 @@ def test_what_cannot_be_tested_is_refused_with_a_sentence(arguments: tuple[str, 
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_repeat_tries_a_check_again_and_tells_at_which_time_it_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_entry_point(monkeypatch, "support.sorting_plugin")
+    assert run("memory", "--only", "overwrite-keeps", "--repeat", "3").exit_code == 0
+    result = run("sorting", "--only", "first-insertion", "--repeat", "3")
+    assert "(at the 1. of 3 times)" in result.output
+    assert run("memory", "--repeat", "0").exit_code == 2
+
+
+def test_unique_is_an_identifier_and_differs_for_each_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    with redis_server() as server:
+        monkeypatch.setattr("iii_skill.cli.adapter.unique", lambda: seen.append(unique()) or seen[-1])
+        settings = ("--config", f"redis_url={server.url}", "--config", "key_prefix={unique}")
+        result = run("redis", *settings, "--only", "two-stores-are-apart")
+        assert result.exit_code == 0, result.output
+    assert len(set(seen)) == len(seen) >= 3
+    assert all(re.fullmatch(r"[a-z][a-z0-9]{15}", word) for word in seen)

@@ -33,6 +33,7 @@ from iii_skill.plugins import load_plugins
 ELSEWHERE = {
     "README.md": "tests/test_readme.py",
     "adapters.md": "tests/testing/test_adapters_page.py",
+    "shared-adapters.md": "tests/testing/test_shared_adapters_page.py",
 }
 """Pages with blocks that another test runs."""
 PAGES = [

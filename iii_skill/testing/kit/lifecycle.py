@@ -7,6 +7,7 @@ import os
 import threading
 from pathlib import Path
 
+from iii_skill.adapter import Health
 from iii_skill.errors import AdapterError
 from iii_skill.testing.checks import Group, keeps_data
 from iii_skill.testing.kit.concurrency import increment
@@ -85,6 +86,34 @@ async def close_finishes_what_was_accepted(subject: Subject) -> None:
         store = await subject.open()
         missing = done - set(await store.keys("scope"))
         expect(not missing, f"{len(missing)} acknowledged writes are lost after `close`.")
+
+
+@group.check()
+async def erase_leaves_nothing(subject: Subject) -> None:
+    """After `erase` the store is as fresh as a new one, for the next `open` too."""
+    store = await subject.open()
+    for scope in ("one", "two"):
+        for key in ("a", "b"):
+            await store.set(scope, key, b"1")
+    await store.delete("two", "a")
+    await store.adapter.erase()
+    await store.adapter.close()
+    store = await subject.open()
+    expect(await store.scopes() == [], "After `erase` a scope is still there.")
+    for scope in ("one", "two"):
+        expect(await store.list(scope) == [], "After `erase` a key is still listed.")
+        expect(await store.get(scope, "b") is None, "After `erase` a value is still there.")
+    await store.set("one", "b", b"2")
+    expect(await store.list("one") == [("b", b"2")], "After `erase` a store is not as good as new.")
+
+
+@group.check()
+async def health_tells_how_the_store_is(subject: Subject) -> None:
+    """`health` of an open store that answers is a Health that says ok."""
+    store = await subject.open()
+    health = await store.adapter.health()
+    expect(isinstance(health, Health), f"`health` answered {type(health).__name__}, not a Health.")
+    expect(health.ok and not health.message, f"`health` of a store that answers says: {health.message}")
 
 
 @group.check(applies=keeps_data)

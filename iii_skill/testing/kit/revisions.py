@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 
 from iii_skill.testing.checks import Group, keeps_data
-from iii_skill.testing.subject import OpenedAdapter, Subject, expect
+from iii_skill.testing.clock import clock_shifted
+from iii_skill.testing.subject import OpenedAdapter, Subject, expect, gather
 from iii_skill.values import KEEP, Change
 
 group = Group("revisions")
@@ -92,6 +94,55 @@ async def revisions_rise_across_a_reopen(subject: Subject) -> None:
     for key, history in changes.items():
         history.append(await store.set("scope", key, b"2"))
         _expect_rising(history)
+
+
+@group.check()
+async def revisions_rise_when_the_clock_is_set_back(subject: Subject) -> None:
+    """A clock that is set back an hour, or another host whose clock is late, lowers no revision."""
+    store = await subject.open()
+    changes = [await store.set("scope", "key", b"1") for _ in range(3)]
+    package = subject.adapter_type.__module__.partition(".")[0]
+    with clock_shifted(-3600, package, subject.adapter_type.__module__):
+        changes.append(await store.set("scope", "key", b"2"))
+        changes.append(await store.delete("scope", "key"))
+        if keeps_data(subject.adapter_type):
+            store = await subject.reopen(store)
+        elif subject.adapter_type.shared:
+            store = await subject.open()
+        changes.append(await store.set("scope", "key", b"3"))
+    changes.append(await store.set("scope", "key", b"4"))
+    _expect_rising(changes)
+
+
+@group.check()
+async def revisions_rise_after_the_store_has_forgotten(subject: Subject) -> None:
+    """After thousands of other changes, maintenance and a reopen a key goes on above its revisions."""
+    store = await subject.open()
+    changes = {
+        key: [await store.set("scope", key, b"1"), await store.set("scope", key, b"2")]
+        for key in ("deleted", "kept", "again")
+    }
+    for key in ("deleted", "again"):
+        changes[key].append(await store.delete("scope", key))
+    await churn(store, at_least=2_000, at_most=15_000, seconds=8)
+    await store.adapter.maintain()
+    changes["again"].append(await store.set("scope", "again", b"3"))
+    if keeps_data(subject.adapter_type):
+        store = await subject.reopen(store)
+        await store.adapter.maintain()
+    for key, made in changes.items():
+        made.append(await store.set("scope", key, b"4"))
+        _expect_rising(made)
+
+
+async def churn(store: OpenedAdapter, *, at_least: int, at_most: int, seconds: float) -> list[Change]:
+    """Changes of other keys, 64 under way at once, until there are enough of them or the time is up."""
+    made: list[Change] = []
+    end = time.monotonic() + seconds
+    while len(made) < at_least or (len(made) < at_most and time.monotonic() < end):
+        base = len(made)
+        made += await gather([store.set("churn", f"key-{n % 50}", b"%d" % (base + n)) for n in range(64)])
+    return made
 
 
 async def _life(store: OpenedAdapter) -> list[Change]:

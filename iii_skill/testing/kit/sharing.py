@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import CALL_SECONDS, StateAdapter
+from iii_skill.errors import AdapterError
 from iii_skill.testing.checks import Group, is_shared, keeps_data
 from iii_skill.testing.child import Child
 from iii_skill.testing.kit.concurrency import expect_chain, increment
+from iii_skill.testing.kit.revisions import churn
 from iii_skill.testing.kit.watcher import drain, watch
 from iii_skill.testing.subject import OpenedAdapter, Subject, expect, gather
 from iii_skill.testing.workload import MADE, SCOPE
-from iii_skill.values import KEEP, Change
+from iii_skill.values import KEEP, Change, Durability
 
-group = Group("sharing", applies=is_shared)
+group = Group("sharing", applies=is_shared, seconds=60.0)
 
 
 def shares_a_server(adapter: type[StateAdapter]) -> bool:
     """Adapters that hosts of several processes share."""
     return adapter.shared and keeps_data(adapter)
+
+
+def talks_to_others(adapter: type[StateAdapter]) -> bool:
+    """Adapters whose store lies where others lie too."""
+    return adapter.shared or adapter.durability is Durability.REMOTE
 
 
 def counts_from_call(adapter: type[StateAdapter]) -> bool:
@@ -104,15 +112,13 @@ async def changes_counts_from_its_call(subject: Subject) -> None:
     made = [await two.set("scope", "key", b"2"), await one.set("scope", "key", b"3")]
     seen: list[Change] = []
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(CALL_SECONDS):
             while len(seen) < len(made):
                 seen.append(await anext(changes))
     except TimeoutError:
         pass
     finally:
-        close = getattr(changes, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(changes)
     expect(before not in seen, "`changes()` yields what was written before it was called.")
     expect(
         seen == made, f"`changes()` yields {len(seen)} of {len(made)} changes made before it was first read."
@@ -130,6 +136,96 @@ async def changes_tells_nothing_of_keep(subject: Subject) -> None:
     expect(
         seen == [gone], f"`changes()` yields {len(seen)} changes for a KEEP and a delete that found nothing."
     )
+
+
+@group.check()
+async def a_slow_reader_of_changes_misses_nothing(subject: Subject) -> None:
+    """A reader of `changes()` that stops reading while thousands are made is told all of them afterwards."""
+    one, two = await subject.open(), await subject.open()
+    changes = two.adapter.changes()
+    first = asyncio.ensure_future(anext(changes))
+    number = 0
+    while not first.done():
+        number += 1
+        await one.set("churn", "first", b"%d" % number)
+        await asyncio.wait([first], timeout=0.05)
+    made = await churn(one, at_least=1_000, at_most=5_000, seconds=8)
+    last = await one.set("churn", "last", b"1")
+    seen: list[Change] = []
+    try:
+        async with asyncio.timeout(20):
+            while last not in seen[-1:]:
+                seen.append(await anext(changes))
+    except TimeoutError:
+        pass
+    except StopAsyncIteration:
+        expect(False, "`changes()` ended by itself while its reader was slow.")
+    finally:
+        await _close(changes)
+    told = [change for change in seen if change.key not in ("first", "last")]
+    missing = len(made) - len(told)
+    expect(missing <= 0, f"`changes()` dropped {missing} of {len(made)} changes because its reader was slow.")
+    expect(missing == 0, f"`changes()` yields {-missing} changes twice to a slow reader.")
+    for key in {change.key for change in made}:
+        wanted = sorted((c for c in made if c.key == key), key=lambda change: change.revision)
+        expect([c for c in told if c.key == key] == wanted, "`changes()` is out of order for a slow reader.")
+
+
+@group.check(applies=talks_to_others)
+async def two_stores_are_apart(subject: Subject) -> None:
+    """Another store, on the same server or not, shows nothing of this one, and its changes are not heard."""
+    other = subject.other()
+    stores = [await subject.open(), await other.open()]
+    watchers = [await watch(store, store) for store in stores] if subject.adapter_type.shared else []
+    made: list[list[Change]] = [[], []]
+    for number in range(12):
+        for place, store in enumerate(stores):
+            made[place].append(await store.set("scope", f"key-{number % 5}", b'"%d-%d"' % (place, number)))
+    gone = await stores[0].delete("scope", "key-1")
+    made[0].append(gone)
+    made[1].append(await stores[1].set("only-here", "key", b"1"))
+    expect("only-here" not in await stores[0].scopes(), "A store shows a scope of another store.")
+    expect(await stores[0].get("only-here", "key") is None, "A store shows a key of another store.")
+    expect(await stores[1].get("scope", "key-1") == b'"1-11"', "A delete in one store reached another.")
+    for place, watcher in enumerate(watchers):
+        seen = await drain(watcher, stores[place], len(made[place]))
+        strange = [change for change in seen if change not in made[place]]
+        expect(not strange, f"`changes()` of one store yields {len(strange)} changes of another.")
+
+
+@group.check(applies=shares_a_server)
+async def a_paused_host_holds_nobody_up(subject: Subject) -> None:
+    """A host is stopped while its `change` runs: others read and write the same key, and nothing is lost."""
+    store = await subject.open()
+    await store.set("scope", "counter", b"0")
+    async with Child(subject, "pause") as child:
+        await child.read("open")
+        await child.read("stopping")
+        await child.stopped()
+        made: list[Change] = []
+        try:
+            async with asyncio.timeout(CALL_SECONDS + 5):
+                for _ in range(3):
+                    made.append(await store.update("scope", "counter", increment))
+                await store.set("scope", "other", b"1")
+                await store.list("scope")
+        except TimeoutError:
+            expect(False, "A host that was stopped in the middle of an `update` holds another one up.")
+        except AdapterError as error:
+            expect(False, f"A host that was stopped makes another one's call fail: {error.message}")
+        child.send_continue()
+        line = await child.line()
+    expect(line is not None, "A host that was stopped and goes on ended by itself.")
+    kind, new = line
+    value = int(await store.get("scope", "counter") or b"0")
+    if kind == "wrote":
+        expect(
+            value == 4 and int(new) == 4, f"A host that was stopped overwrote others: {value} after 4 steps."
+        )
+    else:
+        expect(value in (3, 4), f"A host that was stopped harmed others' updates: the counter is {value}.")
+    steps = [(change.old, change.new) for change in made]
+    expect(steps == [(b"0", b"1"), (b"1", b"2"), (b"2", b"3")], f"Beside a stopped host updates are {steps}.")
 
 
 @group.check()
@@ -168,6 +264,12 @@ async def a_killed_host_harms_no_other(subject: Subject) -> None:
     expect(len(seen) == len(set(seen)), "`changes()` yields a change of a killed host twice.")
     missing = told - set(seen)
     expect(not missing, f"`changes()` misses {len(missing)} acknowledged changes of a killed host.")
+
+
+async def _close(changes: AsyncIterator[Change]) -> None:
+    close = getattr(changes, "aclose", None)
+    if close is not None:
+        await close()
 
 
 def _note(told: set[tuple[str, str, int]], line: list[Any]) -> None:
