@@ -99,7 +99,7 @@ class StateAdapter(abc.ABC):
     after the call is yielded. Then it is called only once somebody listens, and costs nothing before."""
     server_setting: ClassVar[str | tuple[str, str] | None] = None
     """The setting that names the server, as a URL or `host:port`, or the two for host and port. The kit puts
-    its proxy there; by itself it takes the one setting that holds a URL, or those called `host` and `port`."""
+    its proxy there; by itself it takes the one that holds a URL, or those called `host` and `port`."""
     maintenance_seconds: ClassVar[float | None] = None
     """How often the host calls `maintain`; None: never."""
     config_type: ClassVar[type[msgspec.Struct]] = NoConfig

@@ -424,6 +424,10 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         except asyncio.CancelledError:
             _all_failed(batch, AdapterUnavailable("The adapter was closed; try again."))
             raise
+        except Exception as error:
+            # Nobody may wait for ever because `read` raised what it is not to raise.
+            log.exception("%s: reading failed", self.name)
+            _all_failed(batch, AdapterError(f"{type(error).__name__}: {error}"))
         else:
             for item, value in zip(batch, values, strict=True):
                 item.current(value)
@@ -446,6 +450,9 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         except asyncio.CancelledError:
             _all_failed(batch, AdapterTimeout(f"The adapter was closed; {FATE_UNKNOWN}.", fate_told=True))
             raise
+        except Exception as error:
+            log.exception("%s: writing failed", self.name)
+            _all_failed(batch, _fate_unknown(AdapterError(f"{type(error).__name__}: {error}")))
         else:
             for item, outcome in zip(batch, outcomes, strict=True):
                 item.became(outcome)
