@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
 from typing import Annotated, Any, get_args, get_origin
 
 import click
@@ -51,12 +55,21 @@ def adapter_report(entry: AdapterEntry) -> dict[str, Any]:
         "plugin": entry.source.entry_point,
         "durability": adapter.durability.value,
         "shared": adapter.shared,
-        "settings": [_setting(field) for field in msgspec.structs.fields(adapter.config_type)],
+        "settings": settings_of(adapter.config_type),
     }
 
 
-def _setting(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+def settings_of(config_type: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    """Name, type, default and description of each setting."""
+    texts = _texts_below(config_type)
+    return [_setting(field, texts.get(field.name)) for field in msgspec.structs.fields(config_type)]
+
+
+def _setting(field: msgspec.structs.FieldInfo, text: str | None) -> dict[str, Any]:
     setting: dict[str, Any] = {"name": field.encode_name, "type": _type_name(field.type)}
+    said = next((meta.description for meta in _metas(field.type) if meta.description), None) or text
+    if said:
+        setting["description"] = " ".join(said.split())
     if field.required:
         return {**setting, "required": True}
     default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
@@ -68,6 +81,35 @@ def _type_name(kind: Any) -> str:
     return plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
 
 
+def _metas(kind: Any) -> list[msgspec.Meta]:
+    if get_origin(kind) is not Annotated:
+        return []
+    return [extra for extra in get_args(kind)[1:] if isinstance(extra, msgspec.Meta)]
+
+
+def _texts_below(config_type: type[msgspec.Struct]) -> dict[str, str]:
+    """The strings that stand below the fields in the source; none where there is no source."""
+    texts: dict[str, str] = {}
+    for kind in reversed(config_type.__mro__):
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or kind is msgspec.Struct:
+            continue
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        for field, below in itertools.pairwise(body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            ):
+                texts[field.target.id] = below.value.value
+    return texts
+
+
 def _lines(adapter: dict[str, Any]) -> list[str]:
     shared = ", shared with other hosts" if adapter["shared"] else ""
     head = f"{adapter['name']}: durability {adapter['durability']}{shared}"
@@ -75,4 +117,7 @@ def _lines(adapter: dict[str, Any]) -> list[str]:
     for setting in adapter["settings"]:
         default = "required" if setting["required"] else f"default {setting['default']!r}"
         lines.append(f"  {setting['name']}: {setting['type']}, {default}")
+        if "description" in setting:
+            said = textwrap.wrap(setting["description"], 100, initial_indent="    ", subsequent_indent="    ")
+            lines.extend(said)
     return lines

@@ -36,6 +36,7 @@ class RedisAdapter(StateAdapter):
     shared: ClassVar[bool] = True
     checked: ClassVar[bool] = True
     changes_from_call: ClassVar[bool] = True
+    server_setting: ClassVar[str | tuple[str, str] | None] = "redis_url"
     config_type = RedisConfig
 
     def __init__(self) -> None:
@@ -122,6 +123,16 @@ class RedisAdapter(StateAdapter):
     async def scopes(self) -> Sequence[str]:
         """Every scope with a key, those that a real engine made included."""
         return await self._scopes.all()
+
+    async def erase(self) -> None:
+        """Remove every scope of the prefix, those of a real engine too, with order, index and stream."""
+        store = self._store
+        for scope in await self._scopes.all():
+            place = store.layout.places[scope]
+            await store.ask(place.bucket, b"UNLINK", place.values, place.order)
+        for bucket in store.layout.buckets:
+            await store.ask(bucket, b"UNLINK", bucket.index)
+            await store.ask(bucket, b"UNLINK", bucket.stream)
 
     def changes(self) -> AsyncIterator[Change]:
         """Every host's changes from now on, own ones included, in order per key, each once."""

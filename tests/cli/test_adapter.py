@@ -150,5 +150,6 @@ def test_unique_is_an_identifier_and_differs_for_each_store(monkeypatch: pytest.
         settings = ("--config", f"redis_url={server.url}", "--config", "key_prefix={unique}")
         result = run("redis", *settings, "--only", "two-stores-are-apart")
         assert result.exit_code == 0, result.output
+        assert server.client.dbsize() == 0, "nothing is left behind"
     assert len(set(seen)) == len(seen) >= 3
     assert all(re.fullmatch(r"[a-z][a-z0-9]{15}", word) for word in seen)

@@ -65,6 +65,58 @@ def test_settings_show_type_and_default(tmp_path: Path) -> None:
     assert "  url: str, required\n  pool: int, default 4\n" in text
 
 
+DESCRIBED = (
+    """
+import msgspec
+from typing import Annotated
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    timeout: float = 5.0
+    """
+    + "'''Seconds for\n    a call.'''"
+    + """
+
+
+class Settings(Base, frozen=True, kw_only=True):
+    url: Annotated[str, msgspec.Meta(min_length=1, description="Where the server is.")]
+    pool: int = 4
+    """
+    + "'''How many connections.'''"
+    + """
+    bare: bool = False
+"""
+)
+
+
+def test_settings_are_described_by_meta_or_by_the_text_below_them(tmp_path: Path) -> None:
+    source = DESCRIBED + adapter_source("theirs").replace(
+        "    name =", "    config_type = Settings\n    name ="
+    )
+    install(tmp_path, "their-store", source)
+    adapters = json.loads(run("adapters", "--json", site=tmp_path).stdout)["adapters"]
+    (settings,) = [adapter["settings"] for adapter in adapters if adapter["name"] == "theirs"]
+    assert {setting["name"]: setting.get("description") for setting in settings} == {
+        "timeout": "Seconds for a call.",
+        "url": "Where the server is.",
+        "pool": "How many connections.",
+        "bare": None,
+    }
+    text = run("adapters", site=tmp_path).stdout
+    assert "  url: str, required\n    Where the server is.\n" in text
+
+
+def test_every_setting_of_a_bundled_adapter_is_described() -> None:
+    adapters = json.loads(run("adapters", "--json").stdout)["adapters"]
+    bare = [
+        f"{adapter['name']}.{setting['name']}"
+        for adapter in adapters
+        for setting in adapter["settings"]
+        if "description" not in setting
+    ]
+    assert bare == []
+
+
 COMMANDS = """
 import click, iii_skill
 
