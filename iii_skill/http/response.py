@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -57,8 +57,8 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
-def answer(value: bytes) -> FunctionResponse:
-    """The response to a non-null answer."""
+def answer(value: bytes, whole: Callable[[bytes], bytes] = bytes) -> FunctionResponse:
+    """The response to a non-null answer; `whole` gives the bytes of a part of one that came in short."""
     if not value.startswith(b"{") and not value.lstrip().startswith(b"{"):
         return FunctionResponse(
             _json(200, b"{}"), f"the answer is no object, so the client gets 200 {{}}; {EXAMPLE}"
@@ -67,7 +67,7 @@ def answer(value: bytes) -> FunctionResponse:
         envelope = _envelope.decode(value)
     except msgspec.MsgspecError as error:
         return FunctionResponse(failure("invalid_response", f"the answer is not valid JSON: {error}"))
-    raw_headers = bytes(envelope.headers)
+    raw_headers = whole(bytes(envelope.headers))
     if len(raw_headers) > MAX_HEADERS:
         text = f"the headers of the answer have {len(raw_headers)} bytes, more than {MAX_HEADERS}"
         return FunctionResponse(failure("invalid_response", text), f"{text}, so the client gets 500")
@@ -81,7 +81,7 @@ def answer(value: bytes) -> FunctionResponse:
     if status in (204, 304):
         return FunctionResponse(Response(status, headers if _typed(headers) else [JSON_TYPE, *headers]), lost)
     return FunctionResponse(
-        _body(status, headers, bytes(envelope.body)), _complaint(envelope, raw_status) or lost
+        _body(status, headers, whole(bytes(envelope.body))), _complaint(envelope, raw_status) or lost
     )
 
 

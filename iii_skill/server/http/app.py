@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from itertools import count
+from typing import Any
 
 import msgspec
 
@@ -18,7 +20,7 @@ from iii_skill.http import request, response
 from iii_skill.http.cors import NO_CORS, CorsPolicy
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.request import RequestParts
-from iii_skill.http.response import Response
+from iii_skill.http.response import FunctionResponse, Response
 from iii_skill.json_slices import SLICE
 from iii_skill.readable import inspect
 from iii_skill.server.guard import Guard
@@ -38,6 +40,11 @@ UNREAD = response.problem(
     503, "BUSY", "Clients leave more answers unread than this host holds in memory; try again later."
 )
 LARGE_ANSWER = 64 * 1024
+LONG_ANSWER = 8 * 1024 * 1024
+"""Longer ones are looked at a slice at a time."""
+
+ENVELOPE_LEVELS = 2
+"""Levels of an answer that have to be read: `status_code`, `headers` and `body`, and what they are."""
 
 CALLER = b'{"worker_name":"iii-http"}'
 """Who calls the functions of routes, as they and their observers see it."""
@@ -151,9 +158,12 @@ class HttpApp:
         if len(raw) <= SLICE:
             self._read(exchange, raw, json=request.deliverable(raw))
         else:
-            task = asyncio.get_running_loop().create_task(self._inspect(exchange, raw))
-            self._inspections.add(task)
-            task.add_done_callback(self._inspections.discard)
+            self._begin(self._inspect(exchange, raw))
+
+    def _begin(self, inspection: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(inspection)
+        self._inspections.add(task)
+        task.add_done_callback(self._inspections.discard)
 
     async def _inspect(self, exchange: Exchange, raw: bytes) -> None:
         """Read a long body a slice at a time: it holds nobody else up."""
@@ -247,7 +257,15 @@ class HttpApp:
         """A middleware, the condition or the function has answered."""
         steps = exchange.steps
         if steps is None:
-            self._answer(exchange, self._response(exchange, outcome))
+            value = outcome.value if isinstance(outcome, Result) else None
+            if value is not None and len(value) > LONG_ANSWER:
+                # It is settled: no channel and no deadline comes before the answer any more.
+                self.running.stop(exchange)
+                self._called.pop(exchange.serial, None)
+                exchange.close_channels()
+                self._begin(self._inspect_answer(exchange, value))
+            else:
+                self._answer(exchange, self._response(exchange, outcome))
             return
         condition = self._is_condition(exchange, len(steps))
         function_id = steps.pop()
@@ -313,7 +331,20 @@ class HttpApp:
             return response.failed(outcome)
         assert isinstance(outcome, Result)
         assert outcome.value is not None
-        answered = response.answer(outcome.value)
+        return self._heard(exchange, response.answer(outcome.value))
+
+    async def _inspect_answer(self, exchange: Exchange, value: bytes) -> None:
+        """Find what stands in a long answer without reading all of it in one go."""
+        found = await inspect(value)
+        if exchange.client is None:
+            return
+        if found.fault is not None:
+            self._answer(exchange, response.failure("invalid_response", found.fault))
+            return
+        short = found.outline.short(ENVELOPE_LEVELS)
+        self._answer(exchange, self._heard(exchange, response.answer(short.text, short.restore)))
+
+    def _heard(self, exchange: Exchange, answered: FunctionResponse) -> Response:
         if answered.complaint is not None:
             self.complain(exchange, answered.complaint)
         return answered.response

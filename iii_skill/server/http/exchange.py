@@ -175,7 +175,7 @@ class Exchange:
     def leave(self) -> None:
         """The client is gone. What was called runs on, and its answer is dropped."""
         self.client = None
-        self._close_channels()
+        self.close_channels()
         self._app.left(self)
 
     def resume(self) -> None:
@@ -291,10 +291,10 @@ class Exchange:
                 self._app.complain(self, lost)
 
     def _end(self) -> None:
-        self._close_channels()
+        self.close_channels()
         self._app.over(self)
 
-    def _close_channels(self) -> None:
+    def close_channels(self) -> None:
         """Both references end. The channel and the exchange let go of each other."""
         if self.silence is not None:
             self.silence.cancel()

@@ -447,3 +447,35 @@ async def test_headers_of_an_answer_are_bounded(site: Site, caplog: pytest.LogCa
     reply = await site.get("/w")
     assert (reply.status, reply.json()["error"]["code"]) == (500, "invalid_response")
     assert "headers of the answer have" in caplog.text
+
+
+@pytest.mark.parametrize("text", [b"[],", b'{"a":1},', b"1.5,", b"[" * 100 + b"]" * 100 + b","])
+async def test_a_long_answer_does_not_hold_up_another_caller(site: Site, text: bytes) -> None:
+    body = b"[" + text * (20_000_000 // len(text)) + b"0]"
+    site.route("/w", never)
+    site.answer("/x", {"body": 1})
+    reader, writer = await site.connect()
+    writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+    await until(lambda: len(site.calls) == 1)
+    site.calls[0].succeed(b'{"headers":{"x-a":"1"},"body":%b,"status_code":201}' % body)
+    reading = asyncio.create_task(read_reply(reader))
+    between = 0
+    while not reading.done():
+        assert (await site.get("/x")).status == 200
+        between += 1
+    reply = reading.result()
+    assert between > 5
+    assert (reply.status, reply.header("x-a")) == (201, "1")
+    assert reply.body == body
+
+
+async def test_a_client_that_leaves_a_long_answer_leaves_nothing(site: Site) -> None:
+    site.route("/w", never)
+    _, writer = await site.connect()
+    writer.write(b"GET /w HTTP/1.1\r\n\r\n")
+    await until(lambda: len(site.calls) == 1)
+    with without_collector():
+        site.calls.pop().succeed(b'{"body":[%b0]}' % (b"[]," * 4_000_000))
+        writer.transport.abort()
+        await until(lambda: not site.http.connections and not site.http.app._inspections)
+        assert alive() == {}
