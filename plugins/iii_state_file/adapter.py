@@ -12,7 +12,7 @@ from iii_skill.values import KEEP, Answer, Change, ChangeFunction, Durability
 from iii_state_file.batches import Batches, Raised
 from iii_state_file.checksums import name_checksum
 from iii_state_file.config import FileConfig
-from iii_state_file.failures import StoreBroken, failed_read, is_passing
+from iii_state_file.failures import StoreBroken, is_passing, verdict
 from iii_state_file.key_cache import CachedKey, KeyCache, check_name, name_size
 from iii_state_file.listings import Listing, Listings
 from iii_state_file.queue_thread import in_thread
@@ -378,7 +378,7 @@ class FileAdapter(StateAdapter):
         """Fail-stop: nothing is acknowledged or shown any more, every caller learns it."""
         if self._broken:
             return
-        failure = failed_read(error)
+        failure = verdict(error)
         if is_passing(error):
             failure = StoreBroken("another program locked it to the end", "close that program")
         elif not isinstance(failure, StoreBroken):

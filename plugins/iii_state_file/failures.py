@@ -42,13 +42,16 @@ def is_passing(error: BaseException) -> bool:
     return bool(name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")))
 
 
-def failed_read(error: BaseException) -> AdapterError | StoreBroken:
-    """What a failed read comes to: the error of its calls, or the end of the store."""
+def verdict(error: BaseException) -> AdapterError | StoreBroken:
+    """What a failure comes to: the error of the calls that needed it, or the end of the store."""
     if isinstance(error, AdapterError | StoreBroken):
         return error
     if is_passing(error):
         return AdapterUnavailable("The store is locked by another program: close that one and try again.")
     name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_CONSTRAINT"):
+        # The host knows every key that it stored.
+        return StoreBroken("another program wrote to its database", "keep that from writing to it")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or (
         # Text that is no UTF-8 has no name, or is an error of Python's own.
         isinstance(error, UnicodeError | sqlite3.Error) and not name

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from iii_skill.adapter import Page
 from iii_skill.errors import AdapterError
 from iii_state_file.checksums import name_checksum, row_checksum
-from iii_state_file.failures import DamagedRow, StoreBroken, damaged, failed_read, patiently
+from iii_state_file.failures import DamagedRow, StoreBroken, damaged, patiently, verdict
 from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import QueueThread
 from iii_state_file.schema import connect
@@ -100,7 +100,7 @@ class KeyReader:
                 names, patiently(lambda: self._look_up(names), self._ending, seconds=_PATIENCE_SECONDS)
             )
         except Exception as error:
-            failure = failed_read(error)
+            failure = verdict(error)
             if isinstance(failure, StoreBroken):
                 self._failed(failure)
             else:
@@ -152,7 +152,7 @@ class ScanReader:
             try:
                 rows = patiently(lambda scan=scan: self._run(scan), self._ending, seconds=_PATIENCE_SECONDS)  # type: ignore[misc]
             except Exception as error:
-                failure = failed_read(error)
+                failure = verdict(error)
                 if isinstance(failure, StoreBroken):
                     self._failed(failure)
                     return

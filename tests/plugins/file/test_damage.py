@@ -15,7 +15,7 @@ import pytest
 from iii_state_file import FileAdapter, schema
 from support.file_store import answer, open_store, opened, refusal
 
-from iii_skill.errors import AdapterError, StoreRefused
+from iii_skill.errors import AdapterError, StorageFailed, StoreRefused
 
 FLIPS = 120
 SCOPES = [f"scope-{number}" for number in range(4)]
@@ -176,6 +176,19 @@ async def test_a_row_that_another_program_changed_is_named(tmp_path: Path) -> No
     async with open_store(tmp_path / "data") as store:
         with pytest.raises(AdapterError, match="is damaged"):
             await answer(store.get("s", "k"))
+
+
+async def test_a_key_that_another_program_made_stops_the_store_with_a_sentence(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data") as store:
+        failures: list[Any] = []
+        store.on_failure = failures.append
+        assert await answer(store.get("s", "k")) is None
+        with sqlite3.connect(tmp_path / "data" / "state.db") as other:
+            other.execute("INSERT INTO entries VALUES (99, 's', 'k', 1, 1, x'31')")
+        other.close()
+        with pytest.raises(StorageFailed, match="another program wrote to its database"):
+            await answer(store.set("s", "k", b"2"))
+        assert len(failures) == 1
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.7, 0.999])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -121,3 +123,20 @@ async def test_a_store_that_grows_and_is_read_by_others_goes_on(tmp_path: Path) 
         while time.monotonic() < end:
             await answer(store.set("s", "k", os.urandom(10_000)))
         assert not failure.done()
+
+
+SERVE = ("-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json")
+
+
+def test_the_host_ends_with_one_sentence(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    command = [sys.executable, *SERVE, "--data-dir", str(data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline().startswith("{")
+        shutil.rmtree(data)
+        _, told = host.communicate(timeout=60)
+    assert host.returncode == 1
+    assert told.count("while it was in use") == 1
+    assert "Traceback" not in told
+    assert not data.exists()
