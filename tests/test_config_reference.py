@@ -119,7 +119,7 @@ def test_the_host_names_what_it_does_not_run_and_goes_on(tmp_path: Path) -> None
         ),
         (
             "workers: [{name: iii-state, config: {adapter: {name: nope}}}]",
-            "There is no state adapter 'nope'. Installed adapters: file, memory, redis.",
+            "There is no state adapter 'nope'. Installed adapters: file, memory, postgres, redis.",
         ),
         (
             "workers: [{name: iii-state, config: {adapter: {name: memory, config: {a: 1}}}}]",

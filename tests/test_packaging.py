@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 WHEEL = f"iii_skill-{__version__}-py3-none-any.whl"
 SDIST = f"iii_skill-{__version__}.tar.gz"
-ADAPTERS = ["file", "memory", "redis"]
+ADAPTERS = ["file", "memory", "postgres", "redis"]
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -56,11 +56,11 @@ def built(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a new virtual environment with the wheel and its Redis extra, far from the sources."""
+    """The `bin` of a new virtual environment with the wheel and its extras, far from the sources."""
     venv = tmp_path_factory.mktemp("user") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=built)
     pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
-    run(*pip, "--disable-pip-version-check", f"{built / WHEEL}[redis]", cwd=built)
+    run(*pip, "--disable-pip-version-check", f"{built / WHEEL}[redis,postgres]", cwd=built)
     return venv / "bin"
 
 
@@ -80,6 +80,7 @@ def test_the_wheel_holds_package_plugins_and_templates_and_nothing_else(built: P
         "iii_stream",
         "iii_state_file",
         "iii_state_memory",
+        "iii_state_postgres",
         "iii_state_redis",
         f"iii_skill-{__version__}.dist-info",
     }
@@ -138,7 +139,7 @@ def test_the_installed_package_knows_its_types(installed: Path, tmp_path: Path) 
     assert "Success" in run(*mypy, "--cache-dir", tmp_path / "cache", "mine.py", cwd=tmp_path, env=env)
 
 
-def test_without_the_redis_extra_the_other_adapters_work(built: Path, tmp_path: Path) -> None:
+def test_without_the_extras_the_other_adapters_work(built: Path, tmp_path: Path) -> None:
     env = clean_environment(tmp_path / "home")
     uvx = [python_tools() / "uv", "tool", "run", "--python", sys.executable, "--from", built / WHEEL]
     listed = json.loads(run(*uvx, "iii-skill", "adapters", "--json", cwd=tmp_path, env=env))

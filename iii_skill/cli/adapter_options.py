@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def adapter_options(function: F) -> F:
-    """Add `--adapter`, `--adapter-config`, `--data-dir` and `--redis-url`."""
+    """Add `--adapter`, `--adapter-config`, `--data-dir`, `--redis-url` and `--database-url`."""
     options = (
         click.option(
             "--adapter", metavar="NAME", help="State adapter (see `iii-skill adapters`).  [default: file]"
@@ -30,6 +30,11 @@ def adapter_options(function: F) -> F:
         ),
         click.option("--data-dir", metavar="DIR", help="Where the adapter `file` keeps its data."),
         click.option("--redis-url", metavar="URL", help="Which server the adapter `redis` uses."),
+        click.option(
+            "--database-url",
+            metavar="URL",
+            help="Which database the adapter `postgres` uses.  [default: the variable DATABASE_URL]",
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -43,6 +48,7 @@ def with_adapter(
     adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
+    database_url: str | None,
 ) -> StateConfig:
     """The state settings with the command line on top; another adapter drops the settings of the file."""
     given = dict(adapter_config)
@@ -50,8 +56,12 @@ def with_adapter(
         given["data_dir"] = data_dir
     if redis_url is not None:
         given["redis_url"] = redis_url
+    if database_url is not None:
+        given["database_url"] = database_url
     if adapter is None and redis_url is not None:
         adapter = "redis"
+    if adapter is None and database_url is not None:
+        adapter = "postgres"
     if adapter is None and not given:
         return state
     same = adapter is None or adapter == state.adapter_name

@@ -68,6 +68,7 @@ def attach(
     adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
+    database_url: str | None,
     token: str | None,
     token_file: Path | None,
     max_value_bytes: int | None,
@@ -88,6 +89,7 @@ def attach(
             adapter_config=adapter_config,
             data_dir=data_dir,
             redis_url=redis_url,
+            database_url=database_url,
         )
         code = run_loop(_attach(url, state, token=presented, ready_json=ready_json))
     except IiiSkillError as error:

@@ -27,6 +27,7 @@ from iii_skill.plugins import load_plugins
 )
 @click.option("--data-dir", metavar="DIR", help="Directory of whichever side needs one; the target first.")
 @click.option("--redis-url", metavar="URL", help="Server of whichever side needs one; the target first.")
+@click.option("--database-url", metavar="URL", help="Database of whichever side needs one; the target first.")
 @click.option(
     "--adapter-config",
     type=KEY_VALUE,
@@ -51,6 +52,7 @@ def migrate(
     target_name: str,
     data_dir: str | None,
     redis_url: str | None,
+    database_url: str | None,
     adapter_config: Sequence[tuple[str, str]],
     from_config: Sequence[tuple[str, str]],
     merge: bool,
@@ -63,6 +65,7 @@ def migrate(
     iii-skill migrate --from iii-kv ./kv_store_data.db --to file --data-dir ./state
     iii-skill migrate --from iii-redis redis://localhost --to file --data-dir ./state
     iii-skill migrate --from file --data-dir ./state --to redis --redis-url redis://localhost
+    iii-skill migrate --from redis redis://localhost --to postgres --database-url postgresql://localhost/app
 
     Stop the engine or host that writes to the source first: what is written during the move may stay behind.
     The source is only read.
@@ -75,7 +78,7 @@ def migrate(
             source_kind=source_kind,
             location=location,
             target_name=target_name,
-            shared={"data_dir": data_dir, "redis_url": redis_url},
+            shared={"data_dir": data_dir, "redis_url": redis_url, "database_url": database_url},
             source_settings=dict(from_config),
             target_settings=dict(adapter_config),
         )

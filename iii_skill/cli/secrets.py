@@ -108,7 +108,7 @@ def without_secrets(command: str, arguments: Sequence[str]) -> tuple[list[str], 
     """The arguments without secrets, and the environment variables that say the same."""
     variables = {
         option: f"III_SKILL_{command}{option.removeprefix('-')}".replace("-", "_").upper()
-        for option in ("--redis-url", *_SETTINGS)
+        for option in ("--redis-url", "--database-url", *_SETTINGS)
     }
     if command in TOKEN_VARIABLES:
         variables["--token"] = TOKEN_VARIABLES[command]
@@ -137,7 +137,9 @@ def _is_secret(option: str, values: Sequence[str]) -> bool:
     if option == "--token":
         return values[-1] != ""
     return any(
-        "@" in value or any(word in value.partition("=")[0].lower() for word in _SECRET_WORDS)
+        "@" in value
+        or "password=" in value.lower()
+        or any(word in value.partition("=")[0].lower() for word in _SECRET_WORDS)
         for value in values
     )
 

@@ -72,6 +72,7 @@ def serve(
     adapter_config: tuple[tuple[str, str], ...],
     data_dir: str | None,
     redis_url: str | None,
+    database_url: str | None,
     port: int | None,
     http_port: int | None,
     address: str | None,
@@ -95,6 +96,7 @@ def serve(
         "--adapter-config": adapter_config,
         "--data-dir": data_dir,
         "--redis-url": redis_url,
+        "--database-url": database_url,
     }
     asked = [option for option, value in of_state.items() if value]
     if no_state and asked:
@@ -120,6 +122,7 @@ def serve(
                         adapter_config=adapter_config,
                         data_dir=data_dir,
                         redis_url=redis_url,
+                        database_url=database_url,
                     )
             config = msgspec.structs.replace(config, state=state, exposed_env=expose_env, without=without)
             for note in config.notes:

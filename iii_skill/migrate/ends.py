@@ -20,7 +20,7 @@ from .sources import AdapterSource, Source
 
 KV = "iii-kv"
 REDIS = "iii-redis"
-PLACES = ("data_dir", "redis_url")
+PLACES = ("data_dir", "redis_url", "database_url")
 """Settings that say where an adapter keeps its data; LOCATION fills the one that the adapter has."""
 
 

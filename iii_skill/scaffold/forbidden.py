@@ -65,6 +65,7 @@ PROJECTS: Mapping[str, frozenset[str]] = {
     | _words(
         # What the worker and its development tools install: packages, and modules of other names.
         "iii_sdk iii_helpers iii_observability iii_skill iii_state_memory iii_state_file iii_state_redis "
+        "iii_state_postgres "
         "annotated_types anyio ast_serialize certifi h11 httpcore httpx idna iniconfig librt mypy "
         "mypy_extensions mypyc opentelemetry opentelemetry_api opentelemetry_sdk packaging pathspec pip "
         "pluggy pydantic pydantic_core pygments pytest py ruff setuptools sniffio typing_extensions "
@@ -104,7 +105,7 @@ ANSWERS = _words("count")
 FIELDS = _words("id created_at updated_at key value path_params method")
 """What a record or the envelope of a request holds besides the fields of the user."""
 
-ADAPTERS = _words("memory file redis kv bridge state shared")
+ADAPTERS = _words("memory file redis postgres kv bridge state shared")
 """Adapters of the host and of the engine, and the words that the base classes are named after."""
 
 

@@ -100,6 +100,12 @@ def test_a_token_that_would_let_nobody_in_is_refused(
         (["--token"], ["--token"], {}),
         (["--redis-url", "redis://h:1"], ["--redis-url", "redis://h:1"], {}),
         (["--redis-url=redis://u:p@h"], [], {"III_SKILL_SERVE_REDIS_URL": "redis://u:p@h"}),
+        (["--database-url", "postgresql:///app"], ["--database-url", "postgresql:///app"], {}),
+        (
+            ["--database-url", "postgresql://h/app?user=u&password=p"],
+            [],
+            {"III_SKILL_SERVE_DATABASE_URL": "postgresql://h/app?user=u&password=p"},
+        ),
         (
             ["--adapter-config", "dsn=x", "--adapter-config", "size=3", "--no-state"],
             ["--no-state"],

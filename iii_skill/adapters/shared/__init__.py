@@ -10,6 +10,7 @@ from iii_skill.adapters.shared.change_follower import ChangeFollower, FollowedCh
 from iii_skill.adapters.shared.connection_keeper import (
     ConnectionBroken,
     ConnectionKeeper,
+    ConnectionUnfit,
     Pauses,
     causes_of,
     end_tasks,
@@ -25,6 +26,7 @@ __all__ = [
     "ChangeFollower",
     "ConnectionBroken",
     "ConnectionKeeper",
+    "ConnectionUnfit",
     "FollowedChanges",
     "Key",
     "KeyQueue",

@@ -53,6 +53,10 @@ def reason_of(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 
+class ConnectionUnfit(AdapterUnavailable):
+    """The server did nothing, and will do nothing on this connection: raise it to have another one."""
+
+
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks and wait for their end; a cancellation that a library swallows is repeated."""
     pending = set(tasks)
@@ -128,6 +132,7 @@ class ConnectionKeeper(Generic[C]):
         self._connected = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._since = 0.0
+        self._closed = False
         self._pauses = Pauses()
         self._dropping: set[asyncio.Task[None]] = set()
 
@@ -146,6 +151,7 @@ class ConnectionKeeper(Generic[C]):
         if self._keeper is not None:
             await end_tasks(self._keeper)
             self._keeper = None
+        self._closed = True
         self._reason = f"{self.label} is not used any more: the adapter is closed."
         self._end_attempt()
         connection, self._connection = self._connection, None
@@ -184,7 +190,7 @@ class ConnectionKeeper(Generic[C]):
         connection: C | None = None
         try:
             async with asyncio.timeout(seconds) as limit, self._lock:
-                if self._keeper is None:
+                if self._keeper is None and not self._closed:
                     await self.open()
                 connection = await self.get()
                 return await work(connection)
@@ -200,6 +206,10 @@ class ConnectionKeeper(Generic[C]):
             if connection is not None:
                 self.lost(connection, reason)
             raise ConnectionBroken(f"{reason}; try again.") from None
+        except ConnectionUnfit as error:
+            if connection is not None:
+                self.lost(connection, error.message.rstrip("."))
+            raise
         except asyncio.CancelledError:
             # What it was in the middle of is not known.
             if connection is not None:

@@ -204,7 +204,7 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
     shared: ClassVar[bool] = True
     checked: ClassVar[bool] = True
     changes_from_call: ClassVar[bool] = True
-    lost: ClassVar[tuple[type[BaseException], ...]] = (OSError, EOFError)
+    lost: tuple[type[BaseException], ...] = (OSError, EOFError)
     """What your client raises when a connection broke or cannot be made."""
 
     server: str = "The server"
@@ -298,13 +298,18 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         if not self._open:
             return
         self._open = False
-        for batches in (self._writes, self._reads):
-            if not await batches.drained(quiet=QUIET_AT_CLOSE):
-                log.warning(
-                    "%s did not answer all calls before the adapter closed; whether the writes among them "
-                    "were made is not known.",
-                    self.server,
-                )
+        both = (self._writes, self._reads)
+        answers = True
+        # A read may be the first half of a change, and a change that lost a race goes on as another one.
+        while answers and not all(batches.idle for batches in both):
+            answers = all([await batches.drained(quiet=QUIET_AT_CLOSE) for batches in both])
+        if not answers:
+            log.warning(
+                "%s did not answer all calls before the adapter closed; whether the writes among them were "
+                "made is not known.",
+                self.server,
+            )
+        for batches in both:
             for item in await batches.abort():
                 item.failed(self._not_open())
         await end_tasks(*self._scans)
@@ -508,6 +513,8 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
 
 
 def _all_failed(batch: Iterable[SharedKey | KeyRead], error: AdapterError) -> None:
+    # What it was raised from holds frames, and those the calls: only the cyclic collector would free them.
+    error.__traceback__ = error.__context__ = None
     for item in batch:
         item.failed(error)
 

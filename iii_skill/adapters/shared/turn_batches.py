@@ -40,12 +40,15 @@ class TurnBatches(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+        self._aborted = False
         self.sent = 0
         """How many batches have been settled."""
 
     def add(self, item: T) -> None:
         """Take the item; it leaves at the end of this turn, or when the request on its way is settled.
         AdapterUnavailable when too many wait."""
+        if self._aborted:
+            raise AdapterUnavailable("The adapter is closed.")
         if len(self._waiting) >= MOST_WAITING:
             raise AdapterUnavailable(f"{MOST_WAITING} calls wait for the server already; try again.")
         self._waiting.append(item)
@@ -53,6 +56,11 @@ class TurnBatches(Generic[T]):
             self._scheduled = True
             self._idle.clear()
             self._loop.call_soon(self._leave)
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing waits or is on its way."""
+        return not self._scheduled
 
     async def drained(self, *, quiet: float) -> bool:
         """Wait until nothing is left; False when no batch was settled for `quiet` seconds."""
@@ -67,7 +75,9 @@ class TurnBatches(Generic[T]):
         return True
 
     async def abort(self) -> Sequence[T]:
-        """Cancel the request on its way; gives what has not left. `send` sees a CancelledError."""
+        """Cancel the request on its way and take nothing new; gives what has not left. `send` sees a
+        CancelledError."""
+        self._aborted = True
         waiting, self._waiting = list(self._waiting), deque()
         if self._task is not None:
             self._task.cancel()

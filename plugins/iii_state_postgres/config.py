@@ -1,0 +1,29 @@
+"""PostgresConfig: the settings of the adapter `postgres`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class PostgresConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the database is and how state lies in it.
+
+    `database_url` is what libpq reads: `postgresql://user:password@host:port/database?sslmode=verify-full`;
+    several hosts are tried until one takes writes. Without it the environment's DATABASE_URL counts. `pooler`
+    is for PgBouncer in transaction mode: nothing is prepared, and changes are looked for instead of listened
+    to. `changes_kept` and `change_bytes` bound the log of changes in each of the 16 buckets: that is how long
+    another host may be away without missing one.
+    """
+
+    database_url: str = ""
+    schema: Annotated[str, msgspec.Meta(pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "iii"
+    pooler: bool = False
+    timeout: Positive = 5.0
+    """Seconds for a call."""
+    changes_kept: Count = 20_000
+    change_bytes: Count = 16 * 1024 * 1024
