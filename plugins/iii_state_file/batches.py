@@ -19,6 +19,9 @@ from iii_state_file.reader import Scan
 from iii_state_file.store import FileStore
 from iii_state_file.writer import Batch
 
+_LARGE = 64 * 1024
+"""Bytes of a value whose checksum is not for the event loop."""
+
 
 class Raised:
     """What a change function raised, to be given to its caller when that shows nothing uncommitted."""
@@ -87,6 +90,7 @@ class Batches:
             return
         deletes: list[tuple[int]] = []
         rows: list[int | str | bytes | None] = []
+        large: list[int] = []
         for cached in self.dirty:
             position, stored = cached.position, cached.stored
             if position != stored:
@@ -98,14 +102,19 @@ class Batches:
             if position:
                 revision, value = cached.revision, cached.value
                 assert value is not None
-                checksum = row_checksum(cached.start, position, revision, value)
+                if len(value) > _LARGE:
+                    # The loop is for quick things: the writer puts the checksum where it starts from.
+                    large.append(len(rows))
+                    checksum = cached.start
+                else:
+                    checksum = row_checksum(cached.start, position, revision, value)
                 rows += (position, cached.scope, cached.key, revision, checksum, value)
         self.dirty.clear()
         batch = self.current
         self._sent.append(batch)
         self.current = OpenBatch(batch.number + 1)
         # A batch without rows goes too: a delete that found nothing still takes a revision.
-        self._store.write(Batch(batch.number, deletes, rows, self.revision))
+        self._store.write(Batch(batch.number, deletes, rows, large, self.revision))
 
     def commit_done(self, number: int) -> None:
         """The batches up to `number` are committed: answer everyone who waited for them."""

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
-from iii_state_file.checksums import revision_checksum
+from iii_state_file.checksums import revision_checksum, row_checksum
 from iii_state_file.failures import is_passing, patiently
 from iii_state_file.log import LogNotes
 from iii_state_file.queue_thread import QueueThread
@@ -48,7 +48,17 @@ class Batch(msgspec.Struct, gc=False):
     number: int
     deletes: list[tuple[int]]
     rows: list[int | str | bytes | None]
+    large: list[int]
+    """Where the rows begin whose checksum is still to be made out of what it starts from."""
     revision: int
+
+    def complete(self) -> None:
+        """Make those checksums."""
+        rows = cast("list[Any]", self.rows)
+        for at in self.large:
+            position, _, _, revision, start, value = rows[at : at + _FIELDS]
+            rows[at + 4] = row_checksum(start, position, revision, value)
+        self.large = []
 
 
 class BatchWriter:
@@ -93,6 +103,9 @@ class BatchWriter:
         if self._broken:
             return
         try:
+            for batch in batches:
+                if batch.large:
+                    batch.complete()
             # Another program's lock goes away: the callers wait.
             patiently(lambda: self._commit(batches), self._ending, seconds=math.inf)
             rows = batches[-1].rows

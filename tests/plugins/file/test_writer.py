@@ -118,3 +118,15 @@ async def test_pages_follow_each_other_while_keys_come_and_go(tmp_path: Path) ->
         assert page.after is None
         empty = await answer(store.page("unknown", None, 10))
         assert (list(empty.pairs), empty.after, empty.total) == ([], None, 0)
+
+
+async def test_values_of_any_size_are_whole_after_a_restart(tmp_path: Path) -> None:
+    sizes = (0, 1, 65_535, 65_536, 65_537, 3_000_000)
+    values = {f"k{size}": os.urandom(size) for size in sizes}
+    async with open_store(tmp_path / "data") as store:
+        await settled(*(store.set("s", key, value) for key, value in values.items()))
+        await settled(*(store.set("s", key, value) for key, value in values.items()))
+    async with open_store(tmp_path / "data", cache_bytes=0) as store:
+        assert dict(await answer(store.list("s"))) == values
+        for key, value in values.items():
+            assert await answer(store.get("s", key)) == value
