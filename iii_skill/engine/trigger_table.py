@@ -184,6 +184,11 @@ class TriggerTable:
         own = owner.namespace if owner is not None else DEFAULT_NAMESPACE
         return self.types.get((own, trigger_type)) or self.types.get((DEFAULT_NAMESPACE, trigger_type))
 
+    @property
+    def lasting(self) -> int:
+        """How many triggers no worker owns."""
+        return sum(1 for trigger in self.triggers.values() if trigger.owner_id is None)
+
     def placed(self) -> Iterator[Trigger]:
         """The triggers that have a provider."""
         return (self.triggers[trigger_id] for trigger_id in self._placed)

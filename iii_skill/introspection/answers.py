@@ -29,6 +29,10 @@ from iii_skill.triggers import Trigger
 logger = logging.getLogger("iii_skill.workers")
 
 
+MOST_LASTING = 10_000
+"""Triggers that outlive the worker that asked for them."""
+
+
 class NotThere(CallerError):
     """What was asked for does not exist."""
 
@@ -148,6 +152,10 @@ class EngineAnswers:
             request.namespace,
             request.trigger_namespace,
         )
+        if self._engine.triggers.lasting >= MOST_LASTING:
+            raise TriggerRefused(
+                f"There are {MOST_LASTING} lasting triggers already; end some (engine::unregister_trigger)."
+            )
         try:
             self._engine.add_trigger(trigger)
         except TriggerRefused:

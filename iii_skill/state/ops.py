@@ -4,7 +4,8 @@ Rules, all the engine's own: ops run in order on a working copy; one that fails 
 others still apply; the result is stored once. A key that does not exist starts as `{}`, and until an op has
 succeeded root ops see that nothing was there. A path of set, increment, decrement and remove is one literal
 field name, "" is the root; merge and append also take arrays of literal names. Only the objects along a path
-are taken apart: what no op touches keeps its bytes.
+are taken apart: what no op touches keeps its bytes. Many ops cost no more than what they bring: nothing is
+copied once for each of them.
 """
 
 from __future__ import annotations
@@ -33,10 +34,9 @@ DOC_URL = "https://iii.dev/docs/workers/iii-state#error-codes"
 
 Fields: TypeAlias = dict[str, Any]
 """An object that was taken apart: field name to a Raw value or to Fields again."""
-Node: TypeAlias = bytes | Fields
+Encoded: TypeAlias = bytes | memoryview
 Arithmetic: TypeAlias = Callable[[bytes, int], bytes | None]
 
-_encode = msgspec.json.Encoder().encode
 _take_apart: Callable[[Any], Fields] = msgspec.json.Decoder(dict[str, Raw]).decode
 _empty_array = re.compile(rb"\[[ \t\r\n]*\]")
 _BRACE = ord("{")
@@ -48,6 +48,42 @@ _TYPES = {
     ord("["): "array",
     ord("{"): "object",
 }
+
+
+_FEW = 8
+"""Ops that may copy what they append to; more of them join it once, at the end."""
+
+
+class Growing:
+    """An array or string that ops append to: its parts, joined when the last op has run."""
+
+    __slots__ = ("_closing", "_parts")
+
+    def __init__(self, target: Encoded, closing: bytes) -> None:
+        self._parts: list[Encoded] = [target[:-1]]
+        self._closing = closing
+
+    def __getitem__(self, _first: int) -> int:
+        """Its first byte, which tells its type."""
+        return self._parts[0][0]
+
+    def append(self, part: bytes) -> None:
+        """Put the part at its end."""
+        self._parts.append(part)
+
+    def joined(self) -> bytes:
+        """The encoded value."""
+        return b"".join((*self._parts, self._closing))
+
+
+Node: TypeAlias = Encoded | Fields | Growing
+
+
+def _join(growing: Any) -> Raw:
+    return Raw(growing.joined())
+
+
+_encode = msgspec.json.Encoder(enc_hook=_join).encode
 
 
 class OpError(msgspec.Struct, frozen=True, gc=False):
@@ -71,13 +107,22 @@ def apply(ops: Sequence[Op], current: bytes | None) -> Applied:
     missing = current is None
     root: Node = {} if current is None else current.strip()
     errors: list[OpError] = []
+    many = len(ops) > _FEW
+    rules = _RULES_FOR_MANY if many else _RULES
     for index, op in enumerate(ops):
+        if many and op.path and not isinstance(root, dict) and root[0] == _BRACE:
+            # Once for all of them: an op that fails would leave it as it was.
+            root = _take_apart(root)
         try:
-            root = _RULES[type(op)](op, root, missing)
+            root = rules[type(op)](op, root, missing)
             missing = False
         except OpFailure as failure:
             errors.append(OpError(failure.code, DOC_URL, failure.message, index))
-    return Applied(_encode(root) if isinstance(root, dict) else root, errors)
+    if current is not None and len(errors) == len(ops):
+        return Applied(current.strip(), errors)
+    if isinstance(root, dict):
+        return Applied(_encode(root), errors)
+    return Applied(root.joined() if isinstance(root, Growing) else bytes(root), errors)
 
 
 def _set(op: SetOp, root: Node, _missing: bool) -> Node:
@@ -116,18 +161,24 @@ def _counted(name: str, path: str, operation: Arithmetic, amount: int, node: Nod
     """The number counted on; nothing counts as zero."""
     if node is None:
         return b"%d" % (amount if operation is plus else -amount)
-    total = None if isinstance(node, dict) or node[0] in _TYPES else operation(node, amount)
+    total = None
+    if not isinstance(node, dict | Growing) and node[0] not in _TYPES:
+        total = operation(bytes(node), amount)
     if total is None:
         raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {_type(node)}.")
     return total
 
 
-def _append(op: AppendOp, root: Node, missing: bool) -> Node:
+def _append_to_many(op: AppendOp, root: Node, missing: bool) -> Node:
+    return _append(op, root, missing, grow=True)
+
+
+def _append(op: AppendOp, root: Node, missing: bool, *, grow: bool = False) -> Node:
     segments = _segments(op.path)
     check_path("append", segments)
     value = bytes(op.value)
     if not segments:
-        return _joined("root", b"null" if missing else root, value)
+        return _joined("root", b"null" if missing else root, value, grow=grow)
     fields = _opened(root)
     if fields is None:
         message = (
@@ -137,17 +188,18 @@ def _append(op: AppendOp, root: Node, missing: bool) -> Node:
     parent = _reach(fields, segments[:-1])
     leaf = segments[-1]
     present = _field(parent, leaf)
+    joined: Node
     if present is not None:
-        joined = _joined(leaf, present, value)
+        joined = _joined(leaf, present, value, grow=grow)
     elif len(segments) == 1:
         joined = _started(value)
     else:
         joined = b"[%b]" % value
-    parent[leaf] = Raw(joined)
+    parent[leaf] = joined if isinstance(joined, Growing) else Raw(joined)
     return fields
 
 
-def _joined(path: str, target: Node, value: bytes) -> bytes:
+def _joined(path: str, target: Node, value: bytes, *, grow: bool) -> bytes | Growing:
     """The value appended to what is at the target."""
     kind = _type(target)
     if kind == "null":
@@ -157,12 +209,23 @@ def _joined(path: str, target: Node, value: bytes) -> bytes:
         message = f"Cannot append at path '{path}': target is {kind}, expected {expected}."
         raise OpFailure("append.type_mismatch", message)
     if kind == "array":
+        if isinstance(target, Growing):
+            target.append(b"," + value)
+            return target
         comma = b"" if _empty_array.fullmatch(target) else b","
-        return b"%b%b%b]" % (target[:-1], comma, value)
+        if grow:
+            growing = Growing(target, b"]")
+            growing.append(comma + value)
+            return growing
+        return b"".join((target[:-1], comma, value, b"]"))
     if _type(value) != "string":
         message = f"Expected string append value at path '{path}', got {_type(value)}."
         raise OpFailure("append.type_mismatch", message)
-    return target[:-1] + value[1:]
+    if isinstance(target, Growing) or grow:
+        growing = target if isinstance(target, Growing) else Growing(target, b'"')
+        growing.append(value[1:-1])
+        return growing
+    return b"".join((target[:-1], value[1:]))
 
 
 def _started(value: bytes) -> bytes:
@@ -212,9 +275,9 @@ def _opened(node: Node) -> Fields | None:
 
 
 def _field(fields: Fields, name: str) -> Node | None:
-    """What is in a field; None when it is absent."""
+    """What is in a field, not copied; None when it is absent."""
     present = fields.get(name)
-    return bytes(present) if type(present) is Raw else present
+    return memoryview(present) if type(present) is Raw else present
 
 
 def _reach(fields: Fields, segments: Sequence[str]) -> Fields:
@@ -233,7 +296,7 @@ def _type(node: Node) -> str:
     return "object" if isinstance(node, dict) else _TYPES.get(node[0], "number")
 
 
-_RULES: dict[type[Op], Callable[[Any, Node, bool], Node]] = {
+_RULES: dict[type[Any], Callable[[Any, Node, bool], Node]] = {
     SetOp: _set,
     MergeOp: _merge,
     IncrementOp: _increment,
@@ -241,3 +304,4 @@ _RULES: dict[type[Op], Callable[[Any, Node, bool], Node]] = {
     AppendOp: _append,
     RemoveOp: _remove,
 }
+_RULES_FOR_MANY: dict[type[Any], Callable[[Any, Node, bool], Node]] = {**_RULES, AppendOp: _append_to_many}

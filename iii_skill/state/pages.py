@@ -91,22 +91,21 @@ class Pages:
         self._clock = clock
         self._pagings: dict[str, _Paging] = {}
 
-    def check_room(self) -> None:
-        """Refuse a new read while as many pagings live as may live."""
+    def check_room(self, reader: Reader) -> None:
+        """Make room for a new read, or refuse it."""
         self._expire()
-        if len(self._pagings) >= MAX_SNAPSHOTS:
-            raise _no_room()
+        self._make_room(reader, 0, None)
 
     def first(self, reader: Reader, rows: Sequence[Row]) -> bytes:
         """The first page of a scope whose rows these are; they are kept if they need more pages."""
-        self.check_room()
+        self.check_room(reader)
         if len(rows) > MAX_ROWS:
             raise _no_room()
         return self._page(_Paging(reader, rows, len(rows), self._clock() + LIFETIME), None)
 
     def first_of_many(self, reader: Reader, page: Page) -> bytes:
         """The first page of a scope that is read page by page."""
-        self.check_room()
+        self.check_room(reader)
         paging = _Paging(reader, page.pairs, page.total, self._clock() + LIFETIME, after=page.after)
         return self._page(paging, None)
 
@@ -176,9 +175,9 @@ class Pages:
                 if len(value) > MAX_ROW_BYTES:
                     raise _Refusal("ROW_TOO_LARGE", "a complete keyed row does not fit the page byte budget")
                 paging.size += len(key.encode()) + len(value) + 5 + ROW_OVERHEAD
-            total = sum(other.size for other in self._pagings.values() if other is not paging)
-            if paging.size > MAX_SNAPSHOT_BYTES or total + paging.size > MAX_TOTAL_BYTES:
+            if paging.size > MAX_SNAPSHOT_BYTES:
                 raise _no_room()
+            self._make_room(reader=paging.reader, size=paging.size, besides=paging)
         if cursor is not None:
             del self._pagings[cursor]
         following = str(uuid.uuid4())
@@ -186,6 +185,27 @@ class Pages:
         paging.offset += given
         self._pagings[following] = paging
         return following
+
+    def _make_room(self, reader: Reader, size: int, besides: _Paging | None) -> None:
+        """Let go of the oldest paging of whoever holds the most, so that nobody shuts the others out.
+
+        Refused is only who would hold more than anybody else.
+        """
+        while True:
+            held: dict[str, list[str]] = {}
+            shares: dict[str, int] = {reader.caller: size}
+            for cursor, paging in self._pagings.items():
+                if paging is not besides:
+                    caller = paging.reader.caller
+                    held.setdefault(caller, []).append(cursor)
+                    shares[caller] = shares.get(caller, 0) + paging.size + ROW_OVERHEAD
+            count = sum(map(len, held.values()))
+            if count < MAX_SNAPSHOTS and sum(shares.values()) - count * ROW_OVERHEAD <= MAX_TOTAL_BYTES:
+                return
+            most = max(shares, key=lambda caller: shares[caller])
+            if most not in held:
+                raise _no_room()
+            del self._pagings[held[most][0]]
 
     def _expire(self) -> None:
         now = self._clock()

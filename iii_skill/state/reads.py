@@ -120,7 +120,7 @@ class Reads:
             reader = reader_of(request, call.caller_id)
             cursor = request.cursor
             if cursor is None:
-                self._pages.check_room()
+                self._pages.check_room(reader)
                 answer = self._adapter.page(request.scope, None, reader.limit)
             else:
                 wanted = self._pages.wanted(reader, cursor)

@@ -10,7 +10,10 @@ from iii_skill.values import PRIVATE_SCOPES
 _BOOKKEEPING = frozenset({"state_barrier", "__state_private_namespaces"})
 """Bookkeeping of the separate `state` worker, which a shared store may hold."""
 
-MAX_REMEMBERED = 10_000
+MAX_REMEMBERED_BYTES = 4 * 1024 * 1024
+"""What the names of emptied scopes may have together."""
+
+_PER_NAME = 128
 
 
 def is_reserved(scope: str) -> bool:
@@ -29,12 +32,23 @@ class EmptiedScopes:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = {}
+        self._bytes = 0
 
     def add(self, scope: str) -> None:
         """Remember a scope."""
+        if scope in self._names:
+            return
         self._names[scope] = None
-        if len(self._names) > MAX_REMEMBERED:
-            del self._names[next(iter(self._names))]
+        self._bytes += _cost(scope)
+        while self._bytes > MAX_REMEMBERED_BYTES:
+            oldest = next(iter(self._names))
+            del self._names[oldest]
+            self._bytes -= _cost(oldest)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
+
+
+def _cost(name: str) -> int:
+    """Bytes that a name takes at most: no character of a string has more than four."""
+    return _PER_NAME + (len(name) if name.isascii() else 4 * len(name))

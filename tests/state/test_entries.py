@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import uuid
 from typing import Any
@@ -165,21 +166,22 @@ def test_snapshots_expire_120_seconds_after_the_first_page() -> None:
     assert code_of(lambda: some.next(reader(), cursor)) == "INVALID_CURSOR"
 
 
-def test_sixteen_snapshots_may_live() -> None:
-    now = 0.0
-    some = Pages(clock=lambda: now)
-    for _ in range(pages.MAX_SNAPSHOTS):
-        some.first(reader(), rows(2))
-    assert code_of(lambda: some.first(reader(), rows(1))) == "SNAPSHOT_CAPACITY"
-    now = 120.0
-    some.first(reader(), rows(1))
+def test_whoever_holds_the_most_makes_room_for_others() -> None:
+    some = Pages()
+    greedy = [json.loads(some.first(reader(), rows(2)))["next_cursor"] for _ in range(pages.MAX_SNAPSHOTS)]
+    modest = dataclasses.replace(reader(), caller="modest")
+    cursor = json.loads(some.first(modest, rows(2)))["next_cursor"]
+    assert code_of(lambda: some.next(reader(), greedy[0])) == "INVALID_CURSOR"
+    some.first(reader(), rows(2))
+    assert json.loads(some.next(modest, cursor))["done"]
+    assert json.loads(some.next(reader(), greedy[-1]))["done"]
 
 
 def test_a_scope_in_one_page_keeps_nothing() -> None:
     some = Pages()
     for _ in range(100):
         assert json.loads(some.first(reader(5), rows(5)))["done"]
-    some.check_room()
+    some.check_room(reader())
 
 
 def test_rows_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,9 @@ def test_rows_and_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MAX_TOTAL_BYTES", 1500)
     assert code_of(lambda: some.first(reader(), rows(2, 500))) == "SNAPSHOT_CAPACITY"
     some.first(reader(), rows(2, 300))
-    assert code_of(lambda: some.first(reader(), rows(2, 300))) == "SNAPSHOT_CAPACITY"
+    large = dataclasses.replace(reader(), caller="larger")
+    assert code_of(lambda: some.first(large, rows(2, 400))) == "SNAPSHOT_CAPACITY"
+    some.first(reader(), rows(2, 300))
     monkeypatch.setattr(pages, "MAX_ROW_BYTES", 400)
     assert code_of(lambda: some.first(reader(), [*rows(2), ("big", b"1" * 500)])) == "ROW_TOO_LARGE"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from iii_skill.state import requests
+from iii_skill.state.op_input import AppendOp, IncrementOp, Op
 from iii_skill.state.ops import DOC_URL, apply
 
 MISSING = "missing"
@@ -251,3 +253,53 @@ def test_what_no_op_touches_keeps_its_bytes(field: bytes) -> None:
     current = b'{"keep":%b,"o":{"keep":%b}}' % (field, field)
     new = apply(requests.UPDATE.read(op).ops, current).new
     assert new == b'{"keep":%b,"o":{"keep":%b,"l":[1]}}' % (field, field)
+
+
+OPS = [
+    {"type": "append", "path": "list", "value": 1},
+    {"type": "append", "path": "text", "value": "x"},
+    {"type": "append", "path": ["deep", "er"], "value": {"a": [1]}},
+    {"type": "append", "path": "list", "value": "two"},
+    {"type": "increment", "path": "list", "by": 1},
+    {"type": "append", "path": "text", "value": 5},
+    {"type": "merge", "path": ["deep"], "value": {"b": 1}},
+    {"type": "append", "path": "count", "value": 5},
+    {"type": "increment", "path": "count", "by": 2},
+    {"type": "set", "path": "list", "value": []},
+    {"type": "append", "path": "list", "value": 3},
+    {"type": "remove", "path": "text"},
+    {"type": "append", "path": "text", "value": "again"},
+    {"type": "append", "path": "", "value": 1},
+]
+
+
+@pytest.mark.parametrize("current", [None, b"{}", b'{"list":[ ],"text":"t","count":1}', b"[1]", b'"t"', b"5"])
+@pytest.mark.parametrize("shift", range(len(OPS)))
+def test_many_ops_do_what_they_do_one_by_one(current: bytes | None, shift: int) -> None:
+    several = (OPS[shift:] + OPS[:shift]) * 2
+    ops = msgspec.json.decode(json.dumps(several), type=list[Op])
+    together = apply(ops, current)
+    value, errors = current, 0
+    for op in ops:
+        one = apply([op], value)
+        # Only what an op made exists: one that failed leaves nothing behind.
+        value = one.new if not one.errors or value is not None else None
+        errors += len(one.errors)
+    assert json.loads(together.new) == json.loads(value if value is not None else b"{}")
+    assert len(together.errors) == errors
+
+
+def test_an_array_grows_in_time_that_its_ops_bound() -> None:
+    count = 100_000
+    for path in ("list", None):
+        ops = [AppendOp(msgspec.Raw(b"%d" % number), path) for number in range(count)]
+        new = json.loads(apply(ops, None).new)
+        assert (new if path is None else new["list"]) == list(range(count))
+
+
+def test_ops_that_fail_copy_nothing() -> None:
+    current = b'{"list":[' + b"1," * 500_000 + b"1]}"
+    ops = [op for _ in range(20_000) for op in (IncrementOp("list", 1), AppendOp(msgspec.Raw(b"1"), "list"))]
+    applied = apply(ops, current)
+    assert len(applied.errors) == 20_000
+    assert len(json.loads(applied.new)["list"]) == 520_001

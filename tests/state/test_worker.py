@@ -14,7 +14,7 @@ from support.calls import NOTHING, Asking
 from iii_skill.errors import InvocationError
 from iii_skill.state.events import event_payload, event_type
 from iii_skill.state.functions import FUNCTIONS
-from iii_skill.state.scopes import MAX_REMEMBERED
+from iii_skill.state.scopes import MAX_REMEMBERED_BYTES
 from iii_skill.values import Change
 
 
@@ -67,14 +67,17 @@ async def test_groups_are_sorted_and_an_emptied_scope_stays(ask: Asking) -> None
     assert groups == ["", "10", "2", "B", "b", "\uffff", "\U0001f600"]
 
 
-async def test_the_memory_of_emptied_scopes_is_bounded() -> None:
+@pytest.mark.parametrize(("length", "count"), [(10, 40_000), (1_000_000, 10)])
+async def test_the_memory_of_emptied_scopes_is_bounded_in_bytes(length: int, count: int) -> None:
     ask = Asking(MemoryAdapter())
-    for number in range(MAX_REMEMBERED + 10):
-        ask.start("set", {"scope": f"s{number}", "key": "k", "value": 1})
-        ask.start("delete", {"scope": f"s{number}", "key": "k"})
-    groups = (await ask("list_groups", {}))["groups"]
-    assert len(groups) == MAX_REMEMBERED
-    assert "s0" not in groups
+    names = [f"{number}".ljust(length, "-") for number in range(count)]
+    for name in names:
+        ask.start("set", {"scope": name, "key": "k", "value": 1})
+        ask.start("delete", {"scope": name, "key": "k"})
+    groups = set((await ask("list_groups", {}))["groups"])
+    assert sum(map(len, groups)) <= MAX_REMEMBERED_BYTES
+    assert names[-1] in groups
+    assert names[0] not in groups
 
 
 @pytest.mark.parametrize("scope", ["state_barrier", "__state_private_namespaces"])
