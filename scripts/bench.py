@@ -1,4 +1,7 @@
-"""Measure the host against its yardsticks, all in one run: `scripts/bench [--json] [--quick] [NAME ...]`."""
+"""Measure the host against its yardsticks, all in one run: `scripts/bench [--json] [--quick] [NAME ...]`.
+
+`--adapter NAME [--config KEY=VALUE ...]` measures any installed adapter beside the memory adapter instead.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SCRIPTS), os.enviro
 
 from benchmarks.cases import CASES  # noqa: E402
 from benchmarks.figures import Report, Settings  # noqa: E402
+from benchmarks.installed import installed  # noqa: E402
 
 
 def machine() -> str:
@@ -29,6 +33,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
+    parser.add_argument("--adapter", metavar="NAME", help="only this installed adapter")
+    parser.add_argument(
+        "--config",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a setting of it; {tmp} and {unique} are fresh in every round",
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(CASES)}")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in CASES]
@@ -36,7 +48,9 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(CASES)}")
     settings = Settings(rounds=1, seconds=1.0, quick=True) if given.quick else Settings()
     report = Report(machine())
-    for name in given.names or CASES:
+    if given.adapter is not None:
+        installed(report, settings, name=given.adapter, config=given.config)
+    for name in given.names or (CASES if given.adapter is None else ()):
         print(f"[bench] {name}", file=sys.stderr, flush=True)
         CASES[name](report, settings)
     print(json.dumps(report.as_json(), indent=1) if given.json else report.as_table())
