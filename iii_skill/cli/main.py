@@ -73,7 +73,9 @@ def with_plain_help(command: click.Command) -> click.Command:
     """The command and its sub-commands, with a help option that no environment variable switches on."""
     if command.add_help_option:
         command.add_help_option = False
-        click.help_option(*HELP, allow_from_autoenv=False)(command)
+        taken = {name for parameter in command.params for name in parameter.opts}
+        if names := [name for name in HELP if name not in taken]:
+            click.help_option(*names, allow_from_autoenv=False)(command)
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             with_plain_help(inner)

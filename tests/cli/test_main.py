@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from iii_skill.cli.main import with_plain_help
 
 FULL = Path("/dev/full")
 
@@ -38,6 +42,17 @@ def test_no_variable_of_the_environment_replaces_a_command(variable: str) -> Non
     assert "adapters" in json.loads(done.stdout)
     tested = command("adapter", "test", "memory", "--only", "nonesuch", **{variable: "1"})
     assert "No check's group or name contains 'nonesuch'." in tested.stderr
+
+
+def test_a_command_of_a_plugin_keeps_its_own_short_option() -> None:
+    @click.command()
+    @click.option("-h", "--height", type=int)
+    def tower(height: int) -> None:
+        click.echo(f"{height} m")
+
+    command_of_plugin = with_plain_help(tower)
+    assert CliRunner().invoke(command_of_plugin, ["-h", "3"]).output == "3 m\n"
+    assert "--height" in CliRunner().invoke(command_of_plugin, ["--help"]).output
 
 
 def test_options_are_read_from_the_environment() -> None:

@@ -283,6 +283,34 @@ def test_without_a_usable_home_the_environment_lies_among_temporary_files(
     assert (temporary / f"iii-skill-{os.getuid()}").stat().st_mode & 0o77 == 0
 
 
+OLD = """
+import runpy, sys
+sys.version_info = (3, 8, 0)
+sys.argv = [sys.argv[1], "serve", "--port", "0"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("newer", ["python3.12", "python3.14", None])
+def test_an_old_python_without_uv_becomes_a_newer_one_or_says_what_is_missing(
+    alone: Alone, newer: str | None
+) -> None:
+    if newer is not None:
+        program = alone.place / "path" / newer
+        program.write_text(f"#!{sys.executable}\nimport sys\nprint('became', sys.argv[1:])\n")
+        program.chmod(0o755)
+    command = [sys.executable, "-c", OLD, str(alone.mirror / LAUNCHER)]
+    done = subprocess.run(
+        command, env=alone.environment, cwd=alone.place, capture_output=True, text=True, timeout=60
+    )
+    if newer is None:
+        assert done.returncode == 69
+        assert "Python 3.11 or newer is needed, or uv" in done.stderr
+    else:
+        expected = [str(alone.mirror / LAUNCHER), "serve", "--port", "0"]
+        assert (done.returncode, done.stdout) == (0, f"became {expected}\n"), done.stderr
+
+
 def test_a_place_among_temporary_files_that_others_can_write_is_refused(alone: Alone) -> None:
     own = alone.place / "tmp" / f"iii-skill-{os.getuid()}"
     own.mkdir(parents=True)
