@@ -125,7 +125,7 @@ def test_skill_stays_within_its_budget() -> None:
 def test_reference_page_is_short_or_has_contents(page: Path) -> None:
     lines = page.read_text().splitlines()
     assert len(lines) < 400
-    if len(lines) > 100:
+    if len(lines) > 100 and any(line.startswith("## ") for line in lines):
         assert any(re.search(r"\]\(#", line) for line in lines[:12]), "a long page begins with its contents"
 
 
