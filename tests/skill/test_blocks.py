@@ -21,7 +21,7 @@ import pytest
 import yaml
 from support.markdown import Block, blocks
 from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
-from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
+from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_NEXT, RUST_SDK
 from support.tree import ROOT
 from support.workers import Site, becomes, running_site, running_worker
 
@@ -58,6 +58,7 @@ RULES = {
     ("js", "call"): "as python call",
     ("js", "worker"): "as python worker",
     ("rust", ""): "is a whole program that compiles",
+    ("rust", "next"): "compiles with the SDK that is yet to come out",
     ("bash", "run"): "is run by test_first_steps as one script",
     ("bash", "versions"): "names the versions that the tests use",
     ("bash", "backup"): "is run by tests/plugins/file/test_backup.py",
@@ -91,6 +92,19 @@ CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
         ("state::set", {"scope": "seen", "key": "ann", "value": 0}, {"new_value": 0, "old_value": None}),
         ("greeter::last-seen", {"id": "ann"}, {"seen": True}),
     ],
+    ("observers.md", "totals::on-order"): [
+        (
+            "state::set",
+            {"scope": "orders", "key": "o1", "value": ORDER},
+            {"new_value": ORDER, "old_value": None},
+        ),
+        ("state::delete", {"scope": "orders", "key": "o1"}, ORDER),
+        (
+            "state::set",
+            {"scope": "orders", "key": "o2", "value": ORDER},
+            {"new_value": ORDER, "old_value": None},
+        ),
+    ],
     ("triggers.md", "orders::changed"): [
         (
             "state::set",
@@ -113,11 +127,16 @@ CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
 """(page, a function of the worker) -> calls with the result that must come."""
 
 AFTERWARDS = {
+    ("observers.md", "totals::on-order"): (
+        "totals::show",
+        {"path_params": {"customer": "ann"}},
+        {"status_code": 200, "body": {"cents": 900}},
+    ),
     ("triggers.md", "orders::changed"): (
         "state::get",
         {"scope": "order-totals", "key": "ann"},
         {"cents": 7},
-    )
+    ),
 }
 """What a call must answer in the end."""
 
@@ -342,12 +361,13 @@ def test_configurations_are_taken(tmp_path: Path) -> None:
         assert {section.name for section in others} <= COMPANIONS, block
 
 
-def test_rust_programs_compile(tmp_path: Path) -> None:
-    programs = of("rust", "")
+@pytest.mark.parametrize(("directive", "version"), [("", RUST_SDK), ("next", RUST_NEXT)])
+def test_rust_programs_compile(directive: str, version: str, tmp_path: Path) -> None:
+    programs = of("rust", directive)
     assert programs
     (tmp_path / "Cargo.toml").write_text(
         '[package]\nname = "page"\nversion = "0.1.0"\nedition = "2024"\n\n[dependencies]\n'
-        f'iii-sdk = "={RUST_SDK}"\nserde_json = "1"\n'
+        f'iii-sdk = "={version}"\nserde_json = "1"\n'
         'tokio = { version = "1", features = ["rt-multi-thread", "macros", "signal"] }\n'
     )
     for number, block in enumerate(programs):

@@ -19,6 +19,8 @@ PYTHON_SDK = "0.25.0"
 NODE_SDK = "0.22.1"
 RUST_SDK = "0.25.0"
 """The newest SDKs, which the pages and the tasks are written for."""
+RUST_NEXT = "0.26.0-rc.4"
+"""The next one, which has observers and no triggers."""
 
 PYTHON_TOOLS = {"uv": "0.13.9", "skills-ref": "0.1.1", "skillsaw": "0.22.0", "agnix": "0.59.3"}
 
