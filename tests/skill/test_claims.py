@@ -140,6 +140,7 @@ def test_ports_are_the_defaults() -> None:
 async def test_every_state_function_of_the_pages_exists_and_the_reverse() -> None:
     text = "".join(path.read_text() for path in [ROOT / "SKILL.md", *(ROOT / "references").glob("*.md")])
     named = set(re.findall(r"(?<!iii-skill::)\bstate::[a-z_-]+", text)) - {"state::nope"}
+    asked = {"prefix": "state::", "include_internal": True}
     async with open_host(adapter="memory") as host:
-        rows = (await host.trigger("engine::functions::list", {"prefix": "state::"}))["functions"]
+        rows = (await host.trigger("engine::functions::list", asked))["functions"]
     assert named == {row["function_id"] for row in rows}
