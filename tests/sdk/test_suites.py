@@ -19,9 +19,9 @@ RUST = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("name", "tests"),
     [
-        ("python-0.25.0", 19),
-        pytest.param("rust-0.25.0", 56, marks=RUST),
-        pytest.param("rust-0.26.0-rc.4", 60, marks=RUST),
+        ("python-0.25.0", 61),
+        pytest.param("rust-0.25.0", 67, marks=RUST),
+        pytest.param("rust-0.26.0-rc.4", 71, marks=RUST),
     ],
 )
 def test_the_suite_of_an_sdk_passes(name: str, tests: int) -> None:
