@@ -26,7 +26,11 @@ _SERVER = re.compile(
 
 
 def address_in(text: str) -> tuple[str, int] | None:
-    """Host and port that a URL or `host:port` names; None when it names none, or several."""
+    """Host and port that a URL, `host:port` or `host=... port=...` names; None for none, or several."""
+    words = _words(text)
+    if "host" in words:
+        host = words["host"]
+        return None if host.startswith("/") or "," in host else (host, int(words.get("port", 5432)))
     found = _SERVER.match(text)
     if found is None:
         return None
@@ -38,6 +42,10 @@ def address_in(text: str) -> tuple[str, int] | None:
 
 def addressed(text: str, address: str) -> str:
     """The same text with another `host:port` in it."""
+    if "host" in _words(text):
+        host, _, port = address.rpartition(":")
+        kept = {key: value for key, value in _words(text).items() if key not in ("host", "hostaddr", "port")}
+        return " ".join(f"{key}={value}" for key, value in {**kept, "host": host, "port": port}.items())
     found = _SERVER.match(text)
     assert found is not None
     if found["plain_host"]:
@@ -46,5 +54,11 @@ def addressed(text: str, address: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The text without the secret that stands before an @."""
-    return re.sub(r"(?<=://)[^/?#]*@", "***@", text)
+    """The text without the secrets that stand before an @ or behind `password=`."""
+    return re.sub(r"(?<=://)[^/?#]*@", "***@", re.sub(r"(?<=password=)('[^']*'|\S+)", "***", text))
+
+
+def _words(text: str) -> dict[str, str]:
+    """`host=... port=...`, as libpq reads it; empty for anything else."""
+    found = re.findall(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", text)
+    return dict(found) if "://" not in text else {}

@@ -7,6 +7,7 @@ import json
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -15,6 +16,7 @@ from iii_state_redis import RedisAdapter
 from support.hub_adapter import HubAdapter
 from support.journal_adapter import JournalAdapter
 
+from iii_skill.adapter import Page
 from iii_skill.values import KEEP, Change, ChangeFunction
 
 Pairs = Sequence[tuple[str, bytes]]
@@ -233,6 +235,95 @@ class ListsAThousandAtMost(MemoryAdapter):
 
     def keys(self, scope: str) -> Sequence[str]:
         return super().keys(scope)[:1000]
+
+
+class PagesByRank(MemoryAdapter):
+    """The place of a page is how many keys came before it, which changes when they go."""
+
+    def page(self, scope: str, after: str | None, limit: int) -> Page:
+        pairs = self.list(scope)
+        end = int(after or 0) + limit
+        return Page(pairs[int(after or 0) : end], str(end) if end < len(pairs) else None, len(pairs))
+
+
+class PagesByKey(MemoryAdapter):
+    """A page begins after the key of the last one, and at the start when that is gone."""
+
+    def page(self, scope: str, after: str | None, limit: int) -> Page:
+        pairs = self.list(scope)
+        keys = [key for key, _ in pairs]
+        start = keys.index(after) + 1 if after in keys else 0
+        found = pairs[start : start + limit]
+        return Page(found, found[-1][0] if start + limit < len(pairs) else None, len(pairs))
+
+
+class PagesMissTheLast(MemoryAdapter):
+    def page(self, scope: str, after: str | None, limit: int) -> Page:
+        page = super().page(scope, after, limit)
+        return page if page.after else Page(page.pairs[:-1], None, page.total)
+
+
+class PagesAreTooLong(MemoryAdapter):
+    def page(self, scope: str, after: str | None, limit: int) -> Page:
+        return super().page(scope, after, limit + 1)
+
+
+class PagesTellTheirOwnLength(MemoryAdapter):
+    def page(self, scope: str, after: str | None, limit: int) -> Page:
+        page = super().page(scope, after, limit)
+        return Page(page.pairs, page.after, len(page.pairs))
+
+
+class ItsClockIsTheRevision(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        return done if done.kept else msgspec.structs.replace(done, revision=time.time_ns())
+
+
+class ItsImportedClockIsTheRevision(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        now = int(datetime.now().timestamp() * 1e6)
+        return done if done.kept else msgspec.structs.replace(done, revision=now)
+
+
+class SweepsTheCounterOfADeletedKey(MemoryAdapter):
+    """Counts per key, and forgets the counters of deleted keys at maintenance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counters: dict[tuple[str, str], int] = {}
+
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        if done.kept:
+            return done
+        count = self.counters[scope, key] = self.counters.get((scope, key), 0) + 1
+        return msgspec.structs.replace(done, revision=count)
+
+    async def maintain(self) -> None:
+        self.counters = {place: n for place, n in self.counters.items() if self.get(*place) is not None}
+
+
+class SaysNothingOfItsHealth(MemoryAdapter):
+    async def health(self) -> Any:
+        return None
+
+
+class EraseKeepsAScope(MemoryAdapter):
+    async def erase(self) -> None:
+        for scope in list(self._scopes)[:-1]:
+            del self._scopes[scope]
+
+    async def close(self) -> None:
+        KEPT.update(self._scopes)
+
+    async def open(self, config: Any) -> None:
+        self._scopes.update(KEPT)
+        KEPT.clear()
+
+
+KEPT: dict[str, dict[str, bytes]] = {}
 
 
 class SetDoesNotTellOld(MemoryAdapter):

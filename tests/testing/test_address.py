@@ -15,6 +15,8 @@ FOUND = {
     "postgresql://u:a:b@h/db": ("h", 5432, "postgresql://u:a:b@p:1/db"),
     "redis://[::1]:7000/0": ("::1", 7000, "redis://p:1/0"),
     "strange://h:9/": ("h", 9, "strange://p:1/"),
+    "host=db port=5433 dbname=x password='a b'": ("db", 5433, "dbname=x password='a b' host=p port=1"),
+    "dbname=x host=db": ("db", 5432, "dbname=x host=p port=1"),
     "127.0.0.1:4000": ("127.0.0.1", 4000, "p:1"),
     "[::1]:4000": ("::1", 4000, "p:1"),
 }
@@ -28,7 +30,17 @@ def test_the_address_is_found_and_replaced(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a word", "unix:///run/redis.sock", "strange://h/", "postgresql://a:1,b:2/db", "host", ":80"]
+    "text",
+    [
+        "",
+        "a word",
+        "unix:///run/redis.sock",
+        "strange://h/",
+        "postgresql://a:1,b:2/db",
+        "host",
+        ":80",
+        "host=/run port=1",
+    ],
 )
 def test_what_names_no_single_tcp_address_is_none(text: str) -> None:
     assert address_in(text) is None
@@ -37,3 +49,5 @@ def test_what_names_no_single_tcp_address_is_none(text: str) -> None:
 def test_a_password_is_not_shown() -> None:
     assert shown("redis://u:secret@h:1/0") == "redis://***@h:1/0"
     assert shown("redis://h:1/0") == "redis://h:1/0"
+    assert shown("host=h password=secret x=1") == "host=h password=*** x=1"
+    assert shown("password='a b' host=h") == "password=*** host=h"
