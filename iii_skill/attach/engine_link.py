@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
-from picows import WSFrame, WSInvalidStatusError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSInvalidStatusError, ws_connect
 
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.ids import fresh_id
@@ -28,9 +28,12 @@ from iii_skill.protocol.outgoing import (
     WorkerRegistered,
 )
 from iii_skill.server.frames import AT_ONCE, masked_text_frames
-from iii_skill.server.message_socket import READER_LOG
+from iii_skill.server.message_socket import READER_LOG, MessageSocket
 
 logger = logging.getLogger(__name__)
+
+PING_S = 20.0
+"""Seconds without a byte after which the engine is pinged, and that it gets to answer."""
 
 ANSWER_S = 10.0
 """Seconds that the engine gets to answer a question of ours."""
@@ -72,7 +75,7 @@ class LinkOwner(Protocol):
         """An observer of one of our functions has ended."""
 
 
-class Link(WSListener):
+class Link(MessageSocket):
     """One connection to the engine."""
 
     def __init__(self, owner: LinkOwner) -> None:
@@ -81,7 +84,6 @@ class Link(WSListener):
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, Call] = {}
         self._texts: list[bytes] = []
-        self._parts: list[bytes] = []
         self._scheduled = False
         self.greeted = asyncio.Event()
         self.lost = asyncio.Event()
@@ -91,33 +93,16 @@ class Link(WSListener):
         self.refusal: str | None = None
         self.rejected: dict[str, str] = {}
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Connected; the engine speaks first."""
-        self._transport = transport
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take one frame of the engine."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
-            return
-        if frame.msg_type not in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            return
-        text = frame.get_payload_as_bytes()
-        if not frame.fin or self._parts:
-            self._parts.append(text)
-            if not frame.fin:
-                return
-            text = b"".join(self._parts)
-            self._parts.clear()
+    def text_received(self, text: bytes, last_in_buffer: bool) -> None:
+        """Take one message of the engine."""
         try:
             self._take(text)
-        except Exception:
-            logger.exception("a message of the engine could not be handled")
-        if frame.last_in_buffer:
+        except Exception as error:
+            logger.warning("a message of the engine is left out: %s: %s", type(error).__name__, error)
+        if last_in_buffer:
             self._flush()
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
+    def closed(self) -> None:
         """The engine is gone; what waits for it is told so."""
         self.lost.set()
         waiting, self._waiting = self._waiting, {}
@@ -169,10 +154,10 @@ class Link(WSListener):
             raise Refused(f"The engine at {self._owner.url} did not answer {function_id} in 10 s.") from None
         return outcome if isinstance(outcome, Failure) else outcome.value or b"null"
 
-    def close(self) -> None:
-        """Leave."""
+    def leave(self) -> None:
+        """Send what is left, and end the connection."""
         self._flush()
-        self._transport.disconnect()
+        self.transport.disconnect()
 
     def _take(self, text: bytes) -> None:
         message = client.decode_from_host(text)
@@ -206,9 +191,9 @@ class Link(WSListener):
 
     def _flush(self) -> None:
         self._scheduled = False
-        if self._texts and not self._transport.is_disconnected:
+        if self._texts and not self.closing:
             texts, self._texts = self._texts, []
-            self._transport.underlying_transport.write(masked_text_frames(texts))
+            self.underlying.write(masked_text_frames(texts))
 
 
 def _outcome(message: Answer) -> Outcome:
@@ -227,6 +212,13 @@ async def connect(owner: LinkOwner, *, token: str | None) -> Link:
             extra_headers=headers,
             max_frame_size=MESSAGE_LIMIT,
             logger_name=READER_LOG,
+            # A token goes to the address that was given, and to no other.
+            max_redirects=0,
+            enable_auto_pong=False,
+            # An engine that vanished without a word is noticed.
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_S,
+            auto_ping_reply_timeout=PING_S,
         )
     except WSInvalidStatusError as error:
         raise _not_let_in(owner.url, error) from None
@@ -240,7 +232,7 @@ async def connect(owner: LinkOwner, *, token: str | None) -> Link:
     if link.refusal is not None:
         raise Refused(link.refusal)
     if link.identity is None:
-        link.close()
+        link.leave()
         raise TimeoutError("it does not greet as an iii engine does")
     return link
 
@@ -248,6 +240,10 @@ async def connect(owner: LinkOwner, *, token: str | None) -> Link:
 def _not_let_in(url: str, error: WSInvalidStatusError) -> Refused | ConnectionError:
     """Why an HTTP status came instead of a connection; only what waiting cannot mend is a refusal."""
     status = 0 if error.response is None else int(error.response.status)
+    if 300 <= status < 400:
+        return Refused(
+            f"The engine at {url} sends this worker elsewhere ({status}): give that address itself."
+        )
     if status in (401, 403):
         return Refused(
             f"The engine at {url} does not let this worker in ({status}): give its token with --token."

@@ -29,7 +29,12 @@ async def refuse_second_owner(link: Link, *, besides: str | None) -> None:
     found = await link.ask("engine::functions::list", {"prefix": "state::", "include_internal": True})
     if isinstance(found, Failure):
         return
-    rows = msgspec.json.decode(found, type=_Listed).functions
+    try:
+        rows = msgspec.json.decode(found, type=_Listed).functions
+    except msgspec.DecodeError:
+        raise Refused(
+            "What answers there lists no functions as an iii engine does; look at --engine."
+        ) from None
     owners = {row.worker_name for row in rows if row.function_id == _PROBE and row.worker_name != besides}
     if owners:
         host = _Row(_OURS, STATE) in rows

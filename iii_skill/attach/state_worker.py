@@ -107,13 +107,13 @@ class Attached:
                 self._source.clear()
                 self._fanout.close()
                 if link is not None:
-                    link.close()
+                    link.leave()
 
     async def close(self) -> None:
         """Answer what was accepted, then leave."""
         await self.worker.close()
         if self._link is not None:
-            self._link.close()
+            self._link.leave()
 
     async def _register(self, link: Link) -> None:
         """Identify, look for another owner, then take the names; what our former self holds is waited for."""

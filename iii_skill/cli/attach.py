@@ -17,7 +17,8 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.attach.state_worker import Attached
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import leave, log_to_stderr, run_loop
+from iii_skill.cli.log import log_to_stderr
+from iii_skill.cli.loop import leave, run_loop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import StateConfig, adapter_settings
 from iii_skill.errors import IiiSkillError, StorageFailed

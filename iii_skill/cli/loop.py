@@ -1,4 +1,4 @@
-"""What the commands that serve have in common: their event loop, where they log, how many files they open."""
+"""What the commands that serve have in common: their event loop, how they end, how many files they open."""
 
 from __future__ import annotations
 
@@ -33,11 +33,6 @@ def leave(code: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def log_to_stderr(level: str) -> None:
-    """Lines of the given level and above go to stderr, never to stdout."""
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
 def raise_file_limit() -> None:

@@ -17,7 +17,8 @@ import msgspec
 
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.loop import leave, log_to_stderr, raise_file_limit, run_loop
+from iii_skill.cli.log import log_to_stderr
+from iii_skill.cli.loop import leave, raise_file_limit, run_loop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -12,15 +13,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import websockets
 from iii_state_memory import MemoryAdapter
 from support.client import RawClient, raw_client
 from support.host import HostProcess, running_host
 from support.redis import redis_server
 
 from iii_skill.adapter import NoConfig
+from iii_skill.attach.engine_link import LinkOwner, Refused, connect
 from iii_skill.attach.state_worker import Attached
 
 
@@ -378,3 +381,56 @@ def test_an_engine_that_is_no_websocket_url_is_refused_at_once(url: str, tmp_pat
     assert ended.returncode == 2
     assert "write it as ws://HOST:PORT" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+class Owner:
+    """Whoever takes what an engine sends: here nobody."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+async def test_a_token_is_not_carried_to_where_an_answer_points() -> None:
+    seen: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(1000))
+        writer.close()
+
+    async with await asyncio.start_server(elsewhere, "127.0.0.1", 0) as second:
+        target = second.sockets[0].getsockname()[1]
+
+        async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:{target}/\r\nContent-Length: 0\r\n\r\n"
+            writer.write(head.encode())
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(redirect, "127.0.0.1", 0) as first:
+            url = f"ws://127.0.0.1:{first.sockets[0].getsockname()[1]}"
+            with pytest.raises(Refused, match="elsewhere"):
+                await connect(cast(LinkOwner, Owner(url)), token="secret")
+    assert seen == []
+
+
+async def test_odd_messages_of_an_engine_are_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    odd = ["nonsense", "[]", '{"type":5}', '{"type":"invokefunction"}', '{"type":"unregistertrigger","id":1}']
+
+    async def engine(socket: Any) -> None:
+        await socket.send('{"type":"workerregistered","worker_id":"w","reattach_token":"t"}')
+        for text in odd:
+            await socket.send(text)
+        await socket.send('{"type":"error","error":{"code":"C","message":"the end"}}')
+        await socket.wait_closed()
+
+    async with websockets.serve(engine, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with contextlib.suppress(Refused):
+            link = await connect(cast(LinkOwner, Owner(url)), token=None)
+            while link.refusal is None:
+                await asyncio.sleep(0)
+            link.leave()
+    left_out = [record for record in caplog.records if "is left out" in record.getMessage()]
+    assert len(left_out) == len(odd)
+    assert not any(record.exc_info for record in caplog.records)
