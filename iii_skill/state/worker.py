@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence, Sized
 
-from iii_skill.adapter import StateAdapter
+from iii_skill.adapter import CALL_SECONDS, StateAdapter
 from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import FunctionInfo, Handler
 from iii_skill.state import changes_function
@@ -49,7 +49,7 @@ class StateWorker:
         )
         reads = Reads(adapter, answers=self._answers, pages=Pages(), emptied=emptied)
         self._adapter = adapter
-        self._maintenance: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._on_demand = adapter.changes_from_call
         self._feed: ChangeFeed | None = None
         if adapter.shared:
@@ -83,7 +83,19 @@ class StateWorker:
         if self._feed is not None and not self._on_demand:
             self._feed.start()
         if self._adapter.maintenance_seconds is not None:
-            self._maintenance = asyncio.ensure_future(self._maintain(self._adapter.maintenance_seconds))
+            self._beside.append(asyncio.ensure_future(self._maintain(self._adapter.maintenance_seconds)))
+        self._beside.append(asyncio.ensure_future(self._tell_health()))
+
+    async def _tell_health(self) -> None:
+        """What a person should know of the store, once."""
+        name = self._adapter.name
+        try:
+            health = await asyncio.wait_for(self._adapter.health(), CALL_SECONDS)
+        except Exception as error:
+            log.warning("the health of the adapter '%s' is not known: %s", name, error)
+            return
+        for sentence in (*((health.message,) if not health.ok else ()), *health.warnings):
+            log.warning("adapter '%s': %s", name, sentence)
 
     async def _maintain(self, seconds: float) -> None:
         while True:
@@ -101,9 +113,10 @@ class StateWorker:
     async def close(self) -> None:
         """Stop following changes and wait for the answers that are under way."""
         self._changes.close()
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            await asyncio.wait([self._maintenance])
+        for task in self._beside:
+            task.cancel()
+        if self._beside:
+            await asyncio.wait(self._beside)
         if self._feed is not None:
             await self._feed.close()
         await self._answers.close()

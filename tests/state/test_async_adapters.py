@@ -11,7 +11,7 @@ import pytest
 from iii_state_memory import MemoryAdapter
 from support.calls import Asking
 
-from iii_skill.adapter import Deferred
+from iii_skill.adapter import Deferred, Health
 from iii_skill.errors import AdapterTimeout, AdapterUnavailable, InvocationError
 from iii_skill.values import Change
 
@@ -378,3 +378,38 @@ async def test_an_adapter_is_maintained_as_often_as_it_asks_also_after_a_failure
     times = adapter.times
     await asyncio.sleep(0.02)
     assert adapter.times == times
+
+
+class Ailing(MemoryAdapter):
+    """Tells a health that is set, or fails to."""
+
+    state: ClassVar[Health | Exception]
+
+    async def health(self) -> Health:
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
+
+
+@pytest.mark.parametrize(
+    ("state", "sentences"),
+    [
+        (Health(), []),
+        (Health(warnings=["Set noeviction.", "Flush."]), ["'memory': Set noeviction.", "'memory': Flush."]),
+        (Health(ok=False, message="The server is away."), ["adapter 'memory': The server is away."]),
+        (RuntimeError("no idea"), ["the health of the adapter 'memory' is not known: no idea"]),
+    ],
+    ids=["well", "warnings", "away", "unknown"],
+)
+async def test_what_is_wrong_with_the_store_is_told_at_the_start(
+    state: Any, sentences: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ailing, "state", state, raising=False)
+    worker = Asking(Ailing()).worker
+    await worker.start()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await worker.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(sentences)
+    assert all(sentence in line for sentence, line in zip(sentences, told, strict=True))
