@@ -8,9 +8,9 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
-from iii_skill.adapter import ChangeFunction, Deferred, StateAdapter
+from iii_skill.adapter import ChangeFunction, Deferred, Page, StateAdapter
 from iii_skill.adapters.shared import FollowedChanges, Key, is_json
-from iii_skill.errors import AdapterTimeout, AdapterUnavailable
+from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
 
 from .change_stream import StreamFollower, newest
@@ -19,6 +19,7 @@ from .config import RedisConfig
 from .key_commands import KeyCommands
 from .layout import decode
 from .scopes import ScopeFinder
+from .scripts import PAGE
 from .store import RedisStore
 
 log = logging.getLogger(__name__)
@@ -107,11 +108,40 @@ class RedisAdapter(StateAdapter):
         pairs: list[tuple[str, bytes]] = []
         for key, raw in _in_order(scope, values, order):
             value = values[raw]
-            if store.known.get((scope, key)) == value or is_json(value):
+            if self._is_sound(scope, key, value):
                 pairs.append((key, value))
-            else:
-                log.warning("Key %r of scope %r is left out of a list: it holds no JSON.", key, scope)
         return pairs
+
+    async def page(self, scope: str, after: str | None, limit: int) -> Page:
+        """A page by the places of the keys; all that is left where that cannot be had."""
+        store = self._opened or self._store
+        place = store.layout.places[scope]
+        start = b"-inf" if after is None else b"(" + after.encode()
+        try:
+            reply = await store.ask(place.bucket, b"EVAL", PAGE, 2, place.values, place.order, start, limit)
+        except (AdapterUnavailable, AdapterTimeout):
+            raise
+        except AdapterError:
+            reply = None  # No right to EVAL.
+        if reply is None:
+            given: set[str | None] = set()
+            if after is not None:
+                names = await store.ask(place.bucket, b"ZRANGEBYSCORE", place.order, b"-inf", after)
+                given = set(map(decode, names))
+            pairs = await self.list(scope)
+            return Page([pair for pair in pairs if pair[0] not in given], None, len(pairs))
+        flat, last, total = reply
+        found = [(decode(raw), value) for raw, value in zip(flat[::2], flat[1::2], strict=True)]
+        sound = [
+            (key, value) for key, value in found if key is not None and self._is_sound(scope, key, value)
+        ]
+        return Page(sound, last.decode() if len(found) == limit else None, total)
+
+    def _is_sound(self, scope: str, key: str, value: bytes) -> bool:
+        if self._store.known.get((scope, key)) == value or is_json(value):
+            return True
+        log.warning("Key %r of scope %r is left out of a list: it holds no JSON.", key, scope)
+        return False
 
     async def keys(self, scope: str) -> Sequence[str]:
         """All keys at one moment, also of values that are no JSON."""

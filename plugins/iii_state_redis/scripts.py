@@ -138,6 +138,21 @@ bytes] and changes nothing."""
 WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}"
 """What a transaction of the two reads gives, as a script: slower for a large scope."""
 
+PAGE = """
+local total = redis.call('HLEN', KEYS[1])
+if redis.call('ZCARD', KEYS[2]) ~= total then return false end
+local names = redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[1], '+inf', 'LIMIT', 0, ARGV[2])
+local found = {}
+for i, name in ipairs(names) do
+  local value = redis.call('HGET', KEYS[1], name)
+  if not value then return false end
+  found[2 * i - 1], found[2 * i] = name, value
+end
+return {found, names[1] and redis.call('ZSCORE', KEYS[2], names[#names]) or '', total}
+"""
+"""Keys hash and order, arguments first place and most: [names and values in turn, place of the last, keys in
+all] at one moment; nil where another program's fields stand in no order."""
+
 CUT = """
 local stream, most, fewest = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local memory = redis.pcall('INFO', 'memory')
