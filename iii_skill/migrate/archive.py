@@ -13,6 +13,9 @@ import struct
 import msgspec
 
 TRAILER = 8
+LARGEST = (1 << 30) + TRAILER
+"""Bytes of a file: the length of its text has thirty bits."""
+
 _LONG = 0x80
 _MARK = 0xC0
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from iii_skill.errors import StoreRefused
 
-from .archive import Damaged, read_scope
+from .archive import LARGEST, Damaged, read_scope
 from .sources import BOOKKEEPING, Finding, ScopePairs
 
 SUFFIX = ".bin"
@@ -72,9 +72,14 @@ class KvDirectory:
 
     def _pairs(self, path: Path) -> list[tuple[str, bytes]]:
         try:
+            size = path.stat().st_size
+            if size > LARGEST:
+                raise Damaged(f"it has {size} bytes, more than a file of the engine can have")
             data = path.read_bytes()
-        except OSError as error:
-            raise Damaged(f"it cannot be read: {error.strerror}") from None
+        except (OSError, MemoryError) as error:
+            raise Damaged(
+                f"it cannot be read: {getattr(error, 'strerror', 'there is not enough memory')}"
+            ) from None
         return read_scope(data)
 
 

@@ -45,6 +45,10 @@ def project_files(
     return {**files, ANSWERS_FILE: text.encode(), BASE_FILE: _pack(files)}
 
 
+LARGEST_BASE = 64 * 1024 * 1024
+"""Bytes of all rendered files together."""
+
+
 def read_answers(path: Path) -> Origin:
     """An answers file; AnswerError says what is wrong with it."""
     try:
@@ -53,7 +57,7 @@ def read_answers(path: Path) -> Origin:
         raise AnswerError(
             f"There is no {path}; the directory was not made by `iii-skill scaffold`."
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AnswerError(f"{path} cannot be read: {error}.") from None
     answers = data.get("answers")
     if not isinstance(data.get("template"), str) or not isinstance(answers, dict):
@@ -72,7 +76,7 @@ def read_base(directory: Path) -> dict[str, bytes]:
         raise AnswerError(f"{path} cannot be read: {error.strerror}.") from None
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
+            return _unpacked(archive)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return {}
 
@@ -84,3 +88,17 @@ def _pack(files: Mapping[str, bytes]) -> bytes:
         for path in sorted(files):
             archive.writestr(zipfile.ZipInfo(path), files[path], zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """The files of an archive; BadZipFile when they are more than a template renders."""
+    files: dict[str, bytes] = {}
+    left = LARGEST_BASE
+    for name in archive.namelist():
+        with archive.open(name) as file:
+            # What the archive says of its sizes is not believed.
+            files[name] = file.read(left + 1)
+        left -= len(files[name])
+        if left < 0:
+            raise zipfile.BadZipFile("it holds more than a template renders")
+    return files

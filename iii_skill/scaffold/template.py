@@ -69,7 +69,7 @@ def load_template(directory: Path, package: str = "iii-skill") -> Template:
         if "extends" in data:
             base = load_template(_sibling(directory, data["extends"]), package)
         return _template(directory, data, package, base)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TemplateError(f"Template {directory.name}: template.toml cannot be read: {error}.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise TemplateError(f"Template {directory.name}: template.toml is not valid: {error!r}.") from error

@@ -109,6 +109,15 @@ def test_damaged_files_are_named_and_the_rest_is_moved(kv: Path, tmp_path: Path)
     assert (stored(tmp_path / "state"))["deep"] == [("fine", b"1")]
 
 
+def test_a_file_larger_than_any_of_the_engine_is_named_and_not_read(kv: Path, tmp_path: Path) -> None:
+    with (kv / "huge.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    result = run("--from", "iii-kv", str(kv), "--to", "file", "--data-dir", str(tmp_path / "state"))
+    assert result.exit_code == 1
+    assert "damaged: huge: it has 1099511627776 bytes" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_a_dry_run_reads_everything_and_makes_nothing(kv: Path, tmp_path: Path) -> None:
     target = tmp_path / "state"
     result = run("--from", "iii-kv", str(kv), "--to", "file", "--data-dir", str(target), "--dry-run")
