@@ -47,6 +47,8 @@ class TriggerTable:
     def __init__(self) -> None:
         self.builtin_types: dict[str, TriggerProvider] = {}
         self.types: dict[tuple[str, str], TriggerType] = {}
+        self.substitutes: dict[str, TriggerProvider] = {}
+        """What takes the triggers of a type as long as nobody provides it."""
         self.triggers: dict[str, Trigger] = {}
         self._placed: dict[str, Provider] = {}
         self._type_claims: Claims[tuple[str, str], TriggerType] = Claims()
@@ -116,6 +118,21 @@ class TriggerTable:
             if trigger.trigger_type == provider.trigger_type and trigger.id not in self._placed:
                 self._place(trigger, provider)
 
+    def add_substitute(self, provider: TriggerProvider) -> None:
+        """Take the triggers of a type that nobody provides."""
+        self.substitutes[provider.trigger_type] = provider
+        for trigger in list(self.triggers.values()):
+            if trigger.trigger_type == provider.trigger_type and trigger.id not in self._placed:
+                self._place(trigger, provider)
+
+    def remove_substitute(self, trigger_type: str) -> None:
+        """Take them no more: they are parked."""
+        provider = self.substitutes.pop(trigger_type, None)
+        for trigger_id, placed in list(self._placed.items()):
+            if placed is provider:
+                del self._placed[trigger_id]
+                provider.unregister(self.triggers[trigger_id])
+
     def add_type(self, new: TriggerType) -> TriggerType | None:
         """A worker provides a type now: every trigger of it is delivered (again).
 
@@ -130,6 +147,10 @@ class TriggerTable:
         self.types[key] = new
         for trigger in list(self.triggers.values()):
             placed = self._placed.get(trigger.id)
+            substitute = self.substitutes.get(trigger.trigger_type)
+            if placed is not None and placed is substitute and _fits(trigger, new):
+                substitute.unregister(trigger)
+                placed = None
             if (placed is old and old is not None) or (placed is None and _fits(trigger, new)):
                 self._place(trigger, new)
         return None
@@ -149,6 +170,8 @@ class TriggerTable:
         if claim is not None:
             logger.warning("%s provides the trigger type '%s' now", claim[0].label, type_id)
             self.add_type(claim[1])
+        elif type_id in self.substitutes:
+            self.add_substitute(self.substitutes[type_id])
         return True
 
     def prefer(self, heir: Worker, owner: Worker) -> None:
@@ -179,10 +202,12 @@ class TriggerTable:
         builtin = self.builtin_types.get(trigger_type)
         if builtin is not None:
             return builtin
+        substitute = self.substitutes.get(trigger_type)
         if namespace is not None:
-            return self.types.get((namespace, trigger_type))
+            return self.types.get((namespace, trigger_type)) or substitute
         own = owner.namespace if owner is not None else DEFAULT_NAMESPACE
-        return self.types.get((own, trigger_type)) or self.types.get((DEFAULT_NAMESPACE, trigger_type))
+        found = self.types.get((own, trigger_type)) or self.types.get((DEFAULT_NAMESPACE, trigger_type))
+        return found or substitute
 
     @property
     def lasting(self) -> int:

@@ -20,6 +20,7 @@ from iii_skill.engine.workers import Worker
 from iii_skill.errors import CallerError
 from iii_skill.json_schema import BadSchema, CheckFailed, SchemaChecker
 from iii_skill.observers.errors import refused
+from iii_skill.observers.legacy import LegacyTypes
 from iii_skill.observers.observer import Observer
 from iii_skill.observers.table import Accepted, Observers
 from iii_skill.protocol.messages import (
@@ -57,6 +58,7 @@ class ObserverMessages:
         # By worker, while one of its messages waits: what it said after that.
         self._waiting: dict[str, deque[Said]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        LegacyTypes(engine, observers)
         observers.verify = self._verify
         engine.on_function.append(self._check_args_format)
         engine.through = observers.delivery.through

@@ -10,7 +10,7 @@ import msgspec
 from iii_skill.engine.functions import Function
 from iii_skill.engine.workers import Worker
 from iii_skill.observers.definition import Definition
-from iii_skill.protocol.outgoing import ObserverView
+from iii_skill.protocol.outgoing import LegacyTrigger, ObserverView
 
 
 class State(StrEnum):
@@ -36,6 +36,8 @@ class Observer:
     def __init__(self, observer_id: str, definition: Definition, owner: Worker | None, now_ms: int) -> None:
         """`owner` None: the host itself."""
         self.id = observer_id
+        self.legacy: LegacyTrigger | None = None
+        """The trigger of an old SDK that it was made of."""
         self.id_json = msgspec.json.encode(observer_id)
         self.definition = definition
         self.function_id = definition.target.function_id
@@ -77,5 +79,11 @@ class Observer:
         """What the worker of its source is told."""
         made = self.definition
         return ObserverView(
-            self.id, made.args, made.filter.normal, made.target.function_id, made.capture, made.on
+            self.id,
+            made.args,
+            made.filter.normal,
+            made.target.function_id,
+            made.capture,
+            made.on,
+            self.legacy,
         )

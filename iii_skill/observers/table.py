@@ -28,7 +28,7 @@ from iii_skill.observers.errors import ObserverRefused, refused
 from iii_skill.observers.hosts import Hosts
 from iii_skill.observers.observer import Observer, Reason, State
 from iii_skill.protocol.messages import ErrorBody, Observe, ObserverAck
-from iii_skill.protocol.outgoing import ObserverStateChanged
+from iii_skill.protocol.outgoing import LegacyTrigger, ObserverStateChanged
 from iii_skill.served import WORKER_OF, missing_worker
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,14 @@ class Observers:
 
     # What owners ask for.
 
-    def observe(self, owner: Worker | None, message: Observe, *, args_fit: bool) -> Accepted:
+    def observe(
+        self,
+        owner: Worker | None,
+        message: Observe,
+        *,
+        args_fit: bool,
+        legacy: LegacyTrigger | None = None,
+    ) -> Accepted:
         """Take an observer; raises CallerError with the code of the refusal, and then nothing is kept.
 
         `owner` None is the host. `args_fit`: the args are known to fit the source that is there now.
@@ -119,6 +126,7 @@ class Observers:
             warnings = check_fit(definition, function, args_fit=args_fit)
         self._check_limits(owner, definition)
         observer = Observer(message.id, definition, owner, time.time_ns() // 1_000_000)
+        observer.legacy = legacy
         source = self._engine.sources.get(definition.source.function_id)
         if source is not None:
             source.admit(observer, definition.args)
@@ -268,7 +276,7 @@ class Observers:
 
     def _tell(self, observer: Observer) -> None:
         reason = observer.reason
-        if observer.owner is not None:
+        if observer.owner is not None and observer.owner.observes:
             body = None if reason is None else ErrorBody(reason.code, reason.message)
             observer.owner.send(ObserverStateChanged(observer.id, observer.state.value, observer.fires, body))
         if observer.state is State.DISPOSED:

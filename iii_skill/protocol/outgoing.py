@@ -89,6 +89,13 @@ class Pinged(Outgoing, frozen=True, gc=False, tag="pong"):
     """The answer to a ping."""
 
 
+class LegacyTrigger(msgspec.Struct, frozen=True, gc=False):
+    """A trigger of an old SDK, where an observer was made of one."""
+
+    trigger_type: str
+    config: Any
+
+
 class ObserverView(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An observer as the host of its source sees it: nothing of its owner, nothing of its delivery."""
 
@@ -98,7 +105,7 @@ class ObserverView(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     target: str
     capture: tuple[Capture, ...]
     on: Outcomes
-    legacy: Any = None
+    legacy: LegacyTrigger | None = None
 
 
 class FunctionRegistered(Outgoing, frozen=True, gc=False, tag="functionregistered"):
