@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
+from iii_skill.adapter import Health, Page
 from iii_skill.adapters.shared import Key, Outcome, Overtaken, SharedAdapter, Swap, Written
-from iii_skill.errors import AdapterTimeout, StoreRefused
+from iii_skill.errors import AdapterError, AdapterTimeout, StoreRefused
 from iii_skill.values import Change
 
 from .batches import Batch
@@ -139,6 +140,50 @@ class PostgresAdapter(SharedAdapter[Session, Position]):
 
     async def read_scopes(self, connection: Session) -> Sequence[str]:
         return [name_of(scope) for (scope,) in await connection.fetch(self._statements.scopes)]
+
+    async def page(self, scope: str, after: str | None, limit: int) -> Page:
+        """The next pairs by their places; a value that is no JSON is left out, as in `list`."""
+        place = int(after) if after is not None else -1
+        arguments = (indexed(raw_name(scope))[0], place, limit)
+        rows = await self._scan(lambda connection: connection.fetch(self._statements.page, *arguments))
+        if not rows:
+            return Page((), None, 0 if after is None else len(await self.keys(scope)))
+        more = rows[limit - 1][2] if len(rows) > limit else None
+        pairs = self.sound(scope, [(name_of(key), value) for key, value, _, _ in rows[:limit]])
+        return Page(pairs, None if more is None else str(more), rows[0][3])
+
+    async def health(self) -> Health:
+        """What the server promises, and how much there is."""
+        try:
+            ((version, commit, pages, standbys, entries, changes),) = await self._scan(
+                lambda connection: connection.fetch(self._statements.health)
+            )
+        except AdapterError as error:
+            return Health(ok=False, message=error.message)
+        warnings = [] if pages == "on" else [f"{self.server}: full_page_writes is off; set it to on."]
+        return Health(
+            warnings=warnings,
+            facts={
+                "server": self.server,
+                "version": version,
+                "synchronous_commit": commit
+                if commit in ("on", "remote_apply")
+                else f"on (default {commit})",
+                "synchronous_standbys": standbys or "none",
+                "bytes_of_entries": entries,
+                "bytes_of_changes": changes,
+            },
+        )
+
+    async def maintain(self) -> None:
+        """Cut the log of changes everywhere, and forget hosts that have not written for a week."""
+        assert self._trimmer is not None
+        await self._scan(lambda connection: connection.fetch(self._statements.forget_writers))
+        await self._trimmer.trim_all()
+
+    async def erase(self) -> None:
+        """Drop the schema."""
+        await self._scan(lambda connection: connection.fetch(self._statements.erase))
 
     async def newest(self, connection: Session) -> Position:
         return tuple(revision for (revision,) in await connection.fetch(self._statements.newest))

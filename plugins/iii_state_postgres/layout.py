@@ -36,6 +36,7 @@ CREATE TABLE {schema}.entry (
     revision bigint NOT NULL,
     PRIMARY KEY (scope, key)
 );
+CREATE INDEX ON {schema}.entry (scope, place);
 CREATE TABLE {schema}.change (
     bucket smallint NOT NULL,
     revision bigint NOT NULL,

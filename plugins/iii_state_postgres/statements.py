@@ -18,6 +18,17 @@ FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS r (bucket, first, las
 JOIN {schema}.change c ON c.bucket = r.bucket AND c.revision BETWEEN r.first AND r.last
 ORDER BY c.bucket, c.revision
 """
+# One row more than the page tells whether another one follows.
+_PAGE = """
+SELECT coalesce(long_key, key), value, place,
+       (SELECT count(*) FROM {schema}.entry WHERE scope = $1)
+FROM {schema}.entry WHERE scope = $1 AND place > $2 ORDER BY place LIMIT $3 + 1
+"""
+_HEALTH = """
+SELECT current_setting('server_version'), current_setting('synchronous_commit'),
+       current_setting('full_page_writes'), current_setting('synchronous_standby_names'),
+       pg_total_relation_size('{schema}.entry'), pg_total_relation_size('{schema}.change')
+"""
 _SCOPES = """
 WITH RECURSIVE found AS (
     (SELECT scope, long_scope FROM {schema}.entry ORDER BY scope LIMIT 1)
@@ -69,11 +80,14 @@ class Statements(NamedTuple):
     made: str
     scope: str
     keys: str
+    page: str
     scopes: str
     newest: str
     after: str
     trim: str
     forget_writers: str
+    health: str
+    erase: str
 
     @classmethod
     def of(cls, schema: str) -> Statements:
@@ -87,10 +101,13 @@ class Statements(NamedTuple):
             _MADE,
             "SELECT coalesce(long_key, key), value FROM {schema}.entry WHERE scope = $1 ORDER BY place",
             "SELECT coalesce(long_key, key) FROM {schema}.entry WHERE scope = $1 ORDER BY place",
+            _PAGE,
             _SCOPES,
             "SELECT revision FROM {schema}.bucket ORDER BY id",
             _AFTER,
             _TRIM,
             "DELETE FROM {schema}.writer WHERE seen < now() - interval '7 days'",
+            _HEALTH,
+            "DROP SCHEMA {schema} CASCADE",
         )
         return cls(*(text.replace("{schema}", schema) for text in texts))

@@ -51,6 +51,12 @@ class Trimmer:
             self._task = asyncio.create_task(self._trim())
             self._task.add_done_callback(self._ended)
 
+    async def trim_all(self) -> None:
+        """Cut every bucket now."""
+        self._due.update(range(BUCKETS))
+        if self._task is None:
+            await self._trim()
+
     async def close(self) -> None:
         """Stop; what is left over goes the next time."""
         if self._task is not None:

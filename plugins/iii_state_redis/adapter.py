@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar
 
-from iii_skill.adapter import ChangeFunction, Deferred, Page, StateAdapter
+from iii_skill.adapter import ChangeFunction, Deferred, Health, Page, StateAdapter
 from iii_skill.adapters.shared import FollowedChanges, Key, is_json
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, Durability
@@ -16,6 +16,7 @@ from iii_skill.values import Change, Durability
 from .change_stream import StreamFollower, newest
 from .cluster import ClusterStore
 from .config import RedisConfig
+from .connect import Server, read_info
 from .key_commands import KeyCommands
 from .layout import decode
 from .scopes import ScopeFinder
@@ -153,6 +154,18 @@ class RedisAdapter(StateAdapter):
     async def scopes(self) -> Sequence[str]:
         """Every scope with a key, those that a real engine made included."""
         return await self._scopes.all()
+
+    async def health(self) -> Health:
+        """What the server says of itself, and whether it may throw state away."""
+        store = self._opened or self._store
+        try:
+            info = read_info(await store.ask(store.layout.buckets[0], b"INFO"))
+        except AdapterError as error:
+            return Health(ok=False, message=error.message)
+        server = Server.of(store.target.label, info)
+        names = ("redis_version", "used_memory", "maxmemory", "maxmemory_policy", "aof_enabled")
+        facts = {name: info[name] for name in names if name in info}
+        return Health(warnings=[server.eviction] if server.eviction else [], facts=facts)
 
     async def erase(self) -> None:
         """Remove every scope of the prefix, those of a real engine too, with order, index and stream."""

@@ -7,6 +7,7 @@ import enum
 import errno
 import os
 import ssl
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -41,6 +42,12 @@ class Server(NamedTuple):
     """`maxmemory-policy`: what becomes of keys when memory is full."""
     evicted: int
     """How many keys it has thrown away since its start."""
+
+    @classmethod
+    def of(cls, label: str, info: Mapping[str, str]) -> Server:
+        """Out of the reply to INFO."""
+        mode = Mode.CLUSTER if info.get("cluster_enabled") == "1" else Mode.SINGLE
+        return cls(label, mode, info.get("maxmemory_policy", ""), int(info.get("evicted_keys", "0")))
 
     @property
     def eviction(self) -> str | None:
@@ -166,7 +173,7 @@ async def _prepare(connection: Any, label: str) -> Server:
     await connection.send_command("INFO")
     for script in SCRIPTS:
         await connection.send_command("SCRIPT", "LOAD", script.source)
-    info = _info(await connection.read_response())
+    info = read_info(await connection.read_response())
     version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2] if part.isdigit())
     if version < OLDEST:
         raise StoreRefused(
@@ -178,10 +185,10 @@ async def _prepare(connection: Any, label: str) -> Server:
         raise NotReady("it is a read-only replica")
     for _ in SCRIPTS:
         await connection.read_response()
-    mode = Mode.CLUSTER if info.get("cluster_enabled") == "1" else Mode.SINGLE
-    return Server(label, mode, info.get("maxmemory_policy", ""), int(info.get("evicted_keys", "0")))
+    return Server.of(label, info)
 
 
-def _info(raw: bytes) -> dict[str, str]:
+def read_info(raw: bytes) -> dict[str, str]:
+    """The fields of the reply to INFO."""
     lines = raw.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -344,7 +344,10 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""
-        pairs = await self._scan(lambda connection: self.read_scope(connection, scope))
+        return self.sound(scope, await self._scan(lambda connection: self.read_scope(connection, scope)))
+
+    def sound(self, scope: str, pairs: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
+        """Those whose value is JSON; the others were written by another program, and are logged."""
         known = self._queues.known
         sound = [(key, value) for key, value in pairs if known.get((scope, key)) == value or is_json(value)]
         if len(sound) < len(pairs):

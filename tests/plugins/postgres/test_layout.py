@@ -138,6 +138,72 @@ async def test_a_slow_follower_reads_all_of_a_long_log_in_order(open_adapter: Op
         assert all(values == [b"%d" % value for value in range(30)] for values in seen.values())
 
 
+async def test_pages_are_read_by_place_and_tell_how_many_there_are(open_adapter: OpenAdapter) -> None:
+    async with open_adapter() as adapter:
+        keys = [f"k{number}" for number in range(25)]
+        await asyncio.gather(*(adapter.set("s", key, b"1") for key in keys))
+        seen: list[str] = []
+        after: str | None = None
+        while True:
+            page = await adapter.page("s", after, 10)
+            assert page.total == 25
+            seen += [key for key, _ in page.pairs]
+            after = page.after
+            if after is None:
+                break
+            # What is made, moved or deleted meanwhile does not disturb the others.
+            await asyncio.gather(adapter.delete("s", keys[0]), adapter.set("s", keys[0], b"2"))
+        assert seen == [*keys, keys[0]]
+        assert (await adapter.page("nowhere", None, 10)).total == 0
+
+
+async def test_health_tells_what_the_server_promises(
+    open_adapter: OpenAdapter, server: PostgresServer
+) -> None:
+    async with open_adapter() as adapter:
+        health = await adapter.health()
+        assert health.ok
+        assert health.warnings == []
+        assert health.facts["synchronous_commit"] == "on"
+        assert str(health.facts["version"]).split(".")[0].isdigit()
+        server.shut_down()
+        await until(lambda: away(adapter))
+        server.start()
+        await until(lambda: back(adapter))
+
+
+async def away(adapter: PostgresAdapter) -> bool:
+    """True when it says so."""
+    health = await adapter.health()
+    return not health.ok and "PostgreSQL at" in health.message
+
+
+async def back(adapter: PostgresAdapter) -> bool:
+    """True when all is well."""
+    return (await adapter.health()).ok
+
+
+async def test_maintenance_cuts_the_log_and_forgets_hosts_that_are_gone(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str
+) -> None:
+    async with open_adapter() as adapter:
+        await asyncio.gather(*(adapter.set("s", f"k{number}", b"1") for number in range(50)))
+        server.sql(f"INSERT INTO {schema}.writer (seen) VALUES (now() - interval '8 days')")
+    async with open_adapter(changes_kept=10) as adapter:
+        await adapter.maintain()
+        assert server.sql(f"SELECT count(*) FROM {schema}.change") == [["10"]]
+        assert server.sql(f"SELECT count(*) FROM {schema}.writer") == [["1"]]
+
+
+async def test_an_erased_store_leaves_no_schema(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str
+) -> None:
+    async with open_adapter() as adapter:
+        await adapter.set("s", "k", b"1")
+        await adapter.erase()
+    assert server.sql(f"SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'") == [["0"]]
+
+
 def test_a_schema_name_that_is_none_is_refused() -> None:
     import msgspec
 

@@ -468,6 +468,23 @@ async def test_a_server_that_throws_keys_away_is_warned_of_once(
     assert "`maxmemory-policy` is allkeys-lru; set it to noeviction" in said
 
 
+async def test_health_tells_of_a_server_that_throws_keys_away_and_of_one_that_is_gone(
+    server: RedisServer, adapter: RedisAdapter
+) -> None:
+    server.cli("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    try:
+        (warning,) = (await adapter.health()).warnings
+        assert "`maxmemory-policy` is allkeys-random" in warning
+    finally:
+        server.cli("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert not (await adapter.health()).warnings
+    server.kill()
+    await until(lambda: not adapter._store.connection.up)
+    health = await adapter.health()
+    assert not health.ok
+    assert "cannot be used now" in health.message
+
+
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 async def test_a_server_that_keeps_what_has_no_expiry_is_not_warned_of(
     policy: str, server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
