@@ -36,6 +36,12 @@ WINDOW_BYTES = 64 * 1024 * 1024
 FIRST_WINDOW, WIDEST_WINDOW = 16, 1024
 """Calls of the host's own functions in flight: at first, and once answers have been small."""
 
+_LONG = 1024 * 1024
+"""Answers of this size are made only when they leave."""
+
+_AROUND = 4096
+"""Bytes of an answer around its value, but for odd ones, which are refused a little late."""
+
 _SMALL = 4096
 """Answers of this size pass unasked: the calls that they answer are bounded."""
 
@@ -179,6 +185,9 @@ class Worker:
             return
         if type(outcome) is Result:
             value = outcome.value
+            if value is not None and len(value) > _LONG:
+                self._answer_later(call, outcome, value, inside)
+                return
             result = UNSET if value is None else Raw(value)
             message = Answer(invocation_id, call.function_id, result, None, call.traceparent, call.baggage)
         else:
@@ -188,6 +197,25 @@ class Worker:
         if len(text) > _SMALL or self.window < WIDEST_WINDOW:
             text = self._bounded(text, call, outcome, inside)
         self._wake(self.connection.queue(text))
+
+    def _answer_later(self, call: Call, outcome: Result, value: bytes, inside: int) -> None:
+        """Queue a long answer that is made when the worker takes it: until then the value is not copied."""
+        size = len(value) + _AROUND
+        if size > self.message_limit or not self._room(size, ANSWER_LIMIT):
+            message = Answer(
+                call.invocation_id or "", call.function_id, Raw(value), None, call.traceparent, call.baggage
+            )
+            self._wake(self.connection.queue(self._bounded(encode(message), call, outcome, inside)))
+            return
+        if inside:
+            self._adapt(size)
+        invocation_id, function_id = call.invocation_id or "", call.function_id
+        traceparent, baggage = call.traceparent, call.baggage
+
+        def text() -> bytes:
+            return encode(Answer(invocation_id, function_id, Raw(value), None, traceparent, baggage))
+
+        self._wake(self.connection.queue_later(text, size))
 
     def _bounded(self, text: bytes, call: Call, outcome: Outcome, inside: int) -> bytes:
         """The text of an answer, or of what takes its place when the worker cannot have it."""

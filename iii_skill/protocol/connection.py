@@ -10,7 +10,8 @@ invocation id. Drivers pump: `receive_text`, route the messages, `texts_to_send`
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -74,6 +75,10 @@ _ENVELOPE_LEVEL = 2
 _KNOWN_ACTIONS = ("void", "enqueue")
 
 
+Later: TypeAlias = Callable[[], bytes]
+"""Makes a text."""
+
+
 class _Namespace(msgspec.Struct):
     namespace: str | None = None
 
@@ -90,7 +95,8 @@ class Connection:
         self.waiting_bytes = 0
         """How long the texts that wait to be sent are together."""
         self._held: list[FromWorker] = []
-        self._out: list[bytes] = []
+        self._out: list[bytes | Later] = []
+        self._later = False
         self.send(WorkerRegistered(self.worker_id, self.token, FEATURES))
 
     def receive_text(self, text: bytes) -> Sequence[FromWorker]:
@@ -153,9 +159,25 @@ class Connection:
         self.waiting_bytes += len(text)
         return len(self._out)
 
+    def queue_later(self, text: Later, size: int) -> int:
+        """Queue a long text that is made when it leaves, of about that size; how many wait now."""
+        self._later = True
+        self._out.append(text)
+        self.waiting_bytes += size
+        return len(self._out)
+
     def texts_to_send(self) -> list[bytes]:
         """What is to go out, drained."""
+        if self._later:
+            return [text if isinstance(text, bytes) else text() for text in self.unmade_texts()]
         out, self._out = self._out, []
+        self.waiting_bytes = 0
+        return cast(list[bytes], out)
+
+    def unmade_texts(self) -> list[bytes | Later]:
+        """The same, long texts not made yet: whoever sends them makes them one by one."""
+        out, self._out = self._out, []
+        self._later = False
         self.waiting_bytes = 0
         return out
 

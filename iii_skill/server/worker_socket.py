@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import Worker
 from iii_skill.json_slices import SLICE
-from iii_skill.protocol.connection import Connection
+from iii_skill.protocol.connection import Connection, Later
 from iii_skill.readable import MAX_NESTING, Inspected, inspect, is_utf8
 from iii_skill.server.frames import AT_ONCE, AT_ONCE_BYTES, long_text_frames, text_frames
 from iii_skill.server.inflow import Inflow
@@ -24,6 +25,9 @@ TOTAL_LIMIT = 512 * 1024 * 1024
 
 SHARE = 4 * 1024 * 1024
 """What each of them may still leave unread when that is reached."""
+
+ONE_TURN = 4 * 1024 * 1024
+"""Texts of more bytes than that together leave in the next turn of the loop."""
 
 _ENVELOPE_LEVELS = 2
 """Levels of a message around the value that a call stores."""
@@ -92,6 +96,9 @@ class WorkerSocket(MessageSocket):
         self._backlog: deque[bytes] | None = None
         self._backlog_bytes = 0
         self._inspecting: asyncio.Task[None] | None = None
+        self._unsent: deque[bytes | memoryview | Later] = deque()
+        """What the transport has no room for yet; a long text is made when it has."""
+        self._unsent_bytes = 0
 
     # What MessageSocket calls.
 
@@ -155,6 +162,7 @@ class WorkerSocket(MessageSocket):
             self._inspecting.cancel()
             self._inspecting = None
         self._backlog = None
+        self._unsent.clear()
         self._sockets.discard(self)
         self._engine.disconnect(self.worker)
         self.worker.let_go()
@@ -169,6 +177,7 @@ class WorkerSocket(MessageSocket):
         """Send what is left, then close with a code that makes SDKs reconnect."""
         if not self.closing:
             self._flush()
+            self._pump(room=sys.maxsize)
         super().close(code, reason)
 
     def pause_writing(self) -> None:
@@ -179,8 +188,10 @@ class WorkerSocket(MessageSocket):
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        self._sockets.slow.discard(self)
-        self._go_on()
+        self._pump()
+        if not self._unsent:
+            self._sockets.slow.discard(self)
+            self._go_on()
 
     @property
     def kept(self) -> int:
@@ -200,7 +211,7 @@ class WorkerSocket(MessageSocket):
     @property
     def unread(self) -> int:
         """Bytes that the worker has not read yet."""
-        return self.underlying.get_write_buffer_size()
+        return self.underlying.get_write_buffer_size() + self._unsent_bytes
 
     # The backlog.
 
@@ -267,7 +278,8 @@ class WorkerSocket(MessageSocket):
             logger.exception("a message of %s could not be handled", worker.label)
         self._processing = False
         self._warn()
-        self._flush()
+        # In a turn of its own: making and sending a long answer takes its time as well.
+        self._wake(1)
 
     def _warn(self) -> None:
         for warning in self.connection.warnings:
@@ -281,7 +293,7 @@ class WorkerSocket(MessageSocket):
     def _wake(self, waiting: int) -> None:
         if self._processing:
             return
-        if waiting >= AT_ONCE or self.connection.waiting_bytes > AT_ONCE_BYTES:
+        if waiting >= AT_ONCE or AT_ONCE_BYTES < self.connection.waiting_bytes <= ONE_TURN:
             self._flush()
             if self._backlog is None:
                 return
@@ -297,22 +309,36 @@ class WorkerSocket(MessageSocket):
 
     def _flush(self) -> None:
         connection = self.connection
-        if connection.waiting_bytes > AT_ONCE_BYTES:
-            self._flush_long()
+        if self._unsent or connection.waiting_bytes > AT_ONCE_BYTES:
+            size = connection.waiting_bytes
+            self._unsent += connection.unmade_texts()
+            self._unsent_bytes += size
+            self._pump()
             return
         texts = connection.texts_to_send()
         if texts and not self.closing:
             self.underlying.write(text_frames(texts))
 
-    def _flush_long(self) -> None:
-        for text in self.connection.texts_to_send():
-            if self.closing:
-                return
+    def _pump(self, room: int = AT_ONCE_BYTES) -> None:
+        """Hand on as much of what is unsent as the transport has room for."""
+        unsent = self._unsent
+        while unsent and not self.closing and self.underlying.get_write_buffer_size() < room:
+            part = unsent.popleft()
+            if isinstance(part, memoryview):
+                self._unsent_bytes -= len(part)
+                self.underlying.write(part)
+                continue
+            text = part if isinstance(part, bytes) else part()
+            self._unsent_bytes -= len(text)
             if len(text) < 65536:
                 self.underlying.write(text_frames((text,)))
-            else:
-                for part in long_text_frames(text):
-                    self.underlying.write(part)
+                continue
+            for piece in reversed(long_text_frames(text)):
+                view = memoryview(piece)
+                self._unsent_bytes += len(view)
+                unsent.appendleft(view)
+        if not unsent:
+            self._unsent_bytes = 0
 
     def _room(self, size: int, limit: int) -> bool:
         """False when so many bytes more are too many for this worker, or for all of them together."""
