@@ -22,7 +22,7 @@ _TEXTS = {
     "plural": "Its plural: prefix of functions and routes.",
     "scope": "The state scope of the records.  [default: the plural]",
     "fields": "NAME:TYPE or NAME:TYPE=DEFAULT, ... Types: text, amount, integer, boolean.",
-    "operations": "Of create, get, list, update, delete, counter, flag, session, cache, skeleton.",
+    "operations": "Of create, get, list, update, delete, counter, flag, session, cache, claim, skeleton.",
     "update-field": "The field that `update` sets.",
     "counter-field": "The whole number that `counter` adds to and takes from.",
     "adapter": "Where the host keeps the state: memory, file or redis.",

@@ -236,6 +236,7 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
         ("get", ["products::get"], ["products::create", "products::list-all", "uuid"]),
         ("list", ["products::list-all"], ["products::create", "products::get"]),
         ("counter", ["products::adjust-stock"], ["products::create", "products::get"]),
+        ("claim", ["claims::take", "claims::get"], ["products", "SCOPE", "session"]),
         ("skeleton", ["visits::add"], ["products", "SCOPE", "created_at", "session"]),
     ],
 )

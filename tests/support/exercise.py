@@ -74,12 +74,13 @@ class Exercise:
             "flag": ["flags::set", "flags::get"],
             "session": ["transcripts::record-chunk"],
             "cache": ["cache::put", "cache::get", "cache::remove"],
+            "claim": ["claims::take", "claims::get"],
             "skeleton": ["visits::add"],
         }
         return {name for operation in self.operations for name in ids[operation]}
 
     def functions_are_all_there(self) -> None:
-        prefixes = ("flags::", "cache::", "transcripts::", "visits::", f"{self.plural}::")
+        prefixes = ("flags::", "cache::", "transcripts::", "claims::", "visits::", f"{self.plural}::")
         own = [name for name in self.host.functions() if name.startswith(prefixes)]
         assert {name for name in own if not name.endswith("::on-change")} == self.expected()
         assert bool([name for name in own if name.endswith("::on-change")]) == self.trigger
@@ -260,6 +261,23 @@ class Exercise:
         self.state("set", scope="cache", key=key, value=expired)
         assert self.call("cache::get", {"key": key})["code"] == "NOT_FOUND"
 
+    def claim_works(self) -> None:
+        name = uuid4().hex
+        take, path = "claims::take", f"/claims/{name}"
+        owners = [f"owner-{number}" for number in range(8)]
+        answers = self.side_by_side(
+            [lambda owner=owner: self.call(take, {"name": name, "owner": owner}) for owner in owners]  # type: ignore[misc]
+        )
+        winner = self.ask("claims::get", {"name": name}, "GET", path)
+        assert [answer for answer in answers if "code" not in answer] == [winner]
+        assert [answer["owner"] for answer in answers] == [winner["owner"]] * 8
+        assert self.ask(take, {"name": name, "owner": winner["owner"]}, "PUT", path) == winner
+        assert self.call(take, {"name": name, "owner": "late"})["code"] == "TAKEN"
+        assert self.call("claims::get", {"name": uuid4().hex})["code"] == "NOT_FOUND"
+        self.state("set", scope="claims", key=name, value={"tries": "many"})
+        assert self.call(take, {"name": name, "owner": "x"})["code"] == "CORRUPT_RECORD"
+        self.state("delete", scope="claims", key=name)
+
     def skeleton_works(self) -> None:
         key = uuid4().hex
         answers = self.side_by_side([lambda: self.call("visits::add", {"id": key})] * 8)
@@ -281,6 +299,7 @@ class Exercise:
                 "flag": "flags",
                 "session": "audio::transcripts",
                 "cache": "cache",
+                "claim": "claims",
                 "skeleton": "visits",
             }
             scope = scopes[first]

@@ -16,7 +16,7 @@ from iii_skill.scaffold.render import Renderer
 
 LANGUAGES = ("python", "javascript", "typescript", "rust")
 RECORDS = ("create", "get", "list", "update", "delete", "counter")
-EXTRAS = ("flag", "session", "cache", "skeleton")
+EXTRAS = ("flag", "session", "cache", "claim", "skeleton")
 OPERATIONS = (*RECORDS, *EXTRAS)
 CUSTOM = "inventory_quantity:integer=5,is_available:boolean=true,title:text,unit_price:amount"
 SHAPES: Mapping[str, Mapping[str, str]] = {
