@@ -196,6 +196,14 @@ class StateAdapter(abc.ABC):
             f"The adapter '{self.name}' does not declare `shared`, so it has no changes()."
         )
 
+    def changes_below(self, prefix: str) -> AsyncIterator[Change]:
+        """The same for the scopes that begin with `prefix`, which begins with PRIVATE_SCOPES.
+
+        Override it where those can be told apart cheaply: then neither costs what the other has to tell, and
+        `changes()` may leave private scopes out.
+        """
+        return _below(self.changes(), prefix)
+
     async def health(self) -> Health:
         """How the store is now; within `CALL_SECONDS`, and without an error when the server is away."""
         return Health()
@@ -223,6 +231,12 @@ async def settled(answer: Answer[T]) -> T:
         result: T = await answer
         return result
     return answer
+
+
+async def _below(changes: AsyncIterator[Change], prefix: str) -> AsyncIterator[Change]:
+    async for change in changes:
+        if change.scope.startswith(prefix):
+            yield change
 
 
 __all__ = [

@@ -98,12 +98,11 @@ class PrivateStore:
 
     def changes(self) -> AsyncIterator[Change]:
         """The changes of this store's scopes made by any host from now on; only when `shared`."""
-        return self._own(self._adapter.changes())
+        return self._own(self._adapter.changes_below(self._prefix))
 
     async def _own(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
         async for change in changes:
-            if change.scope.startswith(self._prefix):
-                yield msgspec.structs.replace(change, scope=change.scope.removeprefix(self._prefix))
+            yield msgspec.structs.replace(change, scope=change.scope.removeprefix(self._prefix))
 
 
 class CompanionHost(Protocol):

@@ -175,12 +175,24 @@ class RedisAdapter(StateAdapter):
             await store.ask(place.bucket, b"UNLINK", place.values, place.order)
         for bucket in store.layout.buckets:
             await store.ask(bucket, b"UNLINK", bucket.index)
+        for bucket in (*store.layout.buckets, *store.layout.private):
             await store.ask(bucket, b"UNLINK", bucket.stream)
 
     def changes(self) -> AsyncIterator[Change]:
-        """Every host's changes from now on, own ones included, in order per key, each once."""
+        """Every host's changes from now on, own ones included, in order per key, each once.
+
+        Those of private scopes are left out.
+        """
         store = self._store
-        followers = [StreamFollower(store, bucket) for bucket in store.layout.buckets]
+        return self._follow([StreamFollower(store, bucket) for bucket in store.layout.buckets])
+
+    def changes_below(self, prefix: str) -> AsyncIterator[Change]:
+        """The same for the private scopes that begin with `prefix`."""
+        store = self._store
+        return self._follow([StreamFollower(store, bucket, prefix) for bucket in store.layout.private])
+
+    def _follow(self, followers: Sequence[StreamFollower]) -> AsyncIterator[Change]:
+        store = self._store
 
         def locate() -> None:
             for follower in followers:

@@ -17,7 +17,7 @@ from iii_skill.values import Change
 
 from .commands import RawCommand, revision
 from .connection import ServerConnection
-from .layout import Bucket, decode
+from .layout import Bucket, decode, encode
 from .store import MOST_RESENDS, RedisStore
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,10 @@ def end_of(entries: Sequence[Any]) -> bytes:
 class StreamFollower(ChangeFollower[bytes]):
     """The position in the stream of one bucket, and the way to what comes after it."""
 
-    def __init__(self, store: RedisStore, bucket: Bucket) -> None:
+    def __init__(self, store: RedisStore, bucket: Bucket, prefix: str = "") -> None:
+        """Changes of scopes that do not begin with `prefix` are left out."""
         super().__init__()
+        self._prefix = encode(prefix)
         self._store = store
         self._bucket = bucket
         self._connection: ServerConnection | None = None
@@ -121,6 +123,8 @@ class StreamFollower(ChangeFollower[bytes]):
             _, raw_scope, _, raw_key, _, old, _, new = fields
         except ValueError:
             log.warning("Entry %r of the stream of changes is not ours; it is left out.", stream_id)
+            return None
+        if not raw_scope.startswith(self._prefix):
             return None
         scope, key = decode(raw_scope), decode(raw_key)
         if scope is None or key is None:

@@ -65,9 +65,9 @@ class ClusterStore(RedisStore):
         return self._routes[bucket.number].target if self._routes else self.target
 
     def together_with(self, bucket: Bucket) -> Sequence[Bucket]:
-        """The buckets on the same node."""
+        """The buckets on the same node, once for each of their streams."""
         route = self._routes[bucket.number]
-        return [other for other in self.layout.buckets if self._routes[other.number] is route]
+        return [other for other in super().together_with(bucket) if self._routes[other.number] is route]
 
     def resend(self, command: CommandRules, fault: ServerFault) -> bool:
         """Follow MOVED and ASK."""

@@ -2,16 +2,20 @@
 
 `engine`: hash `state:<scope>`, as a real iii engine has it. Beside it `iii:order:<scope>` (sorted set: order
 of first insertion), `iii:scopes` (set) and `iii:changes` (stream); none of them starts with `state:`, because
-the engine takes every such key for a scope. `cluster`: the same four below `iii:{0}:` ... `iii:{15}:`, one
-hash tag for each of 16 buckets, so that all keys of a scope, its index and its stream are on one node.
+the engine takes every such key for a scope. Changes of private scopes have the stream `iii:changes:private`,
+so that who follows state does not read them, and the other way round. `cluster`: the same below `iii:{0}:`
+... `iii:{15}:`, one hash tag for each of 16 buckets, so that all keys of a scope, its index and its streams
+are on one node.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from iii_skill.values import PRIVATE_SCOPES
 
 from .scripts import BLIND, SWAP
 
@@ -96,14 +100,16 @@ class Place:
 class Places(dict[str, Place]):
     """The place of each scope that is looked up; the last few thousand are remembered."""
 
-    def __init__(self, buckets: Sequence[Bucket], length: bytes) -> None:
+    def __init__(self, buckets: Sequence[Bucket], private: Sequence[Bucket], length: bytes) -> None:
         super().__init__()
         self._buckets = buckets
+        self._private = private
         self._length = length
 
     def __missing__(self, scope: str) -> Place:
         raw = encode(scope)
-        place = Place(self._buckets[zlib.crc32(raw) % len(self._buckets)], raw, self._length)
+        buckets = self._private if scope.startswith(PRIVATE_SCOPES) else self._buckets
+        place = Place(buckets[zlib.crc32(raw) % len(buckets)], raw, self._length)
         if len(self) >= MOST_PLACES:
             del self[next(iter(self))]
         self[scope] = place
@@ -128,7 +134,9 @@ class Layout:
             ]
         else:
             self.buckets = [_cluster_bucket(number, start) for number in range(BUCKETS)]
-        self.places = Places(self.buckets, b"%d" % stream_length)
+        self.private = [replace(bucket, stream=bucket.stream + b":private") for bucket in self.buckets]
+        """The same buckets with the streams of private scopes."""
+        self.places = Places(self.buckets, self.private, b"%d" % stream_length)
 
 
 def _cluster_bucket(number: int, start: bytes) -> Bucket:

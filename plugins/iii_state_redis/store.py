@@ -53,7 +53,7 @@ class RedisStore:
         self.large = config.stream_bytes // (2 * config.stream_length)
         """Values above so many bytes count for the size of the stream; `stream_length` bounds the others."""
         self._warnings: set[str] = set()
-        self._grown = [0] * len(self.layout.buckets)
+        self._grown: dict[bytes, int] = {}
         """Bytes of large values that went into each stream since it was last cut."""
 
     def target_of(self, bucket: Bucket) -> Address:
@@ -61,8 +61,8 @@ class RedisStore:
         return self.target
 
     def together_with(self, bucket: Bucket) -> Sequence[Bucket]:
-        """The buckets on the server that holds this one."""
-        return self.layout.buckets
+        """The buckets on the server that holds this one, once for each of their streams."""
+        return (*self.layout.buckets, *self.layout.private)
 
     def new_connection(self, bucket: Bucket) -> ServerConnection:
         """One more connection, not open yet, to the server that holds the bucket."""
@@ -176,16 +176,16 @@ class RedisStore:
 
     def grow(self, bucket: Bucket, size: int) -> None:
         """Large values go into the stream of the bucket: have it cut when that may be too much."""
-        grown = self._grown[bucket.number] + size
+        grown = self._grown.get(bucket.stream, 0) + size
         most = self.config.stream_bytes
         if grown >= most // 8:
             grown = 0
             self.cut(bucket, max(1, most // (2 * size)))
-        self._grown[bucket.number] = grown
+        self._grown[bucket.stream] = grown
 
     def cut(self, bucket: Bucket, fewest: int) -> None:
         """Cut the stream of the bucket to the bytes that it may take, or to `fewest` entries where we may not
         ask how many it takes."""
-        share = STREAM_SHARE * len(self.layout.buckets)
+        share = STREAM_SHARE * (len(self.layout.buckets) + len(self.layout.private))
         command = (b"EVAL", CUT, 1, bucket.stream, self.config.stream_bytes, fewest, share)
         self.send(FireAndForget(self, bucket, self.pack(command)))

@@ -11,7 +11,7 @@ from iii_state_redis import RedisAdapter
 from support.redis import RedisServer, until
 
 from iii_skill.errors import AdapterError
-from iii_skill.values import KEEP, Change
+from iii_skill.values import KEEP, PRIVATE_SCOPES, Change
 
 from .conftest import OpenAdapter
 
@@ -191,6 +191,17 @@ async def test_a_stream_that_was_trimmed_too_far_is_told(
             with caplog.at_level(logging.WARNING):
                 assert [change.new for change in await take(changes, 2)] == [b"3", b"4"]
     assert "trimmed" in caplog.text
+
+
+async def test_changes_of_private_scopes_are_told_apart(server: RedisServer, adapter: RedisAdapter) -> None:
+    one, two = f"{PRIVATE_SCOPES}one/", f"{PRIVATE_SCOPES}two/"
+    changes, below = adapter.changes(), adapter.changes_below(one)
+    made = [await adapter.set(scope, "k", b"1") for scope in ("s", f"{two}s", f"{one}s", f"{one}t", "t")]
+    assert await take(below, 2) == made[2:4]
+    assert await take(changes, 2) == [made[0], made[4]]
+    assert sorted(await adapter.scopes()) == sorted(change.scope for change in made)
+    await adapter.erase()
+    assert server.cli("KEYS", "*iii*") == []
 
 
 async def test_foreign_entries_of_the_stream_are_left_out(server: RedisServer, adapter: RedisAdapter) -> None:
