@@ -5,7 +5,8 @@ the host and keeps what it must remember in a store of its own. The rules:
 
 * A class is offered by the hook `iii_companions`. The host makes one object of it and calls `start` once,
   before any socket is open, and `stop` once, after the last request was taken and before the store closes.
-* All of it runs on the host's event loop and must not block it.
+* All of it runs on the host's event loop and must not block it. `start` waits a second at most for the store,
+  which may hang or be away: read it in a task that goes on, and let calls wait for that.
 * A function answers its call exactly once, at once or later. What it promises is as durable as its writes:
   acknowledge after the store has answered.
 * The store is the host's own adapter under scopes that `state::*` neither shows nor touches. It promises what
@@ -47,6 +48,8 @@ class PrivateStore:
         """What an acknowledged write survives."""
         self.shared = adapter.shared
         """True when companions of other hosts write into the same store."""
+        self.reading = 0
+        """How many are in `read`."""
 
     def get(self, scope: str, key: str) -> Answer[bytes | None]:
         """The stored bytes, or None."""
@@ -79,7 +82,11 @@ class PrivateStore:
 
     async def read(self, answer: Answer[Any]) -> Any:
         """The value of any answer above."""
-        return await settled(answer)
+        self.reading += 1
+        try:
+            return await settled(answer)
+        finally:
+            self.reading -= 1
 
     def settle(
         self,

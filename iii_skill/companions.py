@@ -170,6 +170,7 @@ class Companions:
         self._clock = clock
         self._answers = AdapterAnswers()
         self.running: dict[str, Companion] = {}
+        self._stores: dict[str, PrivateStore] = {}
         self.ports: list[WebSocketPort] = []
         """The ports that they want open while the host serves."""
 
@@ -177,7 +178,7 @@ class Companions:
         """Start each with its settings; the first that refuses ends it, and those before it are stopped."""
         for kind, settings in chosen.items():
             companion = kind()
-            store = PrivateStore(adapter, kind.name, self._answers)
+            store = self._stores[kind.name] = PrivateStore(adapter, kind.name, self._answers)
             door = EngineDoor(
                 self._engine,
                 self._python,
@@ -193,14 +194,20 @@ class Companions:
         """What the line of readiness says of each."""
         return {name: companion.ready() for name, companion in self.running.items()}
 
-    async def stop(self, deadline: float) -> None:
-        """Stop all at once; who is not done at `deadline` (the loop's time) is named and left behind."""
+    async def stop(self, deadline: float) -> list[str]:
+        """Stop all at once; who is not done at `deadline` (the loop's time) is named and left behind.
+
+        Gives what the store still owes those.
+        """
         stopping = {asyncio.ensure_future(companion.stop()): name for name, companion in self.running.items()}
         if not stopping:
-            return
+            return []
         left = max(0.0, deadline - asyncio.get_running_loop().time())
         done, late = await asyncio.wait(stopping, timeout=left)
+        owed: list[str] = []
         for task in late:
+            if self._stores[stopping[task]].reading:
+                owed.append(f"what {stopping[task]} has asked the store for")
             task.cancel()
             logger.warning("%s did not stop in time; the host goes on without it", stopping[task])
         for task in done:
@@ -208,3 +215,4 @@ class Companions:
             if error is not None:
                 logger.error("%s failed while it stopped", stopping[task], exc_info=error)
         self.running.clear()
+        return owed

@@ -245,13 +245,13 @@ class Host:
         deadline = asyncio.get_running_loop().time() + grace_s
         if self._servers is not None:
             await self._servers.drain(grace_s)
-        await self.companions.stop(deadline)
+        owed = await self.companions.stop(deadline)
         await self._finish(deadline)
         if self._observing is not None:
             await self._observing.close()
         if self._configurations is not None:
             await self._configurations.close()
-        self.left = await close_state(self.state, self.adapter, deadline=deadline)
+        self.left = [*await close_state(self.state, self.adapter, deadline=deadline), *owed]
         if self.left:
             logger.error("ended without waiting any longer for %s", " and ".join(self.left))
         if self._memory is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure
-from iii_skill.errors import AdapterError, CallerError, IiiSkillError, InputError
+from iii_skill.errors import AdapterError, AdapterUnavailable, CallerError, IiiSkillError, InputError
 from iii_skill.serde.reader import Shape, anything, optional_count, optional_string, read_input, string
 
 from .jobs import Record
@@ -27,6 +27,11 @@ from .work_queue import WorkQueue
 
 _DEFINITIONS, _SUBSCRIBERS = "definitions", "subscribers"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_LOAD_S = 1.0
+"""So long the start waits for what the store holds; after that the host goes on, and calls wait instead."""
+
+MOST_WAITING = 10_000
+"""Calls that may wait until the store has given what it holds."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -112,7 +117,11 @@ class Queue(Companion):
     on_by_default = True
 
     async def start(self, host: CompanionHost, settings: QueueSettings) -> None:
-        """Take up what the store holds, then offer functions and trigger types."""
+        """Offer functions and trigger types and take up what the store holds.
+
+        A store that hangs or is away holds up neither the host nor its other workers. Until it has answered
+        no job starts, calls and triggers wait, and while it refuses, calls are refused.
+        """
         settings.check()
         self._host, self._store, self._settings = host, host.store, settings
         self._me = str(uuid.uuid4())
@@ -126,14 +135,24 @@ class Queue(Companion):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._follower: asyncio.Task[None] | None = None
         self._stopping = False
+        self._loaded = asyncio.Event()
+        self._waiting: list[tuple[Callable[[], None], Call | None]] = []
+        """What came before that: in order, each with the call that is to be answered, if it is one."""
+        self._unreadable: BaseException | None = None
+        self._pausing = False
         if self._store.shared:
             self._follower = asyncio.ensure_future(self._follow(self._store.changes()))
             await asyncio.sleep(0)
-        await self._load()
         self._offer()
         for trigger_type in ("durable:subscriber", "queue"):
             host.add_trigger_type(DurableSubscribers(trigger_type, host, settings, self))
         host.on_functions(self._functions_changed)
+        self._loading = asyncio.ensure_future(self._load_at_last())
+        if not (await asyncio.wait([self._loading], timeout=_LOAD_S))[0]:
+            host.log.warning(
+                "the store has not told yet which jobs it holds: until it has, none starts, and calls of "
+                "queues wait or are refused"
+            )
 
     async def stop(self) -> None:
         """Start no job any more and let those that run end; the rest waits in the store."""
@@ -142,6 +161,14 @@ class Queue(Companion):
             self._follower.cancel()
         for task in self._tasks:
             task.cancel()
+        self._refuse_waiting(AdapterUnavailable("The host stops."))
+        if self._pausing:
+            self._loading.cancel()
+        try:
+            # A store that does not answer may keep a thread: who stops the host is told by its deadline.
+            await asyncio.wait([self._loading])
+        finally:
+            self._loading.cancel()
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
 
     def _offer(self) -> None:
@@ -149,13 +176,13 @@ class Queue(Companion):
         topic = {"type": "string"}
         host.add_handler(
             "engine::queue::enqueue",
-            self._enqueue,
+            self._when_loaded(self._enqueue),
             description="Store a job for a function; what the action Enqueue of a call does.",
         )
         for function_id in ("iii::durable::publish", "enqueue"):
             host.add_handler(
                 function_id,
-                self._publish,
+                self._when_loaded(self._publish),
                 description="Store a message for every subscriber of a topic, also for those that are away.",
                 request_schema=_object(topic=topic, data={}, required=["data", "topic"]),
             )
@@ -169,7 +196,8 @@ class Queue(Companion):
             ("engine::queue::dlq_messages", self._dlq_messages, "Dead letters, newest first."),
             ("queue::define", self._define, "Set how the jobs of a queue run; kept in the store."),
         ):
-            host.add_handler(function_id, self._answering(function_id, function), description=description)
+            handler = self._when_loaded(self._answering(function_id, function))
+            host.add_handler(function_id, handler, description=description)
 
     def _answering(self, function_id: str, function: Callable[[bytes], Any]) -> Callable[[Call], None]:
         """A handler that answers with what an async function of the payload gives."""
@@ -196,6 +224,56 @@ class Queue(Companion):
         task.add_done_callback(self._tasks.discard)
 
     # What the store holds.
+
+    async def _load_at_last(self) -> None:
+        """Load, again while the store refuses; then do what waited for it."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._load()
+                break
+            except AdapterError as error:
+                if self._unreadable is None:
+                    self._host.log.warning("what the store holds of queues cannot be read: %s", error)
+                self._unreadable = error
+            except Exception as error:
+                self._host.log.exception("what the store holds of queues cannot be taken up")
+                self._unreadable = error
+            self._refuse_waiting(self._unreadable)
+            if self._stopping:
+                return
+            self._pausing = True
+            await asyncio.sleep(pause)
+            self._pausing = False
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        self._loaded.set()
+        waiting, self._waiting = self._waiting, []
+        for begin, _ in waiting:
+            begin()
+
+    def _refuse_waiting(self, reason: BaseException) -> None:
+        """Refuse the calls that wait; what else waits goes on waiting."""
+        calls = [call for _, call in self._waiting if call is not None]
+        self._waiting = [waiting for waiting in self._waiting if waiting[1] is None]
+        for call in calls:
+            call.reply(_not_stored(reason))
+
+    def _when_loaded(self, handler: Callable[[Call], None]) -> Callable[[Call], None]:
+        """The handler, for calls that may come before the store has told what it holds."""
+
+        def handle(call: Call) -> None:
+            if self._loaded.is_set():
+                handler(call)
+            elif self._unreadable is not None:
+                call.reply(_not_stored(self._unreadable))
+            elif len(self._waiting) >= MOST_WAITING:
+                call.reply(
+                    _not_stored(AdapterUnavailable(f"{MOST_WAITING} calls wait for the store already."))
+                )
+            else:
+                self._waiting.append((lambda: handler(call), call))
+
+        return handle
 
     async def _load(self) -> None:
         store = self._store
@@ -227,6 +305,9 @@ class Queue(Companion):
             try:
                 async for change in changes:
                     pause = _FIRST_PAUSE_S
+                    if not self._loaded.is_set():
+                        # Jobs that are older may be read yet, and in a fifo queue they come first.
+                        await self._loaded.wait()
                     self._heard(change)
             except Exception as error:
                 self._host.log.warning("what other hosts do to the queues cannot be followed: %s", error)
@@ -368,6 +449,9 @@ class Queue(Companion):
 
     def subscribed(self, subscription: Subscription) -> None:
         """A trigger came: its function gets what waits for it, and all that is published from now on."""
+        if not self._loaded.is_set():
+            self._waiting.append((lambda: self.subscribed(subscription), None))
+            return
         topic = subscription.subscriber.topic
         first = not self._subscribers(topic) and topic not in self._unparking
         self._topics.add(subscription)
@@ -381,6 +465,9 @@ class Queue(Companion):
 
     def unsubscribed(self, trigger_id: str) -> None:
         """A trigger ended: what comes for its function is kept for a while."""
+        if not self._loaded.is_set():
+            self._waiting.append((lambda: self.unsubscribed(trigger_id), None))
+            return
         gone = self._topics.remove(trigger_id)
         if gone is not None and not self._stopping:
             self._remember(gone)
