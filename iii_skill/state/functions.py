@@ -73,7 +73,7 @@ FUNCTIONS = (
     ),
     FunctionInfo(
         "state::list_entries",
-        "Keys and values of a scope, page by page, all from one moment.",
+        "Keys and values of a scope, page by page; up to 1000 keys all from one moment.",
         _request(
             "scope",
             scope=_TEXT,

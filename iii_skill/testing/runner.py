@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,14 +162,17 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _within(seconds: float, work: Any, what: str) -> None:
-    try:
-        async with asyncio.timeout(seconds) as deadline:
-            await work
-    except TimeoutError:
-        if deadline.expired():
-            raise ContractBroken(f"{what} within {seconds:g} s.") from None
-        raise
+async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
+    task = asyncio.ensure_future(work)
+    await asyncio.wait([task], timeout=seconds)
+    if not task.done():
+        # What ignores that it is cancelled is left behind: one check may not hold up the others.
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN)
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise ContractBroken(f"{what} within {seconds:g} s.")
+    await task
 
 
 def _describe(context: Mapping[str, Any]) -> str:

@@ -164,6 +164,9 @@ class HasNoTimeout(CellarAdapter):  # type: ignore[misc]
         await self.client.connection_pool.disconnect()
         self.client.connection_pool.reset()
 
+    async def call(self, work: Any) -> Any:
+        return await work(self.client)
+
 
 class FeedHasNoTimeout(Fed):
     async def changes(self) -> AsyncIterator[Change]:

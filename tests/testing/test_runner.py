@@ -114,3 +114,20 @@ def test_a_process_that_fails_tells_why() -> None:
 class FailsAtOpen(JournalAdapter):
     def load(self) -> None:
         raise RuntimeError("the drive is empty")
+
+
+class CallIgnoresItsEnd(MemoryAdapter):
+    async def get(self, scope: str, key: str) -> bytes | None:  # type: ignore[override]
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+
+def test_a_call_that_ignores_that_it_is_cancelled_holds_no_other_check_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("iii_skill.testing.runner.LEAVE_SECONDS", 0.5)
+    found = verdict(CallIgnoresItsEnd, "get-of-an-unknown-key-is-none")
+    assert found.reason == "The check got no answer within 5 s."
