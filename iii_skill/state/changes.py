@@ -11,7 +11,7 @@ from iii_skill.readable import MAX_NESTING, TOO_DEEP, check_nesting, fits, is_js
 from iii_skill.state import ops
 from iii_skill.state.equality import equal
 from iii_skill.state.op_input import AppendOp, MergeOp, Op, SetOp
-from iii_skill.state.value_size import LARGEST, check_comparable, check_parts, check_size
+from iii_skill.state.value_size import LARGEST, SURELY_FEW, check_comparable, check_parts, check_size
 from iii_skill.values import KEEP, Keep
 
 _AROUND_OP_VALUE = 3
@@ -36,7 +36,7 @@ class UpdateOps:
     def __call__(self, old: bytes | None) -> bytes:
         if self._check_old and old is not None and not is_json(old):
             raise unreadable()
-        if old is not None:
+        if old is not None and len(old) > SURELY_FEW:
             check_parts(old, "updated in parts")
         applied = ops.apply(self._ops, old)
         new = applied.new

@@ -19,7 +19,8 @@ MOST_PARTS = 8_000_000
 MOST_COMPARED = 1_000_000
 """Parts of two values that are compared one by one."""
 
-_SURELY_FEW = 1024 * 1024
+SURELY_FEW = 1024 * 1024
+"""Bytes that are neither too many nor in too many parts."""
 
 _MOST_SAVED = 8
 """Compact JSON that is smaller than this part of what was sent is measured as it was sent."""
@@ -51,7 +52,7 @@ def _compact(value: bytes, bound: int) -> int:
 
 def check_parts(value: bytes, what: str) -> None:
     """Accept a value that can be taken apart without holding everybody up; ValueRefused says what to do."""
-    if len(value) <= _SURELY_FEW:
+    if len(value) <= SURELY_FEW:
         return
     # Each may stand in a string, so these are upper bounds, counted at the speed of memory.
     parts = value.count(b"[") + value.count(b"{") + value.count(b":")
@@ -64,7 +65,7 @@ def check_parts(value: bytes, what: str) -> None:
 
 def check_comparable(left: bytes, right: bytes) -> None:
     """Accept two values whose comparison takes no longer than a turn may."""
-    if len(left) + len(right) <= _SURELY_FEW:
+    if len(left) + len(right) <= SURELY_FEW:
         return
     parts = sum(value.count(mark) for value in (left, right) for mark in (b",", b"[", b"{"))
     if parts > MOST_COMPARED:

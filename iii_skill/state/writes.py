@@ -18,7 +18,7 @@ from iii_skill.state.publisher import Publisher
 from iii_skill.state.requests import ABSENT
 from iii_skill.state.scopes import EmptiedScopes, check_scope
 from iii_skill.state.settings import LiveSettings
-from iii_skill.state.value_size import check_size
+from iii_skill.state.value_size import SURELY_FEW, check_size
 from iii_skill.values import Change
 
 if TYPE_CHECKING:
@@ -55,14 +55,6 @@ def _whole(op: Op, short: Short) -> Op:
     return op if restored is value else msgspec.structs.replace(op, value=msgspec.Raw(restored))
 
 
-def _answer(call: Call, reply: bytes, briefly: bytes) -> None:
-    """Answer a write that was made; `briefly` says so where the values are too large for the caller."""
-    if len(reply) <= _MAY_BE_TOO_LARGE:
-        call.succeed(reply)
-    else:
-        call.reply(Result(reply, briefly))
-
-
 class Writes:
     """Each handler answers first and publishes then."""
 
@@ -93,7 +85,9 @@ class Writes:
             check_scope(scope)
             if not call.levels:
                 check_value(value)
-            check_size(value, self._settings.current.max_value_bytes)
+            limit = self._settings.current.max_value_bytes
+            if limit is not None or len(value) > SURELY_FEW:
+                check_size(value, limit)
             answer = self._adapter.set(scope, key, value)
         except Exception as error:
             call.fail(refusal(error, _SET))
@@ -158,7 +152,9 @@ class Writes:
             if not call.levels:
                 check_readable(call.data)
                 check_nesting(value)
-            check_size(value, self._settings.current.max_value_bytes)
+            limit = self._settings.current.max_value_bytes
+            if limit is not None or len(value) > SURELY_FEW:
+                check_size(value, limit)
             absent = request.expected is ABSENT or expected == b"null"
             swap = CompareAndSet(None if absent else expected, value, self._unsure)
             answer = self._adapter.update(scope, key, swap)
@@ -173,17 +169,21 @@ class Writes:
 
     def _was_set(self, call: Call, change: Change) -> None:
         old = self._publisher.readable(change.old) or b"null"
-        _answer(call, b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old), _SET_BRIEFLY)
+        reply = b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old)
+        if len(reply) <= _MAY_BE_TOO_LARGE:
+            call.succeed(reply)
+        else:
+            call.reply(Result(reply, _SET_BRIEFLY))
         self._publisher.written(change, call.chain)
 
     def _was_deleted(self, call: Call, change: Change) -> None:
         if change.old is not None:
             self._emptied.add(change.scope)
         old = self._publisher.readable(change.old)
-        if old is None:
-            call.succeed(None)
+        if old is None or len(old) <= _MAY_BE_TOO_LARGE:
+            call.succeed(old)
         else:
-            _answer(call, old, _DELETED_BRIEFLY)
+            call.reply(Result(old, _DELETED_BRIEFLY))
         self._publisher.written(change, call.chain)
 
     def _was_updated(self, subject: tuple[UpdateOps, Call], change: Change) -> None:
@@ -193,7 +193,10 @@ class Writes:
             reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
         else:
             reply = b'{"new_value":%b,"old_value":%b}' % (new, old)
-        _answer(call, reply, _SET_BRIEFLY)
+        if len(reply) <= _MAY_BE_TOO_LARGE:
+            call.succeed(reply)
+        else:
+            call.reply(Result(reply, _SET_BRIEFLY))
         self._publisher.written(change, call.chain)
 
     def _was_compared(self, call: Call, change: Change) -> None:
