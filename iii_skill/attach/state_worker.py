@@ -26,6 +26,7 @@ from iii_skill.attach.owners import refuse_second_owner, second_owner
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.ids import fresh_id
+from iii_skill.engine.workers import MESSAGE_LIMIT, TOO_LARGE
 from iii_skill.errors import TriggerRefused
 from iii_skill.filters.filter import Filter
 from iii_skill.protocol import client
@@ -163,7 +164,10 @@ class Attached:
         data = bytes(message.data)
 
         def reply(outcome: Outcome) -> None:
-            link.send(encode(_answer(message, outcome)))
+            text = encode(_answer(message, outcome))
+            if len(text) > MESSAGE_LIMIT:
+                text = encode(_answer(message, _shortened(outcome, len(text))))
+            link.send(text)
 
         handler = self.worker.functions.get(message.function_id)
         if handler is None:
@@ -235,6 +239,15 @@ def _caller(data: bytes) -> str | None:
         return msgspec.json.decode(data, type=_Stamp)._caller_worker_id
     except msgspec.DecodeError:
         return None
+
+
+def _shortened(outcome: Outcome, size: int) -> Outcome:
+    """What takes the place of an answer that no engine takes: a write that was made says so."""
+    if isinstance(outcome, Result) and outcome.brief is not None:
+        return Result(outcome.brief)
+    return Failure(
+        TOO_LARGE, f"The answer has {size} bytes, more than the {MESSAGE_LIMIT} bytes of a message."
+    )
 
 
 def _answer(message: client.Invoked, outcome: Outcome) -> Answer:

@@ -25,10 +25,18 @@ from iii_skill.triggers import Trigger, TriggerProvider
 logger = logging.getLogger(__name__)
 
 
+CALL_LIFE_S = 3600.0
+"""Seconds that a worker has at least for the answer to another one's call; callers give up long before."""
+
+
 class Engine:
     """The router. All methods are called on the event loop; none of them blocks."""
 
-    def __init__(self, *, handler_timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, *, handler_timeout_s: float = DEFAULT_TIMEOUT_S, call_life_s: float = CALL_LIFE_S
+    ) -> None:
+        self._call_life_s = call_life_s
+        self._ageing: asyncio.TimerHandle | None = None
         self.functions = Functions()
         self.functions.on_handover = self._handed_over
         self.triggers = TriggerTable()
@@ -56,6 +64,8 @@ class Engine:
     def connect(self, worker: Worker) -> None:
         """A worker is there."""
         self.workers[worker.id] = worker
+        if self._ageing is None:
+            self._ageing = asyncio.get_running_loop().call_later(self._call_life_s, self._age)
         self.changed("worker_connected", worker)
 
     def disconnect(self, worker: Worker) -> None:
@@ -78,6 +88,14 @@ class Engine:
         if functions:
             self.changed("functions", worker)
         self.changed("worker_disconnected", worker)
+
+    def _age(self) -> None:
+        """Calls that nobody has answered for once or twice their life end, or they would be kept for ever."""
+        for worker in list(self.workers.values()):
+            worker.end_aged_calls()
+        self._ageing = None
+        if self.workers:
+            self._ageing = asyncio.get_running_loop().call_later(self._call_life_s, self._age)
 
     def _handed_over(self, function: Function) -> None:
         """A function that was refused belongs to whoever waited for it now."""
@@ -272,6 +290,9 @@ class Engine:
         """Every worker is gone; waiting callers are told so."""
         for worker in list(self.workers.values()):
             self.disconnect(worker)
+        if self._ageing is not None:
+            self._ageing.cancel()
+            self._ageing = None
         self.fanout.close()
 
 

@@ -97,6 +97,8 @@ class Worker:
         self.address = address
         self.close = close
         self.executing: dict[str, Call] = {}
+        self._aged: dict[str, Call] = {}
+        """Those that were there when it was last looked at."""
         self.connected_at_ms = int(time.time() * 1000)
         self.live = True
         self.identified = False
@@ -156,6 +158,14 @@ class Worker:
     def let_go(self) -> None:
         """The worker is gone: hold its socket no more."""
         self._wake, self.close, self._room = _nothing, _nothing, _no_room
+
+    def end_aged_calls(self) -> None:
+        """Answer the calls that were there the last time already."""
+        for invocation_id, call in self._aged.items():
+            if self.executing.get(invocation_id) is call:
+                del self.executing[invocation_id]
+                call.reply(Failure("TIMEOUT", f"{self.label} did not answer the call of {call.function_id}."))
+        self._aged = dict(self.executing)
 
     def drop_calls_of(self, caller_id: str) -> None:
         """Forget the calls of a caller that is gone: their answers have nowhere to go."""

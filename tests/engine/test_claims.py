@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support.peers import Peer
 
@@ -119,6 +121,19 @@ async def test_calls_of_a_caller_that_left_are_not_kept(engine: Engine) -> None:
     kept = other.call("w::never", {})
     caller.leave()
     assert list(provider.worker.executing) == [kept]
+
+
+async def test_calls_that_are_never_answered_end() -> None:
+    engine = Engine(call_life_s=0.01)
+    add_engine_functions(engine)
+    provider, caller = Peer(engine), Peer(engine)
+    provider.register("w::never")
+    asked = caller.call("w::never", {})
+    while not (answers := caller.received()):
+        await asyncio.sleep(0.001)
+    assert [(one["invocation_id"], one["error"]["code"]) for one in answers] == [(asked, "TIMEOUT")]
+    assert provider.worker.executing == {}
+    engine.close()
 
 
 async def test_void_calls_are_not_kept(engine: Engine) -> None:
