@@ -16,6 +16,7 @@ from benchmarks.echo_worker import echo_calls
 from benchmarks.figures import Report, Settings
 from benchmarks.http_load import run_http
 from benchmarks.load import Figures, run_load
+from benchmarks.postgres_process import postgres_process
 from benchmarks.redis_process import redis_process
 from benchmarks.servers import Server, file_host
 
@@ -114,6 +115,31 @@ def redis(report: Report, settings: Settings) -> None:
     report.add("redis p99", p99, "ms", bound=6)
     report.add("redis CPU per call", cpu, "us", bound=20, digits=1)
     report.add("redis, update alone / mixed", updates, "x", bound=0.5, at_most=False)
+
+
+def postgres(report: Report, settings: Settings) -> None:
+    """The Postgres adapter on a local server that flushes, beside the Redis adapter."""
+    ratios, p99, cpu, rates, sets, flush, one = [], [], [], [], [], [], []
+    for _ in range(settings.rounds):
+        with redis_process() as redis_url, postgres_process() as url:
+            with servers.host("--redis-url", redis_url) as remote:
+                top = measured(remote, load.mixed(), settings)
+            with servers.host("--database-url", url) as durable:
+                got = measured(durable, load.mixed(), settings)
+                sets.append(measured(durable, load.only_set(), settings).per_second)
+                disk = servers.fsync_seconds(Path()) * 1000
+                flush.append(disk)
+                one.append(single(durable, load.only_set(), settings).p50_ms - disk)
+            ratios.append(got.per_second / top.per_second)
+            rates.append(got.per_second)
+            p99.append(got.p99_ms)
+            cpu.append(got.cpu_us)
+    report.add("postgres, mixed", rates, "ops/s", digits=0)
+    report.add("postgres / redis", ratios, "x", bound=0.4, at_most=False)
+    report.add("postgres p99", p99, "ms", digits=1)
+    report.add("postgres CPU per call", cpu, "us", digits=1)
+    report.add("postgres, sets alone, all flushed", sets, "ops/s", bound=15_000, at_most=False, digits=0)
+    report.add("postgres, one set at a time, above one flush", one, "ms", bound=0.6, digits=3)
 
 
 def lists(report: Report, settings: Settings) -> None:
@@ -262,6 +288,7 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "memory": memory,
     "file": file,
     "redis": redis,
+    "postgres": postgres,
     "lists": lists,
     "attach": attach,
     "http": http,

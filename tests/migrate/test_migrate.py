@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from iii_state_file import FileAdapter
 from iii_state_file.config import FileConfig
+from support import postgres
 from support.kv_files import archived, write_scope
 from support.redis import settings, shared
 
@@ -152,6 +153,25 @@ def test_state_goes_from_file_to_redis_and_back(kv: Path, tmp_path: Path) -> Non
     assert shared().cli("HGET", f"{corner['key_prefix']}state:users", "z") == HARD["z"].encode()
     from_redis = ("--from", "redis", url, "--from-config", prefix)
     assert moved(*from_redis, "--to", "file", "--data-dir", str(second))["keys"] == 6
+    assert stored(second) == stored(first)
+
+
+def test_state_goes_from_file_to_postgres_and_back(kv: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    corner = postgres.settings()
+    schema = f"schema={corner['schema']}"
+    moved("--from", "iii-kv", str(kv), "--to", "file", "--data-dir", str(first))
+    to_postgres = ("--to", "postgres", "--database-url", corner["database_url"], "--adapter-config", schema)
+    assert moved("--from", "file", "--data-dir", str(first), *to_postgres)["keys"] == 6
+    query = (
+        f"SELECT encode(value, 'escape') FROM {corner['schema']}.entry WHERE scope = 'users' AND key = 'a'"
+    )
+    assert postgres.shared().sql(query) == [[HARD["a"]]]
+    refused = run("--from", "file", "--data-dir", str(first), *to_postgres)
+    assert refused.exit_code == 1
+    assert "--merge" in refused.output
+    from_postgres = ("--from", "postgres", corner["database_url"], "--from-config", schema)
+    assert moved(*from_postgres, "--to", "file", "--data-dir", str(second))["keys"] == 6
     assert stored(second) == stored(first)
 
 

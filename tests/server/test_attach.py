@@ -20,6 +20,7 @@ import websockets
 from iii_state_memory import MemoryAdapter
 from support.client import RawClient, raw_client
 from support.host import HostProcess, running_host
+from support.postgres import postgres_server
 from support.redis import redis_server
 
 from iii_skill.adapter import NoConfig
@@ -336,17 +337,29 @@ async def test_the_http_port_is_no_worker_port(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def test_two_engines_share_one_redis_through_attached_workers(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def shared_store(kind: str) -> Iterator[tuple[str, str]]:
+    """The option that names a server of this kind, and its URL."""
+    if kind == "redis":
+        with redis_server() as server:
+            yield "--redis-url", server.url
+    else:
+        with postgres_server() as database:
+            yield "--database-url", database.url
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+async def test_two_engines_share_one_store_through_attached_workers(kind: str, tmp_path: Path) -> None:
     """Users who outgrow one process: each engine fires its own triggers for the writes of both, once."""
     homes = [tmp_path / "a", tmp_path / "b"]
     for home in homes:
         home.mkdir()
     with (
-        redis_server() as server,
+        shared_store(kind) as store,
         running_host(homes[0], "--no-state") as first,
         running_host(homes[1], "--no-state") as second,
-        attached(homes[0], first.ws, "--redis-url", server.url),
-        attached(homes[1], second.ws, "--redis-url", server.url),
+        attached(homes[0], first.ws, *store),
+        attached(homes[1], second.ws, *store),
     ):
         async with raw_client(first.ws) as one, raw_client(second.ws) as two:
             seen: dict[str, list[int]] = {"one": [], "two": []}
