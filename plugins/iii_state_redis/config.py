@@ -29,4 +29,4 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stream_bytes: Annotated[int, msgspec.Meta(ge=1)] = 64 * 1024 * 1024
     """At most about so many bytes of changes are kept."""
     scan_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
-    """ScopeFinder that a real engine made are searched with SCAN, at most once in so many seconds."""
+    """Scopes that a real engine made are searched with SCAN, at most once in so many seconds."""
