@@ -113,7 +113,8 @@ class Dispatcher:
             call.depth = max(message.observe_depth, 0)
         if message.invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = message.invocation_id
-            if call.function_id in self._builtins:
+            if call.function_id.startswith("state::") and call.function_id in self._builtins:
+                # Their answers may be large, and none waits for anything that this worker still sends.
                 worker.waiting += 1
                 call.reply = lambda outcome: worker.answer(call, outcome, 1)
             else:

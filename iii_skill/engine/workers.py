@@ -31,10 +31,10 @@ ANSWER_LIMIT = 256 * 1024 * 1024
 """Bytes waiting for a worker that does not read, beyond which answers are left out."""
 
 WINDOW_BYTES = 64 * 1024 * 1024
-"""What the answers of the host's own functions that one worker waits for may have together, by estimate."""
+"""What the answers of `state::*` that one worker waits for may have together, by estimate."""
 
 FIRST_WINDOW, WIDEST_WINDOW = 16, 1024
-"""Calls of the host's own functions in flight: at first, and once answers have been small."""
+"""Calls of `state::*` in flight: at first, and once answers have been small."""
 
 _LONG = 1024 * 1024
 """Answers of this size are made only when they leave."""
@@ -120,7 +120,7 @@ class Worker:
         self.attached = False
         """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
         self.waiting = 0
-        """Calls of the host's own functions that this worker waits for."""
+        """Calls of `state::*` inside the host that this worker waits for."""
         self.window = FIRST_WINDOW
         """How many of them may be in flight before the next one waits."""
         self._wake = wake
@@ -186,7 +186,7 @@ class Worker:
             self.close(RESTART, "too many messages were left unread")
 
     def answer(self, call: Call, outcome: Outcome, inside: int = 0) -> None:
-        """Send the answer to a call that this worker made; `inside` is 1 for a function of the host's own."""
+        """Send the answer to a call that this worker made; `inside` is 1 when it is counted in `waiting`."""
         self.waiting -= inside
         # The reply holds the call that holds it: let go of it here, or every call waits for a collection.
         call.reply = no_reply

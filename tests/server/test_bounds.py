@@ -208,3 +208,16 @@ async def test_calls_and_connections_need_no_collector(host: Host) -> None:
     finally:
         gc.enable()
     assert sys.getrefcount(host) > 0
+
+
+async def test_functions_that_wait_for_their_callers_are_not_held_back(host: Host) -> None:
+    async with raw_client(await url_of(host)) as worker:
+        await worker.hello()
+        await worker.register("w::inner", lambda data: data)
+
+        async def outer(data: Any) -> Any:
+            return await host.trigger("w::inner", data)
+
+        host.register_function("t::outer", outer)
+        answers = await asyncio.gather(*(worker.result("t::outer", {"n": n}) for n in range(100)))
+        assert [answer["n"] for answer in answers] == list(range(100))
