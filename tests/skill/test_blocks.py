@@ -9,18 +9,21 @@ import ast
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 import yaml
 from support.markdown import Block, blocks
-from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
+from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, rust_binary, tool
 from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_NEXT, RUST_SDK
 from support.tree import ROOT
 from support.workers import Site, becomes, running_site, running_worker
@@ -57,8 +60,9 @@ RULES = {
     ("python", "test"): "is a test file that pytest passes",
     ("js", "call"): "as python call",
     ("js", "worker"): "as python worker",
-    ("rust", ""): "is a whole program that compiles",
+    ("rust", "worker"): "as python worker, built first",
     ("rust", "next"): "compiles with the SDK that is yet to come out",
+    ("bash", "start"): "finds the folder of the skill, wherever an installer put it",
     ("bash", "run"): "is run by test_first_steps as one script",
     ("bash", "versions"): "names the versions that the tests use",
     ("bash", "backup"): "is run by tests/plugins/file/test_backup.py",
@@ -70,8 +74,27 @@ RULES = {
     ("toml", ""): "parses",
 }
 
+NO_UTF8 = {"error": {"code": "INVALID_INPUT", "message": "the id is no UTF-8"}}
+
 PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
     ("SKILL.md", "visits::add"): [
+        ("POST", "/visits/ann", None, 200, {"n": 1}),
+        ("POST", "/visits/ann", {}, 200, {"n": 2}),
+    ],
+    ("once.md", "names::register"): [
+        ("PUT", "/names/pen", {"owner": "ann"}, 201, {"name": "pen", "taken_by": "ann"}),
+        ("PUT", "/names/pen", {"owner": "ann"}, 200, {"name": "pen", "taken_by": "ann"}),
+        ("PUT", "/names/pen", {"owner": "bob"}, 409, {"name": "pen", "taken_by": "ann"}),
+        ("PUT", "/names/__proto__", {"owner": "bob"}, 201, {"name": "__proto__", "taken_by": "bob"}),
+        (
+            "PUT",
+            "/names/ink",
+            [],
+            400,
+            {"error": {"code": "INVALID_INPUT", "message": "owner is missing"}},
+        ),
+    ],
+    ("sdk.md", "visits::add"): [
         ("POST", "/visits/ann", None, 200, {"n": 1}),
         ("POST", "/visits/ann", {}, 200, {"n": 2}),
     ],
@@ -79,12 +102,65 @@ PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
         ("PUT", "/notes/n1", {"text": "hi"}, 201, {"id": "n1", "text": "hi"}),
         ("GET", "/notes/n1", None, 200, {"id": "n1", "text": "hi"}),
         ("PUT", "/notes/n2", [], 400, {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}),
+        ("GET", "/notes/n1?as=xml", None, 200, {"id": "n1", "text": "hi"}),
+        ("GET", "/latest", None, 200, {"id": "n1", "text": "hi"}),
+        ("PUT", "/notes/a%2Fb", {"text": "x"}, 201, {"id": "a/b", "text": "x"}),
+        ("GET", "/notes/a%2fb", None, 200, {"id": "a/b", "text": "x"}),
+        (
+            "GET",
+            "/notes/%FF",
+            None,
+            400,
+            NO_UTF8,
+        ),
+        ("PUT", "/notes/n3", {}, 400, {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}),
         ("GET", "/notes/n2", None, 404, {"error": {"code": "NOT_FOUND", "message": "no such note"}}),
+    ],
+    ("running.md", "hits::add"): [
+        ("POST", "/hits", None, 200, {"n": 1}),
+        ("POST", "/hits", {}, 200, {"n": 2}),
+    ],
+    ("queues.md", "reports::accept"): [
+        ("PUT", "/reports/r%C3%BC1", {"numbers": [1, 2, 39]}, 202, {"id": "rü1"}),
+        ("PUT", "/reports/r%C3%BC1", {"numbers": [1, 2, 39]}, 202, {"id": "rü1"}),
+        (
+            "PUT",
+            "/reports/r%C3%BC1",
+            {"numbers": [7]},
+            409,
+            {"error": {"code": "CONFLICT", "message": "this id is in use"}},
+        ),
+        (
+            "PUT",
+            "/reports/r2",
+            [],
+            400,
+            {"error": {"code": "INVALID_INPUT", "message": "numbers is no list"}},
+        ),
+        ("GET", "/reports/r2", None, 404, {"error": {"code": "NOT_FOUND", "message": "no such report"}}),
+        (
+            "GET",
+            "/reports/%FF",
+            None,
+            400,
+            NO_UTF8,
+        ),
     ],
 }
 """(page, a function of the worker) -> HTTP requests with the status and body that must come."""
 
+TEXTS = {
+    ("http.md", "notes::put"): [
+        ("/notes/n1?as=text", 200, {"content-type": "text/plain; charset=utf-8"}, "hi"),
+        ("/notes/n1?as=json&as=text", 200, {"content-type": "text/plain; charset=utf-8"}, "hi"),
+        ("/latest", 303, {"location": "/notes/n1"}, "{}"),
+    ],
+}
+"""(page, a function of the worker) -> GET requests with the status, headers and text that must come."""
+
 ORDER = {"customer": "ann", "cents": 900}
+FIRST: dict[str, Any] = {"id": "o1", "customer": "ann", "cents": 900}
+SECOND: dict[str, Any] = {"id": "o2", "customer": "ann", "cents": 40}
 
 CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
     ("sdk.md", "greeter::last-seen"): [
@@ -106,22 +182,16 @@ CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
         ),
     ],
     ("triggers.md", "orders::changed"): [
-        (
-            "state::set",
-            {"scope": "orders", "key": "o1", "value": ORDER},
-            {"new_value": ORDER, "old_value": None},
+        ("state::set", {"scope": "orders", "key": "odd", "value": 5}, {"new_value": 5, "old_value": None}),
+        *(
+            (
+                "state::set",
+                {"scope": "orders", "key": order["id"], "value": order},
+                {"new_value": order, "old_value": old},
+            )
+            for order, old in ((FIRST, None), (SECOND, None), (SECOND | {"cents": 7}, SECOND))
         ),
-        (
-            "state::set",
-            {"scope": "orders", "key": "o2", "value": ORDER},
-            {"new_value": ORDER, "old_value": None},
-        ),
-        (
-            "state::set",
-            {"scope": "orders", "key": "o2", "value": ORDER | {"cents": 7}},
-            {"new_value": ORDER | {"cents": 7}, "old_value": ORDER},
-        ),
-        ("state::delete", {"scope": "orders", "key": "o1"}, ORDER),
+        ("state::delete", {"scope": "orders", "key": "o1"}, FIRST),
     ],
 }
 """(page, a function of the worker) -> calls with the result that must come."""
@@ -135,10 +205,28 @@ AFTERWARDS = {
     ("triggers.md", "orders::changed"): (
         "state::get",
         {"scope": "order-totals", "key": "ann"},
-        {"cents": 7},
+        {"id": "ann", "cents": 7},
+    ),
+    ("queues.md", "reports::accept"): (
+        "reports::read",
+        {"path_params": {"id": "r%C3%BC1"}},
+        {"status_code": 200, "body": {"status": "done", "sum": 42}},
     ),
 }
 """What a call must answer in the end."""
+
+LOGGED = {
+    ("observers.md", "totals::on-order"): "ann: 900",
+    ("once.md", "names::register"): "name pen: 201",
+    ("sdk.md", "visits::add"): "visit of ann counted",
+    ("SKILL.md", "visits::add"): "visit of ann counted",
+    ("http.md", "notes::put"): "note n1 stored",
+    ("queues.md", "reports::accept"): "report rü1 done",
+    ("running.md", "hits::add"): "hit 2 counted",
+    ("sdk.md", "greeter::last-seen"): "ann was asked for",
+    ("triggers.md", "orders::changed"): "total of ann is 7",
+}
+"""(page, a function of the worker) -> the line that stands in the worker's own output afterwards."""
 
 
 def of(language: str, directive: str) -> list[Block]:
@@ -297,26 +385,69 @@ async def test_javascript_calls_run(group: list[Block], tmp_path: Path) -> None:
     assert result == {"ran": len(group)}, result.get("trace")
 
 
-@pytest.mark.parametrize("block", [*of("python", "worker"), *of("js", "worker")], ids=str)
+WORKERS = [block for language in ("python", "js", "rust") for block in of(language, "worker")]
+
+
+@pytest.mark.parametrize("block", WORKERS, ids=str)
 async def test_worker_runs(block: Block, tmp_path: Path) -> None:
     if block.language == "python":
         (tmp_path / "worker.py").write_text(block.text)
         command = [str(python_sdk(PYTHON_SDK)), "worker.py"]
+    elif block.language == "rust":
+        (tmp_path / "main.rs").write_text(block.text)
+        name = f"page-{block.page.stem}"
+        command = [str(await asyncio.to_thread(rust_binary, RUST_SDK, tmp_path / "main.rs", name=name))]
     else:
         (javascript_folder(tmp_path) / "worker.mjs").write_text(block.text)
         command = [tool("node"), "worker.mjs"]
-    async with running_site() as site, running_worker(command, tmp_path, site) as functions:
-        keys = [(block.page.name, function) for function in functions]
+    async with (
+        running_site() as site,
+        running_worker(command, tmp_path, site, environment=as_a_reader(site)) as functions,
+    ):
+        keys = [(block.page.name, re.sub(r"-\d+$", "", function)) for function in functions]
         probed = [key for key in keys if key in PROBES or key in CALLS]
         assert probed, f"{block}: nothing probes {keys}"
         for key in probed:
             await probe(key, site)
+        logged = [LOGGED[key] for key in keys if key in LOGGED]
+        assert logged, f"{block}: no line of its log is known"
+        for line in logged:
+            await becomes(f"{line!r} in the output of {block}", written(tmp_path / "worker.log", line))
+
+
+def as_a_reader(site: Site) -> dict[str, str]:
+    """The environment of somebody who set nothing but the address: telemetry is as the SDK has it."""
+    return {name: value for name, value in site.environment.items() if not name.startswith("OTEL_")}
+
+
+def written(file: Path, line: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the line stands in the file by now."""
+
+    async def there() -> bool:
+        return line in await asyncio.to_thread(file.read_text)
+
+    return there
+
+
+def plain_get(url: str) -> tuple[int, Mapping[str, str | None], str]:
+    """Status, headers and text of a GET that follows no redirect."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(str(parts.hostname), int(parts.port or 80), timeout=15)
+    try:
+        connection.request("GET", f"{parts.path}?{parts.query}")
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
 
 
 async def probe(key: tuple[str, str], site: Site) -> None:
     """Send what the tables ask and compare."""
     for method, path, body, status, expected in PROBES.get(key, []):
         assert await site.request(method, path, body) == (status, expected)
+    for path, status, headers, text in TEXTS.get(key, []):
+        found = await asyncio.to_thread(plain_get, site.http + path)
+        assert (found[0], {name: found[1][name] for name in headers}, found[2]) == (status, headers, text)
     for function, payload, expected in CALLS.get(key, []):
         assert await site.call(function, payload) == expected
     if key in AFTERWARDS:
@@ -354,6 +485,16 @@ def test_versions_are_the_tested_ones() -> None:
         assert wanted in text
 
 
+def test_the_folder_of_the_skill_is_found(tmp_path: Path) -> None:
+    (block,) = of("bash", "start")
+    folder = tmp_path / "my project" / ".claude" / "skills" / "iii-state-management"
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").touch()
+    script = f'{block.text}cd /\nprintf %s "$SKILL_DIR"'
+    done = subprocess.run(["bash", "-c", script], cwd=folder.parents[2], capture_output=True, text=True)
+    assert done.stdout == str(folder), done.stderr
+
+
 def test_configurations_are_taken(tmp_path: Path) -> None:
     for block in of("yaml", "config"):
         (tmp_path / "config.yaml").write_text(block.text)
@@ -361,13 +502,12 @@ def test_configurations_are_taken(tmp_path: Path) -> None:
         assert {section.name for section in others} <= COMPANIONS, block
 
 
-@pytest.mark.parametrize(("directive", "version"), [("", RUST_SDK), ("next", RUST_NEXT)])
-def test_rust_programs_compile(directive: str, version: str, tmp_path: Path) -> None:
-    programs = of("rust", directive)
+def test_rust_programs_of_the_next_sdk_compile(tmp_path: Path) -> None:
+    programs = of("rust", "next")
     assert programs
     (tmp_path / "Cargo.toml").write_text(
         '[package]\nname = "page"\nversion = "0.1.0"\nedition = "2024"\n\n[dependencies]\n'
-        f'iii-sdk = "={version}"\nserde_json = "1"\n'
+        f'iii-sdk = "={RUST_NEXT}"\nserde_json = "1"\n'
         'tokio = { version = "1", features = ["rt-multi-thread", "macros", "signal"] }\n'
     )
     for number, block in enumerate(programs):

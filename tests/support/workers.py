@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +76,15 @@ async def becomes(what: str, condition: Callable[[], Awaitable[bool]], *, second
 
 
 @asynccontextmanager
-async def running_worker(command: Sequence[str], cwd: Path, site: Site) -> AsyncIterator[set[str]]:
+async def running_worker(
+    command: Sequence[str], cwd: Path, site: Site, *, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[set[str]]:
     """A worker, from its last registration (gives the ids) until SIGTERM, which it must take with 0."""
     before = await site.functions()
     log = cwd / "worker.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env=site.environment, stdout=output, stderr=output
+            *command, cwd=cwd, env=environment or site.environment, stdout=output, stderr=output
         )
     seen: set[str] = set()
     quiet_since = time.monotonic()
