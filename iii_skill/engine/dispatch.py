@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 ENQUEUE = "engine::queue::enqueue"
 CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
 
+LONGEST_PART = 256 * 1024
+"""Bytes of a schema or of metadata; the listings hold those of all functions."""
+
 VALUE_LEVELS = {"state::set": 3, "state::compare-and-set": 3, "state::update": 5}
 """Functions of the host that bring values, and the level of a message from on which those lie."""
 
@@ -250,11 +253,14 @@ class Dispatcher:
         """The parts, without those that would make the listings unreadable for every worker."""
         kept: list[Any] = []
         for part in parts:
-            if part is not None and not listable(msgspec.json.encode(part)):
-                logger.warning(
-                    "%s: a schema or metadata of '%s' is left out: %s", worker.label, name, WHY_UNREADABLE
-                )
-                part = None
+            if part is not None:
+                encoded = msgspec.json.encode(part)
+                if len(encoded) > LONGEST_PART or not listable(encoded):
+                    reason = WHY_UNREADABLE if len(encoded) <= LONGEST_PART else f"{len(encoded)} bytes."
+                    logger.warning(
+                        "%s: a schema or metadata of '%s' is left out: %s", worker.label, name, reason
+                    )
+                    part = None
             kept.append(part)
         return kept
 

@@ -26,6 +26,12 @@ from iii_skill.triggers import Trigger, TriggerProvider
 logger = logging.getLogger(__name__)
 
 
+MOST_BYTES = 64 * 1024 * 1024
+"""Bytes of the settings and names of all triggers."""
+
+_AROUND = 256
+
+
 class TriggerType(msgspec.Struct, frozen=True):
     """A trigger type that a worker provides."""
 
@@ -51,6 +57,7 @@ class TriggerTable:
         """What takes the triggers of a type as long as nobody provides it."""
         self.triggers: dict[str, Trigger] = {}
         self._placed: dict[str, Provider] = {}
+        self._bytes = 0
         self._type_claims: Claims[tuple[str, str], TriggerType] = Claims()
         self._trigger_claims: Claims[str, Trigger] = Claims()
 
@@ -83,6 +90,9 @@ class TriggerTable:
             raise TriggerRefused(
                 f"The trigger id '{trigger.id}' belongs to another worker; this trigger waits for its end."
             )
+        size = self._bytes + _size(trigger) - (0 if held is None else _size(held))
+        if size > MOST_BYTES:
+            raise TriggerRefused(f"All triggers of this host together may have {MOST_BYTES} bytes.")
         provider = self.provider(trigger.trigger_type, trigger.trigger_namespace, owner)
         if isinstance(provider, TriggerType):
             provider.owner.send(_delivery(trigger))
@@ -92,6 +102,7 @@ class TriggerTable:
         if held is not None and before is not None and before is not provider:
             _withdraw(held, before)
         self.triggers[trigger.id] = trigger
+        self._bytes = size
         if provider is not None:
             self._placed[trigger.id] = provider
         elif trigger.trigger_type in WORKER_OF_TRIGGER:
@@ -235,6 +246,7 @@ class TriggerTable:
 
     def _drop(self, trigger: Trigger) -> None:
         del self.triggers[trigger.id]
+        self._bytes -= _size(trigger)
         provider = self._placed.pop(trigger.id, None)
         if provider is not None:
             _withdraw(trigger, provider)
@@ -246,6 +258,17 @@ class TriggerTable:
                 self.add(following, owner)
             except TriggerRefused as error:
                 logger.warning("%s: trigger of type %s: %s", owner.label, trigger.trigger_type, error.message)
+
+
+def _size(trigger: Trigger) -> int:
+    """About the bytes that a trigger takes."""
+    return (
+        _AROUND
+        + len(trigger.config)
+        + len(trigger.metadata or b"")
+        + len(trigger.id)
+        + len(trigger.function_id)
+    )
 
 
 def _same_target(held: Trigger, new: Trigger) -> bool:

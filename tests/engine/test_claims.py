@@ -142,3 +142,27 @@ async def test_void_calls_are_not_kept(engine: Engine) -> None:
     caller.call("w::never", {}, void=True)
     assert [m["function_id"] for m in provider.received()] == ["w::never"]
     assert provider.worker.executing == {}
+
+
+async def test_triggers_are_bounded_in_bytes_and_ended_ones_make_room(engine: Engine) -> None:
+    worker = Peer(engine)
+    large = {"x": "y" * 900_000}
+    for number in range(80):
+        worker.bind("my:type", "w::f", large, id=f"tr{number}")
+    refused = [message["id"] for message in worker.received()]
+    assert 0 < len(refused) < 20
+    worker.bind("my:type", "w::f", {}, id=refused[0])
+    assert worker.received() == []
+    worker.send({"type": "unregistertrigger", "id": "tr0"})
+    worker.bind("my:type", "w::f", large, id=refused[1])
+    assert worker.received() == []
+
+
+async def test_a_schema_of_any_size_is_not_kept(engine: Engine) -> None:
+    worker = Peer(engine)
+    worker.register(
+        "w::f", request_format={"type": "object", "description": "d" * 300_000}, description="kept"
+    )
+    function = engine.functions.lookup("w::f", None)
+    assert function is not None
+    assert (function.request_schema, function.description) == (None, "kept")
