@@ -15,6 +15,8 @@ from iii_skill.cli.secrets import hide_secrets
 
 COMMANDS = {
     "serve": "Run the host: workers connect over WebSocket, clients over HTTP.",
+    "state": "Look at and mend state: of a host, an engine or a store.",
+    "trigger": "Call a function of a host or an engine.",
     "scaffold": "Write a complete state worker (or an adapter plugin) from a template.",
     "adapters": "List the installed state adapters and the plugins that failed to load.",
     "adapter": "Test a state adapter against the conformance kit.",

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TOKEN_VARIABLES = {"serve": "III_SKILL_TOKEN", "attach": "III_TOKEN"}
-COMMANDS = ("serve", "attach", "migrate")
+TOKEN_VARIABLES = {
+    "serve": "III_SKILL_TOKEN",
+    "attach": "III_TOKEN",
+    "state": "III_TOKEN",
+    "trigger": "III_TOKEN",
+}
+COMMANDS = ("serve", "attach", "migrate", "state", "trigger")
 _SETTINGS = ("--adapter-config", "--from-config")
 """Options that may be repeated: their variable holds several, with blanks between."""
 _SECRET_WORDS = ("password", "secret", "token", "dsn", "key")
@@ -92,7 +97,9 @@ def hide_secrets() -> None:
     command, *arguments = sys.argv[1:] or [""]
     if command not in COMMANDS or any(one.startswith("--token-file") for one in arguments):
         return
-    rest, secrets = without_secrets(command, arguments)
+    # The options of `state get` are read from III_SKILL_STATE_GET_…
+    inner = arguments[0] if command == "state" and arguments else None
+    rest, secrets = without_secrets(command, arguments, inner=inner)
     original = sys.orig_argv
     if not secrets or original[len(original) - len(arguments) - 1 :] != [command, *arguments]:
         return
@@ -104,10 +111,13 @@ def hide_secrets() -> None:
         return  # It still works, only not hidden.
 
 
-def without_secrets(command: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def without_secrets(
+    command: str, arguments: Sequence[str], *, inner: str | None = None
+) -> tuple[list[str], dict[str, str]]:
     """The arguments without secrets, and the environment variables that say the same."""
+    name = command if inner is None else f"{command}_{inner}"
     variables = {
-        option: f"III_SKILL_{command}{option.removeprefix('-')}".replace("-", "_").upper()
+        option: f"III_SKILL_{name}{option.removeprefix('-')}".replace("-", "_").upper()
         for option in ("--redis-url", "--database-url", *_SETTINGS)
     }
     if command in TOKEN_VARIABLES:

@@ -17,6 +17,7 @@ import msgspec
 
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
+from iii_skill.cli.host_note import HostNote
 from iii_skill.cli.log import log_to_stderr
 from iii_skill.cli.loop import leave, raise_file_limit, run_loop
 from iii_skill.cli.secrets import token_of, token_options
@@ -155,11 +156,17 @@ async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
         await host.close()
         raise
 
+    note = HostNote(servers.ws_url)
+
     def ready() -> None:
+        note.write()
         _announce(host, servers, ready_json)
         collector.settle()
 
-    code = await _run(host, ready)
+    try:
+        code = await _run(host, ready)
+    finally:
+        note.remove()
     if host.left:
         leave(1)
     return code
