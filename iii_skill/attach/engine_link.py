@@ -38,6 +38,9 @@ PING_S = 20.0
 ANSWER_S = 10.0
 """Seconds that the engine gets to answer a question of ours."""
 
+UNREACHED = (OSError, TimeoutError, ValueError, WSError)
+"""What `connect` raises when there is no engine to talk to."""
+
 GONE = Failure("not_connected", "The engine went away before it answered.")
 
 

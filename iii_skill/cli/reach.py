@@ -214,16 +214,14 @@ class _Wire:
 @contextlib.asynccontextmanager
 async def connected(url: str, token: str | None) -> AsyncIterator[_Wire]:
     """A connection; Stopped with what to do when there is none."""
-    from picows import WSError
-
     from iii_skill import __version__
-    from iii_skill.attach.engine_link import Refused, connect
+    from iii_skill.attach.engine_link import UNREACHED, Refused, connect
     from iii_skill.protocol import client
 
     owner: Any = _Wire(url)
     try:
         owner.link = await asyncio.wait_for(connect(owner, token=token), 10)
-    except (OSError, TimeoutError, WSError, ValueError) as error:
+    except UNREACHED as error:
         raise Stopped(
             UNREACHABLE,
             f"Nothing answers at {url}: {str(error) or 'not in time'}.",
