@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
-from picows import WSInvalidStatusError, ws_connect
+from picows import WSError, WSInvalidStatusError, ws_connect
 
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.ids import fresh_id
