@@ -41,7 +41,8 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDict
 def check_value(encoded: bytes) -> None:
     """Accept the encoded JSON of one value; ValueRefused says why it cannot be read back by everyone."""
     check_readable(encoded)
-    check_nesting(encoded)
+    if len(encoded) > _SURELY_FLAT:
+        check_nesting(encoded)
 
 
 def readable(payload: bytes) -> bool:
@@ -86,9 +87,15 @@ def unreadable_because(encoded: bytes) -> str | None:
 
 def check_readable(encoded: bytes) -> None:
     """Accept valid UTF-8 without lone surrogates whose numbers are doubles; no look at the nesting."""
-    fault = unreadable_because(encoded)
-    if fault is not None:
-        raise ValueRefused(_unreadable(fault))
+    if len(encoded) > SLICE:
+        fault = unreadable_because(encoded)
+        if fault is not None:
+            raise ValueRefused(_unreadable(fault))
+        return
+    try:
+        orjson.loads(encoded)
+    except orjson.JSONDecodeError as error:
+        raise ValueRefused(_unreadable(str(error))) from None
 
 
 def check_nesting(encoded: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -98,14 +99,15 @@ class Dispatcher:
         self, worker: Worker, message: InvokeFunction, long: tuple[Inspected, Short] | None = None
     ) -> None:
         action, metadata, traceparent = message.action, message.metadata, message.traceparent
+        function_id, invocation_id = message.function_id, message.invocation_id
         call = Call(
-            message.function_id,
+            function_id,
             bytes(message.data),  # type: ignore[arg-type]  # The connection lets no call without data pass.
             no_reply,
             message.namespace,
             worker.id,
             None if metadata is UNSET or bytes(metadata) == b"null" else bytes(metadata),
-            trace_context(traceparent),
+            None if traceparent is None else trace_context(traceparent),
             message.baggage,
             None,
             worker.as_caller,
@@ -114,14 +116,14 @@ class Dispatcher:
             call.caller = _caller(worker, bytes(message.caller))
         if message.observe_depth:
             call.depth = max(message.observe_depth, 0)
-        if message.invocation_id is not None and (action is None or action.type != "void"):
-            call.invocation_id = message.invocation_id
-            if call.function_id.startswith("state::") and call.function_id in self._builtins:
+        if invocation_id is not None and (action is None or action.type != "void"):
+            call.invocation_id = invocation_id
+            if function_id.startswith("state::") and function_id in self._builtins:
                 # Their answers may be large, and none waits for anything that this worker still sends.
                 worker.waiting += 1
-                call.reply = lambda outcome: worker.answer(call, outcome, 1)
+                call.reply = partial(worker.answer, call, 1)
             else:
-                call.reply = lambda outcome: worker.answer(call, outcome)
+                call.reply = partial(worker.answer, call, 0)
         if long is not None:
             refused = self._whole(call, *long)
             if refused is not None:

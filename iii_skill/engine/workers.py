@@ -185,7 +185,7 @@ class Worker:
         else:
             self.close(RESTART, "too many messages were left unread")
 
-    def answer(self, call: Call, outcome: Outcome, inside: int = 0) -> None:
+    def answer(self, call: Call, inside: int, outcome: Outcome) -> None:
         """Send the answer to a call that this worker made; `inside` is 1 when it is counted in `waiting`."""
         self.waiting -= inside
         # The reply holds the call that holds it: let go of it here, or every call waits for a collection.

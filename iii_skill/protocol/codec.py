@@ -18,12 +18,19 @@ class _Kind(msgspec.Struct):
     type: str
 
 
-_decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
+decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
+"""The message of one text, which is UTF-8; raises one of UNREADABLE_TEXT."""
+
+UNREADABLE_TEXT = (msgspec.DecodeError, RecursionError)
 _kind = msgspec.json.Decoder(_Kind)
 _loose = msgspec.json.Decoder()
-_encode = msgspec.json.Encoder().encode
 
-_is_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+encode: Callable[[ToWorker], bytes] = msgspec.json.Encoder().encode
+"""The text of one message."""
+
+is_normal_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+"""Matches the lower-case dashed form of a UUID, which SDKs send."""
+
 # Only in a text that does not parse: the id of the call whose answer would otherwise never come.
 _KIND = re.compile(rb'"type"\s*:\s*"(invokefunction|invocationresult)"')
 _INVOCATION_ID = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f-]{32,36})"')
@@ -62,22 +69,9 @@ class Malformed(Exception):
         self.observer_id = observer_id
 
 
-def decode(text: bytes) -> Message:
-    """The message of one text, which is UTF-8; raises Malformed with what can be saved of it."""
-    try:
-        return _decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise malformed(text, str(error) or type(error).__name__) from None
-
-
-def encode(message: ToWorker) -> bytes:
-    """The text of one message."""
-    return _encode(message)
-
-
 def normal_id(invocation_id: str) -> str | None:
     """The lower-case dashed form of a UUID, or None when it is none."""
-    if _is_uuid(invocation_id):
+    if is_normal_id(invocation_id):
         return invocation_id
     try:
         return str(uuid.UUID(invocation_id))

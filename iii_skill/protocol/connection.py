@@ -16,7 +16,16 @@ from typing import TypeAlias, cast
 import msgspec
 
 from iii_skill.outline import Short
-from iii_skill.protocol.codec import Malformed, decode, encode, kind_of, malformed, normal_id
+from iii_skill.protocol.codec import (
+    UNREADABLE_TEXT,
+    Malformed,
+    decode,
+    encode,
+    is_normal_id,
+    kind_of,
+    malformed,
+    normal_id,
+)
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,
@@ -104,7 +113,8 @@ class Connection:
         message: FromWorker
         try:
             message = decode(text)
-        except Malformed as fault:
+        except UNREADABLE_TEXT as error:
+            fault = malformed(text, str(error) or type(error).__name__)
             if fault.observer_id is None:
                 return self._refuse(fault)
             self.warnings.append(f"malformed message: {fault.reason}")
@@ -192,15 +202,14 @@ class Connection:
             self._refuse(_fault_of(message, fault))
             return ()
         given = message.invocation_id
-        if given is not None:
+        if given is not None and not is_normal_id(given):
             normal = normal_id(given)
             if normal is None:
                 self.warnings.append(f"call of {message.function_id}: invocation_id '{given}' is no UUID")
                 text = f"invocation_id '{given}' is no UUID"
                 self.send(Answer(given, message.function_id, error=ErrorBody(MALFORMED, text)))
                 return ()
-            if normal is not given:
-                message = msgspec.structs.replace(message, invocation_id=normal)
+            message = msgspec.structs.replace(message, invocation_id=normal)
         if self.namespace is None and message.function_id == IDENTIFY:
             self.namespace = _namespace_of(message) or DEFAULT_NAMESPACE
             return (message, *self.release())

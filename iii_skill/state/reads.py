@@ -53,7 +53,9 @@ class Reads:
             call.fail(refusal(error, _GET))
             return
 
-        if answer is None or isinstance(answer, bytes):
+        if type(answer) is bytes and not self._unsure:
+            call.succeed(answer)
+        elif answer is None or isinstance(answer, bytes):
             self._got(call, answer)
         else:
             self._answers.wait(answer, (scope, key), call, self._got, _GET.fail)

@@ -6,7 +6,7 @@ is wrong with a payload: the fields in declared order, their readers, and what s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -111,8 +111,11 @@ class Request(Generic[R]):
         self._function_id = function_id
         self._struct = struct
         self._stores = stores
-        self._decode = msgspec.json.Decoder(struct).decode if quick else None
-        self._aliases = tuple(aliases)
+        self.read: Callable[[bytes], R] = self._read_slowly
+        """The request; InputError and ValueRefused say what is wrong with the payload."""
+        if quick:
+            decode = msgspec.json.Decoder(struct).decode
+            self.read = _quick_reader(decode, tuple(aliases), self._read_slowly)
         self._shape = Shape(
             name,
             {field.name: _READERS[field.type] for field in fields},
@@ -121,23 +124,34 @@ class Request(Generic[R]):
             positional,
         )
 
-    def read(self, payload: bytes) -> R:
-        """The request; InputError and ValueRefused say what is wrong with the payload."""
-        if self._decode is None:
-            return self._read_slowly(payload)
-        try:
-            request = self._decode(payload)
-        except MISFIT:
-            return self._read_slowly(payload)
-        for alias in self._aliases:
-            if getattr(request, alias) is not ABSENT:
-                return self._read_slowly(payload)
-        return request
-
     def _read_slowly(self, payload: bytes) -> R:
         refusal = ValueRefused if self._stores else InputError
         found = reader.read_input(self._function_id, self._shape, payload, refusal=refusal)
         return self._struct(**found)
+
+
+def _quick_reader(
+    decode: Callable[[bytes], R], aliases: tuple[str, ...], slowly: Callable[[bytes], R]
+) -> Callable[[bytes], R]:
+    """Decodes a payload in one go where that says all; every call takes this way."""
+
+    def read(payload: bytes) -> R:
+        try:
+            return decode(payload)
+        except MISFIT:
+            return slowly(payload)
+
+    def read_with_aliases(payload: bytes) -> R:
+        try:
+            request = decode(payload)
+        except MISFIT:
+            return slowly(payload)
+        for alias in aliases:
+            if getattr(request, alias) is not ABSENT:
+                return slowly(payload)
+        return request
+
+    return read_with_aliases if aliases else read
 
 
 SET = Request("state::set", SetRequest, "StateSetInput", aliases={"data": "value"}, stores=True)
