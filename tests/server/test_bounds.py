@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import websockets
 from support.client import raw_client
 
 from iii_skill.calls import Call
@@ -184,9 +185,30 @@ async def test_calls_and_connections_need_no_collector(host: Host) -> None:
             )
             await waiting
             await caller.result("state::set", {"scope": "s", "key": "k", "value": 1})
+            await worker.send(
+                {
+                    "type": "registertrigger",
+                    "id": "t",
+                    "trigger_type": "state",
+                    "function_id": "w::f",
+                    "config": {},
+                }
+            )
+            references = await caller.result("engine::channels::create", {})
+            targets = [
+                f"{url}/ws/channels/{one['channel_id']}?key={one['access_key']}&dir={one['direction']}"
+                for one in references.values()
+            ]
+            async with websockets.connect(targets[0]) as first, websockets.connect(targets[1]) as second:
+                writer, reader = (first, second) if "dir=write" in targets[0] else (second, first)
+                await writer.send(b"x")
+                assert await reader.recv() == b"x"
 
     def living() -> dict[str, int]:
-        names = ("WorkerSocket", "Connection", "Worker", "Call", "Stream", "Trigger", "Function")
+        names = (
+            *("WorkerSocket", "Connection", "Worker", "Call", "Stream", "Trigger", "Function"),
+            *("Channel", "ReaderSocket", "WriterSocket"),
+        )
         counts = dict.fromkeys(names, 0)
         for one in gc.get_objects():
             name, module = type(one).__name__, type(one).__module__
