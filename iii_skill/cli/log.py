@@ -54,7 +54,9 @@ class StderrLog(logging.Handler):
         try:
             line = _line(record)
         except Exception:
-            self.handleError(record)
+            # A line that cannot be made is one that is left out; to say more would go past the queue.
+            with self._changed:
+                self._dropped += 1
             return
         with self._changed:
             if (
@@ -166,4 +168,7 @@ def _line(record: logging.LogRecord) -> str:
 
 
 def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    # By hand: the codec for it would be loaded now, which fails when no file can be opened.
+    number = ord(letter)
+    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(letter)
+    return known or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
