@@ -74,6 +74,7 @@ RULES = {
     ("toml", ""): "parses",
 }
 
+TEXT_IS_MISSING = {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}
 NO_UTF8 = {"error": {"code": "INVALID_INPUT", "message": "the id is no UTF-8"}}
 
 PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
@@ -101,7 +102,7 @@ PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
     ("http.md", "notes::put"): [
         ("PUT", "/notes/n1", {"text": "hi"}, 201, {"id": "n1", "text": "hi"}),
         ("GET", "/notes/n1", None, 200, {"id": "n1", "text": "hi"}),
-        ("PUT", "/notes/n2", [], 400, {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}),
+        ("PUT", "/notes/n2", [], 400, TEXT_IS_MISSING),
         ("GET", "/notes/n1?as=xml", None, 200, {"id": "n1", "text": "hi"}),
         ("GET", "/latest", None, 200, {"id": "n1", "text": "hi"}),
         ("PUT", "/notes/a%2Fb", {"text": "x"}, 201, {"id": "a/b", "text": "x"}),
@@ -113,7 +114,10 @@ PROBES: dict[tuple[str, str], list[tuple[str, str, Any, int, Any]]] = {
             400,
             NO_UTF8,
         ),
-        ("PUT", "/notes/n3", {}, 400, {"error": {"code": "INVALID_INPUT", "message": "text is missing"}}),
+        ("HEAD", "/notes/n1", None, 404, None),
+        ("PUT", "/notes/n3", {"text": "\ud800"}, 400, TEXT_IS_MISSING),
+        ("PUT", "/notes/n3", {"text": 5}, 400, TEXT_IS_MISSING),
+        ("PUT", "/notes/n3", {}, 400, TEXT_IS_MISSING),
         ("GET", "/notes/n2", None, 404, {"error": {"code": "NOT_FOUND", "message": "no such note"}}),
     ],
     ("running.md", "hits::add"): [
@@ -385,21 +389,24 @@ async def test_javascript_calls_run(group: list[Block], tmp_path: Path) -> None:
     assert result == {"ran": len(group)}, result.get("trace")
 
 
+def command_for(block: Block, folder: Path) -> list[str]:
+    """Write the worker of a block into the folder; what starts it there."""
+    if block.language == "python":
+        (folder / "worker.py").write_text(block.text)
+        return [str(python_sdk(PYTHON_SDK)), "worker.py"]
+    if block.language == "rust":
+        (folder / "main.rs").write_text(block.text)
+        return [str(rust_binary(RUST_SDK, folder / "main.rs", name=f"page-{block.page.stem}"))]
+    (javascript_folder(folder) / "worker.mjs").write_text(block.text)
+    return [tool("node"), "worker.mjs"]
+
+
 WORKERS = [block for language in ("python", "js", "rust") for block in of(language, "worker")]
 
 
 @pytest.mark.parametrize("block", WORKERS, ids=str)
 async def test_worker_runs(block: Block, tmp_path: Path) -> None:
-    if block.language == "python":
-        (tmp_path / "worker.py").write_text(block.text)
-        command = [str(python_sdk(PYTHON_SDK)), "worker.py"]
-    elif block.language == "rust":
-        (tmp_path / "main.rs").write_text(block.text)
-        name = f"page-{block.page.stem}"
-        command = [str(await asyncio.to_thread(rust_binary, RUST_SDK, tmp_path / "main.rs", name=name))]
-    else:
-        (javascript_folder(tmp_path) / "worker.mjs").write_text(block.text)
-        command = [tool("node"), "worker.mjs"]
+    command = await asyncio.to_thread(command_for, block, tmp_path)
     async with (
         running_site() as site,
         running_worker(command, tmp_path, site, environment=as_a_reader(site)) as functions,
@@ -413,6 +420,18 @@ async def test_worker_runs(block: Block, tmp_path: Path) -> None:
         assert logged, f"{block}: no line of its log is known"
         for line in logged:
             await becomes(f"{line!r} in the output of {block}", written(tmp_path / "worker.log", line))
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+async def test_with_telemetry_the_line_reaches_the_host_alone(language: str, tmp_path: Path) -> None:
+    """What the page on running says of the default, for the samples turn telemetry off."""
+    (block,) = (block for block in of(language, "worker") if block.page.name == "SKILL.md")
+    command = command_for(block, tmp_path)
+    async with running_site() as site:
+        environment = as_a_reader(site) | {"OTEL_ENABLED": "true"}
+        async with running_worker(command, tmp_path, site, environment=environment):
+            assert await site.request("POST", "/visits/ann") == (200, {"n": 1})
+    assert "visit of ann" not in (tmp_path / "worker.log").read_text()
 
 
 def as_a_reader(site: Site) -> dict[str, str]:
