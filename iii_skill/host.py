@@ -285,7 +285,13 @@ class Host:
             reason = f"{type(error).__name__}: {error}"
             raise StoreRefused(f"The adapter '{adapter.name}' cannot be opened: {reason}") from error
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
-        self.state = add_state(self.engine, adapter, LiveSettings(live), configurations)
+        self.state = add_state(
+            self.engine,
+            adapter,
+            LiveSettings(live),
+            configurations,
+            engine_functions_only=self.config.engine_functions_only,
+        )
         await self.state.start()
 
     async def _start_companions(self) -> None:
@@ -344,6 +350,7 @@ async def open_host(
     adapter_config: Mapping[str, Any] | None = None,
     triggers_enabled: bool = True,
     max_value_bytes: int | None = None,
+    engine_functions_only: bool = False,
     config: Config | None = None,
     plugins: Plugins | None = None,
 ) -> AsyncIterator[Host]:
@@ -361,7 +368,7 @@ async def open_host(
             max_value_bytes=max_value_bytes,
             where="adapter_config",
         )
-        config = Config(state=state)
+        config = Config(state=state, engine_functions_only=engine_functions_only)
     elif not isinstance(config, Config):
         raise ConfigurationError(
             "`config` takes what `load_config` gives; settings of the adapter go into `adapter_config`."

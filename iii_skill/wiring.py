@@ -16,7 +16,7 @@ from iii_skill.configuration.triggers import (
     configuration_source,
 )
 from iii_skill.engine.engine import Engine
-from iii_skill.state.functions import WORKER_NAME
+from iii_skill.state.functions import EXTRA, WORKER_NAME
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.triggers import StateTriggers, state_changed, state_source
 from iii_skill.state.worker import StateWorker
@@ -42,7 +42,12 @@ def add_configuration(engine: Engine, environment: Mapping[str, str]) -> Configu
 
 
 def add_state(
-    engine: Engine, adapter: StateAdapter, settings: LiveSettings, configurations: Configurations
+    engine: Engine,
+    adapter: StateAdapter,
+    settings: LiveSettings,
+    configurations: Configurations,
+    *,
+    engine_functions_only: bool = False,
 ) -> StateWorker:
     """`state::*` out of the adapter, its source, the trigger type `state`, and the entry `iii-state`."""
     source = state_source()
@@ -53,7 +58,10 @@ def add_state(
         listeners=source.listeners.entries,
     )
     source.on_listen = worker.listen
-    _add(engine, worker.descriptions, worker.functions, worker_name=WORKER_NAME)
+    hidden = EXTRA if engine_functions_only else frozenset()
+    engine.functions.hide(hidden)
+    offered = [info for info in worker.descriptions if info.id not in hidden]
+    _add(engine, offered, worker.functions, worker_name=WORKER_NAME)
     _add(engine, [ON_CONFIG_CHANGE], {ON_CONFIG_CHANGE.id: on_config_change}, worker_name=WORKER_NAME)
     configurations.add(state_entry(settings))
     engine.functions.reserve("state::")

@@ -37,6 +37,28 @@ async def test_errors_are_exceptions_with_the_code_of_the_wire() -> None:
             assert caught.value.code == code
 
 
+async def test_a_host_that_offers_only_what_an_engine_has() -> None:
+    where = {"scope": "s", "key": "k"}
+    async with open_host(adapter="memory", engine_functions_only=True) as host:
+        for function in ("compare-and-set", "list_keys", "list_entries"):
+            with pytest.raises(InvocationError) as caught:
+                await host.trigger(f"state::{function}", where | {"value": 1})
+            assert caught.value.code == "function_not_found"
+            assert "started with --engine-functions-only" in str(caught.value)
+        assert await host.trigger("state::set", where | {"value": 1}) == {"old_value": None, "new_value": 1}
+        rows = (await host.trigger("engine::functions::list", {"prefix": "state::"}))["functions"]
+        assert {row["function_id"].removeprefix("state::") for row in rows} == {
+            "set",
+            "get",
+            "delete",
+            "update",
+            "list",
+            "list_groups",
+        }
+    async with open_host(adapter="memory") as host:
+        assert await host.trigger("state::compare-and-set", where | {"value": 1}) == {"swapped": True}
+
+
 async def test_settings_of_the_adapter_in_the_wrong_place_are_one_sentence() -> None:
     settings: Any = {"data_dir": "here"}
     with pytest.raises(ConfigurationError, match="settings of the adapter go into `adapter_config`"):

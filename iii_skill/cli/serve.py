@@ -59,6 +59,11 @@ GRACE_S = 2.0
     multiple=True,
     help="Leave out a worker that runs in the host, as cron or pubsub; may be repeated.",
 )
+@click.option(
+    "--engine-functions-only",
+    is_flag=True,
+    help="Hide compare-and-set, list_keys and list_entries, as on an engine.",
+)
 @click.option("--no-state", is_flag=True, help="Serve no state::*; `iii-skill attach` may bring it.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when ready.")
 @click.option(
@@ -84,6 +89,7 @@ def serve(
     dangerously_no_auth: bool,
     expose_env: tuple[str, ...],
     without: tuple[str, ...],
+    engine_functions_only: bool,
     no_state: bool,
     ready_json: bool,
     log_level: str,
@@ -126,7 +132,13 @@ def serve(
                         redis_url=redis_url,
                         database_url=database_url,
                     )
-            config = msgspec.structs.replace(config, state=state, exposed_env=expose_env, without=without)
+            config = msgspec.structs.replace(
+                config,
+                state=state,
+                exposed_env=expose_env,
+                without=without,
+                engine_functions_only=engine_functions_only,
+            )
             for note in config.notes:
                 logger.warning("%s", note)
             serving = _serve(

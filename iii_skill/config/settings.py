@@ -100,6 +100,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What runs beside state and HTTP; None: the companions that are on by default."""
     without: tuple[str, ...] = ()
     """Companions that are switched off, by name or alias."""
+    engine_functions_only: bool = False
+    """True hides the functions of state that an engine does not have."""
     path: Path | None = None
     """The file it was read from."""
     stored: dict[str, Path] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -71,10 +71,15 @@ class Functions:
         self.builtins: dict[str, Function] = {}
         self._by_name: dict[tuple[str, str], Function] = {}
         self._reserved: list[str] = ["engine::"]
+        self._hidden: set[str] = set()
         self._open: tuple[str, ...] = ("engine::queue::",)
         self._claims: Claims[tuple[str, str], Function] = Claims()
         self.on_handover: Callable[[Function], None] = lambda _function: None
         """Called with a function that its new owner was refused before."""
+
+    def hide(self, function_ids: Iterable[str]) -> None:
+        """Functions of the host that nobody is offered, because an engine does not have them."""
+        self._hidden.update(function_ids)
 
     def reserve(self, prefix: str) -> None:
         """No worker may claim an id that starts with `prefix`."""
@@ -178,5 +183,7 @@ class Functions:
         elsewhere = sorted(ns for ns, name in self._by_name if name == function_id)
         if elsewhere:
             return f"{text} It is registered in namespace(s): {', '.join(elsewhere)}."
+        if function_id in self._hidden:
+            return f"{text} An engine has none, and this host was started with --engine-functions-only."
         worker = WORKER_OF.get(function_id)
         return text if worker is None else f"{text} {missing_worker(worker)}"

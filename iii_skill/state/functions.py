@@ -8,6 +8,9 @@ from iii_skill.calls import FunctionInfo
 
 WORKER_NAME = "iii-state"
 
+EXTRA = frozenset(("state::compare-and-set", "state::list_keys", "state::list_entries"))
+"""What an engine's own state worker does not have."""
+
 _TEXT = {"type": "string"}
 _COUNT = {"type": ["integer", "null"], "minimum": 0}
 

@@ -115,6 +115,13 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+async def test_functions_that_an_engine_lacks_can_be_hidden(tmp_path: Path) -> None:
+    with running_host(tmp_path, "--adapter", "memory", "--engine-functions-only") as host:
+        async with raw_client(host.ws) as client:
+            assert await client.code("state::list_keys", {"scope": "s"}) == "function_not_found"
+            assert await client.result("state::list", {"scope": "s"}) == []
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

@@ -337,9 +337,13 @@ finally:
 """
 
 
-async def outcome(command: list[str], cwd: Path) -> dict[str, Any]:
+ON_EVERY_ENGINE = ("once.md", "queues.md", "running.md", "triggers.md", "SKILL.md", "http.md")
+"""Pages whose samples need no function that only this host and newer workers have."""
+
+
+async def outcome(command: list[str], cwd: Path, page: str) -> dict[str, Any]:
     """What a program that connects to a host prints as its last line, as JSON."""
-    async with running_site() as site:
+    async with running_site(engine_functions_only=page in ON_EVERY_ENGINE) as site:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=cwd,
@@ -356,7 +360,9 @@ async def outcome(command: list[str], cwd: Path) -> dict[str, Any]:
 async def test_python_calls_run(group: list[Block], tmp_path: Path) -> None:
     (tmp_path / "blocks.json").write_text(json.dumps([[str(block), block.text] for block in group]))
     (tmp_path / "runner.py").write_text(PYTHON_RUNNER)
-    result = await outcome([str(python_sdk(PYTHON_SDK)), "runner.py", "blocks.json"], tmp_path)
+    result = await outcome(
+        [str(python_sdk(PYTHON_SDK)), "runner.py", "blocks.json"], tmp_path, page_name(group)
+    )
     assert result == {"ran": len(group)}, result.get("trace")
 
 
@@ -385,7 +391,7 @@ def javascript_folder(folder: Path) -> Path:
 async def test_javascript_calls_run(group: list[Block], tmp_path: Path) -> None:
     body = "\n".join(block.text for block in group)
     (javascript_folder(tmp_path) / "page.mjs").write_text(JS_RUNNER.format(body=body, count=len(group)))
-    result = await outcome([tool("node"), "page.mjs"], tmp_path)
+    result = await outcome([tool("node"), "page.mjs"], tmp_path, page_name(group))
     assert result == {"ran": len(group)}, result.get("trace")
 
 
@@ -408,7 +414,7 @@ WORKERS = [block for language in ("python", "js", "rust") for block in of(langua
 async def test_worker_runs(block: Block, tmp_path: Path) -> None:
     command = await asyncio.to_thread(command_for, block, tmp_path)
     async with (
-        running_site() as site,
+        running_site(engine_functions_only=block.page.name in ON_EVERY_ENGINE) as site,
         running_worker(command, tmp_path, site, environment=as_a_reader(site)) as functions,
     ):
         keys = [(block.page.name, re.sub(r"-\d+$", "", function)) for function in functions]

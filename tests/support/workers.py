@@ -60,9 +60,9 @@ class Site:
 
 
 @asynccontextmanager
-async def running_site() -> AsyncIterator[Site]:
+async def running_site(*, engine_functions_only: bool = False) -> AsyncIterator[Site]:
     """A host on the memory adapter and free ports."""
-    async with open_host(adapter="memory") as host:
+    async with open_host(adapter="memory", engine_functions_only=engine_functions_only) as host:
         servers = await host.serve(port=0, http_port=0)
         yield Site(host, servers.ws_url, str(servers.http_url))
 
