@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.host import free_port
+from support.host import free_port, running_host
 from support.markdown import Block, blocks, headings, links
 from support.tree import ROOT
 
@@ -28,6 +28,8 @@ KNOWN = {
     "bash session",
     "python program",
     "text output",
+    "bash state",
+    "text state",
     "bash attach",
     "bash adapter",
 }
@@ -74,6 +76,21 @@ def test_the_program_prints_what_the_page_says(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert sorted(run.stdout.splitlines()) == sorted(ALL["text output"].text.splitlines())
+
+
+def test_state_looks_as_the_page_shows(tmp_path: Path) -> None:
+    with running_host(tmp_path) as host:
+        run = subprocess.run(
+            ["bash", "-c", "set -euo pipefail\n" + ALL["bash state"].text],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "III_URL": host.ws},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ALL["text state"].text
 
 
 @contextmanager
