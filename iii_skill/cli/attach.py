@@ -17,7 +17,7 @@ from iii_skill.adapter import StateAdapter
 from iii_skill.attach.state_worker import Attached
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
-from iii_skill.cli.log import log_to_stderr
+from iii_skill.cli.log import log_format_option, log_to_stderr
 from iii_skill.cli.loop import leave, run_loop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import StateConfig, adapter_settings
@@ -63,6 +63,7 @@ def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: st
     show_default=True,
     help="What goes to stderr.",
 )
+@log_format_option
 def attach(
     url: str,
     adapter: str | None,
@@ -75,6 +76,7 @@ def attach(
     max_value_bytes: int | None,
     ready_json: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Serve state::* inside a running iii engine, out of any adapter.
 
@@ -82,7 +84,7 @@ def attach(
     engine is waited for; Ctrl-C and SIGTERM answer what was accepted and exit 0.
     """
     presented = token_of(token, token_file)
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     try:
         state = with_adapter(
             StateConfig(max_value_bytes=max_value_bytes),

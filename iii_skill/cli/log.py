@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
 from collections import deque
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Any, Protocol, TextIO
+
+import click
 
 WAITING_BYTES = 1024 * 1024
 """What may wait for a reader of stderr; lines beyond that are counted and left out."""
@@ -21,8 +25,94 @@ KINDS = 1000
 FLUSH_S = 0.5
 """Seconds that the last lines get at the end."""
 
+OF_THE_LOG = "iii_skill.log"
+"""The logger of what the log says about itself."""
+
+LOST = "%d lines are left out: nobody read them"
+
 OF_WORKERS = "iii_skill.workers"
 """The logger of what workers log themselves: all of it, as they say it."""
+
+
+class Lines(Protocol):
+    """How a log is written down, one line for each record."""
+
+    def of(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+
+    def again(self, line: str, count: int) -> str:
+        """A line that stood there before, with how many more there were like it."""
+
+    def lost(self, count: int) -> str:
+        """What takes the place of lines that nobody read."""
+
+
+class TextLines:
+    """For people: `LEVEL logger: what happened`."""
+
+    def of(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows it indented. No text of a worker begins a line of its own."""
+        message = "".join(
+            letter if letter.isprintable() else _escaped(letter) for letter in record.getMessage()
+        )
+        line = f"{record.levelname} {record.name}: {message}"
+        if record.exc_info:
+            line = "\n  ".join((line, *_traceback(record).splitlines()))
+        return line
+
+    def again(self, line: str, count: int) -> str:
+        """The count stands behind the line."""
+        return f"{line} (and {count} more like it)"
+
+    def lost(self, count: int) -> str:
+        """A warning of the log itself."""
+        return f"WARNING {OF_THE_LOG}: {LOST % count}"
+
+
+class JsonLines:
+    """For programs: one object on each line, with `ts`, `level`, `logger` and `event`.
+
+    `exception` holds a traceback; `repeated` stands where a line was held back so many times.
+    """
+
+    def of(self, record: logging.LogRecord) -> str:
+        """Everything of a record is on its line."""
+        fields: dict[str, Any] = {
+            "ts": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = _traceback(record)
+        return _json(fields)
+
+    def again(self, line: str, count: int) -> str:
+        """The same object, now, with the count."""
+        return _json({**json.loads(line), "ts": _timestamp(time.time()), "repeated": count})
+
+    def lost(self, count: int) -> str:
+        """A warning of the log itself, with the count."""
+        return _json(
+            {
+                "ts": _timestamp(time.time()),
+                "level": "warning",
+                "logger": OF_THE_LOG,
+                "event": LOST % count,
+                "lost": count,
+            }
+        )
+
+
+FORMATS: dict[str, Lines] = {"text": TextLines(), "json": JsonLines()}
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How: lines for people, or one JSON object on each.",
+)
 
 
 class _Repeated:
@@ -37,9 +127,12 @@ class _Repeated:
 class StderrLog(logging.Handler):
     """Hands lines to a thread that writes them; what a host does never waits for who reads them."""
 
-    def __init__(self, stream: TextIO, *, once_in_s: float = ONCE_IN_S) -> None:
+    def __init__(
+        self, stream: TextIO, *, lines: Lines = FORMATS["text"], once_in_s: float = ONCE_IN_S
+    ) -> None:
         super().__init__()
         self._stream = stream
+        self._style = lines
         self._once_in_s = once_in_s
         self._lines: deque[str] = deque()
         self._bytes = 0
@@ -52,7 +145,7 @@ class StderrLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line, or count it."""
         try:
-            line = _line(record)
+            line = self._style.of(record)
         except Exception:
             # A line that cannot be made is one that is left out; to say more would go past the queue.
             with self._changed:
@@ -102,7 +195,7 @@ class StderrLog(logging.Handler):
 
     def _say(self, repeated: _Repeated) -> None:
         if repeated.count:
-            self._queue(f"{repeated.line} (and {repeated.count} more like it)")
+            self._queue(self._style.again(repeated.line, repeated.count))
             repeated.count = 0
 
     def _queue(self, line: str) -> None:
@@ -129,9 +222,7 @@ class StderrLog(logging.Handler):
                 self._lines.clear()
                 self._bytes = 0
                 if self._dropped:
-                    lines.append(
-                        f"WARNING iii_skill.log: {self._dropped} lines are left out: nobody read them"
-                    )
+                    lines.append(self._style.lost(self._dropped))
                     self._dropped = 0
                 self._writing = True
             try:
@@ -149,22 +240,26 @@ class StderrLog(logging.Handler):
                 del self._repeated[key]
 
 
-def log_to_stderr(level: str) -> None:
-    """Lines of the given level and above go to stderr, never to stdout."""
+def log_to_stderr(level: str, log_format: str = "text") -> None:
+    """Lines of the given level and above go to stderr, never to stdout; `log_format` is one of FORMATS."""
     root = logging.getLogger()
     if not root.handlers:
-        root.addHandler(StderrLog(sys.stderr))
+        root.addHandler(StderrLog(sys.stderr, lines=FORMATS[log_format]))
     root.setLevel(level.upper())
 
 
-def _line(record: logging.LogRecord) -> str:
-    """One line; a traceback follows it indented. No text of a worker begins a line of its own."""
-    message = "".join(letter if letter.isprintable() else _escaped(letter) for letter in record.getMessage())
-    line = f"{record.levelname} {record.name}: {message}"
-    if record.exc_info:
-        trace = logging.Formatter().formatException(record.exc_info)
-        line = "\n  ".join((line, *trace.splitlines()))
-    return line
+def _traceback(record: logging.LogRecord) -> str:
+    assert record.exc_info is not None
+    return logging.Formatter().formatException(record.exc_info)
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _json(fields: dict[str, Any]) -> str:
+    """One line of pure ASCII: no terminal and no reader of lines takes anything in it for an end of line."""
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def _escaped(letter: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.host_note import HostNote
-from iii_skill.cli.log import log_to_stderr
+from iii_skill.cli.log import log_format_option, log_to_stderr
 from iii_skill.cli.loop import leave, raise_file_limit, run_loop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import Config, StateConfig, load_config
@@ -73,6 +73,7 @@ GRACE_S = 2.0
     show_default=True,
     help="What goes to stderr.",
 )
+@log_format_option
 def serve(
     config_file: Path | None,
     adapter: str | None,
@@ -93,6 +94,7 @@ def serve(
     no_state: bool,
     ready_json: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Run the host: workers connect over WebSocket, clients over HTTP.
 
@@ -112,7 +114,7 @@ def serve(
             f"--no-state serves no state, so {asked[0]} says nothing: leave one of them out."
         )
     presented = token_of(token, token_file)
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     raise_file_limit()
     try:
         with collector.paused():
