@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
+import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from iii_skill.errors import ConfigurationError, PortTaken
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 _TRIES = 20
@@ -17,8 +23,11 @@ _TRIES = 20
 class Listeners:
     """The listening sockets of one port; `host` is a name or an address at which they answer here."""
 
-    def __init__(self, servers: Sequence[asyncio.Server], *, host: str, port: int) -> None:
+    def __init__(
+        self, servers: Sequence[asyncio.Server], *, host: str, port: int, at_close: Callable[[], None]
+    ) -> None:
         self._servers = servers
+        self._at_close = at_close
         self.host = host
         self.port = port
 
@@ -26,6 +35,7 @@ class Listeners:
         """Take no new connection; those that stand go on."""
         for server in self._servers:
             server.close()
+        self._at_close()
 
 
 async def listen(
@@ -49,8 +59,67 @@ async def listen(
         for one in sockets[len(servers) :]:
             one.close()
         raise _refused(error, host, port, option) from None
+    spare = turn_away_when_full(loop, sockets)
     bound, actual = sockets[0].getsockname()[:2]
-    return Listeners(servers, host=_reachable(host, bound), port=actual)
+    return Listeners(
+        servers, host=_reachable(host, bound), port=actual, at_close=lambda: spare.leave(loop, sockets)
+    )
+
+
+class _Spare:
+    """A descriptor that is given up for a moment when there is no other: what waits outside is turned away.
+
+    Without it nobody could be told, and the loop would try to accept them without end.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.sockets: list[socket.socket] = []
+        self._next = loop.get_exception_handler()
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What the loop says of an error that nobody waits for."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            logger.warning("no file can be opened any more: connections are turned away; see `ulimit -n`")
+            for one in self.sockets:
+                self._turn_away(one)
+        elif self._next is not None:
+            self._next(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+    def leave(self, loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket]) -> None:
+        """These sockets listen no more; with the last one the descriptor goes."""
+        self.sockets = [one for one in self.sockets if one not in sockets]
+        if not self.sockets and self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+            if loop.get_exception_handler() is self:
+                loop.set_exception_handler(self._next)
+
+    def _turn_away(self, listening: socket.socket) -> None:
+        for _ in range(BACKLOG):
+            if self._spare is not None:
+                os.close(self._spare)
+                self._spare = None
+            try:
+                listening.accept()[0].close()
+            except OSError:
+                break
+            finally:
+                with contextlib.suppress(OSError):
+                    self._spare = os.open(os.devnull, os.O_RDONLY)
+
+
+def turn_away_when_full(loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket]) -> _Spare:
+    """Turn connections away while the process has no descriptor for them."""
+    handler = loop.get_exception_handler()
+    if not isinstance(handler, _Spare):
+        handler = _Spare(loop)
+        loop.set_exception_handler(handler)
+    handler.sockets += sockets
+    return handler
 
 
 def bound_sockets(addresses: Sequence[tuple[int, tuple[object, ...]]]) -> list[socket.socket]:

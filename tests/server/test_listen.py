@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -160,3 +162,45 @@ async def test_every_address_of_ipv6_is_named_by_its_loopback(tmp_path: Path) ->
         assert host.ws.startswith("ws://[::1]:")
         async with raw_client(f"{host.ws}?token=secret") as client:
             assert await client.result("state::list", {"scope": "s"}) == []
+
+
+def open_files() -> int:
+    """How many descriptors this process has, where that can be told."""
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+async def test_connections_are_turned_away_when_no_descriptor_is_left() -> None:
+    loop = asyncio.get_running_loop()
+    before = open_files()
+
+    async def serve(bound: socket.socket) -> asyncio.Server:
+        return await asyncio.start_server(lambda _reader, writer: writer.close(), sock=bound)
+
+    listeners = await listen(serve, "127.0.0.1", 0, option="--port")
+    handler = loop.get_exception_handler()
+    assert handler is not None
+    clients = [socket.create_connection(("127.0.0.1", listeners.port)) for _ in range(5)]
+    # The loop has had no turn to accept them.
+    handler(loop, {"message": "accept failed", "exception": OSError(errno.EMFILE, "Too many open files")})
+    for client in clients:
+        client.settimeout(10)
+        assert client.recv(1) == b""
+        client.close()
+    listeners.close()
+    assert loop.get_exception_handler() is None
+    await asyncio.sleep(0)
+    assert open_files() == before
+
+
+async def test_other_errors_of_the_loop_are_told_as_before() -> None:
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: told.append(context["message"]))
+
+    async def serve(bound: socket.socket) -> asyncio.Server:
+        return await asyncio.start_server(lambda _reader, writer: writer.close(), sock=bound)
+
+    listeners = await listen(serve, "127.0.0.1", 0, option="--port")
+    loop.call_exception_handler({"message": "something else"})
+    assert told == ["something else"]
+    listeners.close()
