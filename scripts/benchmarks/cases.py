@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from benchmarks import load, observing, servers
+from benchmarks import companions, load, observing, servers
 from benchmarks.commands import migrate, start
 from benchmarks.echo_worker import echo_calls
 from benchmarks.figures import Report, Settings
@@ -296,5 +296,9 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "start": start,
     "migrate": migrate,
     "observers": observers,
+    "queue": companions.queue,
+    "pubsub": companions.pubsub,
+    "cron": companions.cron,
+    "stream": companions.stream,
     "size": size,
 }

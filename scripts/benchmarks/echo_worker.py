@@ -26,6 +26,7 @@ class EchoWorker(WSListener):
         super().__init__()
         self._decode = msgspec.json.Decoder(_Invoke).decode
         self._texts: list[bytes] = []
+        self.heard = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
@@ -39,6 +40,7 @@ class EchoWorker(WSListener):
             return
         message = self._decode(frame.get_payload_as_bytes())
         if message.type == "invokefunction":
+            self.heard += 1
             self._texts.append(
                 b'{"type":"invocationresult","invocation_id":"%b","function_id":"%b","result":%b}'
                 % (message.invocation_id.encode(), message.function_id.encode(), ANSWER)

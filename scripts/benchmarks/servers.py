@@ -24,6 +24,8 @@ class Server:
     ws: str
     http: str | None
     ready_s: float
+    stream: str | None = None
+    """Where clients subscribe to streams."""
 
     def cpu_seconds(self) -> float:
         """User and system time of the process so far."""
@@ -47,7 +49,9 @@ def started(command: list[str]) -> Iterator[Server]:
         if not line:
             raise RuntimeError(f"{' '.join(command)} ended with {process.wait()}")
         ready = json.loads(line)
-        yield Server(process, ready.get("ws", ""), ready.get("http"), time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        stream = ready.get("companions", {}).get("iii-stream", {}).get("url")
+        yield Server(process, ready.get("ws", ""), ready.get("http"), seconds, stream)
     finally:
         process.terminate()
         try:
