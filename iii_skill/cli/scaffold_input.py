@@ -25,6 +25,7 @@ _TEXTS = {
     "operations": "Of create, get, list, update, delete, counter, flag, session, cache, claim, skeleton.",
     "update-field": "The field that `update` sets.",
     "counter-field": "The whole number that `counter` adds to and takes from.",
+    "api": "How routes and reactions are registered: triggers or observers (Python, Rust).",
     "adapter": "Where the host keeps the state: memory, file or redis.",
     "store": "What an adapter plugin keeps data in: file (of one host) or server (shared by hosts).",
     "config": "Form of iii-config.yaml: workers (engine 0.11 and later) or modules (0.10).",
