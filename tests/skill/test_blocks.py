@@ -187,6 +187,11 @@ CALLS: dict[tuple[str, str], list[tuple[str, Any, Any]]] = {
     ],
     ("triggers.md", "orders::changed"): [
         ("state::set", {"scope": "orders", "key": "odd", "value": 5}, {"new_value": 5, "old_value": None}),
+        (
+            "state::set",
+            {"scope": "orders", "key": "elsewhere", "value": FIRST},
+            {"new_value": FIRST, "old_value": None},
+        ),
         *(
             (
                 "state::set",
@@ -252,6 +257,12 @@ def test_every_block_has_a_rule() -> None:
     lost = [f"{block}: ```{block.language} {block.directive}" for block in ALL]
     ruled = [f"{block}: ```{block.language} {block.directive}" for rule in RULES for block in of(*rule)]
     assert sorted(set(lost) - set(ruled)) == []
+
+
+def test_no_sample_gives_its_worker_a_name() -> None:
+    """An engine refuses the second live worker of one name, and samples are started twice."""
+    named = re.compile(r"worker_name=|workerName:|worker_name:")
+    assert [str(block) for block in ALL if named.search(block.text)] == []
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
