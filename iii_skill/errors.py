@@ -63,15 +63,6 @@ class TriggerRefused(CallerError):
         self.conflict = conflict
 
 
-# The peer erred.
-
-
-class PeerError(IiiSkillError):
-    """A worker sent something that is no message of the protocol."""
-
-    code = "protocol_error"
-
-
 # The adapter erred.
 
 

@@ -30,7 +30,7 @@ _NO_HOOKS = "hooks: it implements none; mark its functions with @iii_skill.hooki
 
 
 @dataclass(frozen=True)
-class Source:
+class PluginSource:
     """Where a plugin comes from: entry point, distribution and its version."""
 
     entry_point: str
@@ -45,7 +45,7 @@ class Source:
 class BrokenPlugin:
     """A plugin, or one thing of it, that was left out, and why."""
 
-    source: Source
+    source: PluginSource
     reason: str
 
 
@@ -54,7 +54,7 @@ class AdapterEntry:
     """An adapter class and the plugin that brought it."""
 
     adapter: type[StateAdapter]
-    source: Source
+    source: PluginSource
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PluginFunction:
 
     function_id: str
     function: Callable[..., Any]
-    source: Source
+    source: PluginSource
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Plugins:
     manager: pluggy.PluginManager
     adapters: dict[str, AdapterEntry] = field(default_factory=dict)
     broken: list[BrokenPlugin] = field(default_factory=list)
-    sources: dict[str, Source] = field(default_factory=dict)
-    _clashes: dict[str, list[Source]] = field(default_factory=dict)
+    sources: dict[str, PluginSource] = field(default_factory=dict)
+    _clashes: dict[str, list[PluginSource]] = field(default_factory=dict)
 
     def adapter(self, name: str) -> type[StateAdapter]:
         """The class of the adapter `name`; PluginError names what there is, or both sides of a clash."""
@@ -87,9 +87,9 @@ class Plugins:
         failed = "".join(f" Plugin '{b.source.entry_point}' failed: {b.reason}" for b in self.broken)
         raise PluginError(f"There is no state adapter '{name}'. Installed adapters: {known}.{failed}")
 
-    def template_directories(self) -> list[tuple[Path, Source]]:
+    def template_directories(self) -> list[tuple[Path, PluginSource]]:
         """Template directories of all plugins, each with its plugin; a failing hook is reported."""
-        found: list[tuple[Path, Source]] = []
+        found: list[tuple[Path, PluginSource]] = []
         for source, paths in self._answers("iii_templates", lambda hook: [Path(p) for p in hook() or ()]):
             found += [(path, source) for path in paths]
         return found
@@ -127,7 +127,9 @@ class Plugins:
         for _source, _nothing in self._answers("iii_commands", lambda hook: hook(cli)):
             pass
 
-    def _answers(self, hook: str, ask: Callable[[Callable[..., Any]], Any]) -> Iterator[tuple[Source, Any]]:
+    def _answers(
+        self, hook: str, ask: Callable[[Callable[..., Any]], Any]
+    ) -> Iterator[tuple[PluginSource, Any]]:
         """What each plugin's hook answers, oldest plugin first; what it raises goes to `broken`."""
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             source = self.sources[impl.plugin_name]
@@ -149,9 +151,11 @@ class Plugins:
             self._clashes[name] = [source for _, source in entries]
             self._report("an adapter", name, self._clashes[name])
 
-    def _classes(self, hook: str, fault: Callable[[Any], str | None]) -> dict[str, list[tuple[Any, Source]]]:
+    def _classes(
+        self, hook: str, fault: Callable[[Any], str | None]
+    ) -> dict[str, list[tuple[Any, PluginSource]]]:
         """The classes that a hook of all plugins gives, by their names; what has a fault is reported."""
-        found: dict[str, list[tuple[Any, Source]]] = {}
+        found: dict[str, list[tuple[Any, PluginSource]]] = {}
         for source, classes in self._answers(hook, lambda hook: list(hook() or ())):
             for given in classes:
                 reason = fault(given)
@@ -161,7 +165,7 @@ class Plugins:
                     self.broken.append(BrokenPlugin(source, reason))
         return found
 
-    def _report(self, kind: str, name: str, sources: list[Source]) -> None:
+    def _report(self, kind: str, name: str, sources: list[PluginSource]) -> None:
         self.broken += [BrokenPlugin(source, _clash(kind, name, sources)) for source in sources]
 
 
@@ -176,7 +180,7 @@ def load_plugins(entry_points: Iterable[metadata.EntryPoint] | None = None) -> P
     if entry_points is None:
         points, unreadable = read_entry_points()
         for dist in unreadable:
-            source = Source("entry_points.txt", dist.package, dist.version)
+            source = PluginSource("entry_points.txt", dist.package, dist.version)
             plugins.broken.append(BrokenPlugin(source, dist.reason))
     else:
         points = list(entry_points)
@@ -250,10 +254,10 @@ def _caller(impl: pluggy.HookImpl) -> Callable[..., Any]:
     return call
 
 
-def _source(point: metadata.EntryPoint) -> Source:
+def _source(point: metadata.EntryPoint) -> PluginSource:
     if point.dist is None:
-        return Source(point.name, "unknown", "unknown")
-    return Source(point.name, *name_and_version(point.dist))
+        return PluginSource(point.name, "unknown", "unknown")
+    return PluginSource(point.name, *name_and_version(point.dist))
 
 
 def _reason(what: str, error: BaseException) -> str:
@@ -261,7 +265,7 @@ def _reason(what: str, error: BaseException) -> str:
     return f"{what}: {type(error).__name__}: {text or 'no message'}"
 
 
-def _clash(kind: str, name: str, sources: list[Source]) -> str:
+def _clash(kind: str, name: str, sources: list[PluginSource]) -> str:
     packages = " and ".join(map(str, sources))
     return f"Several plugins bring {kind} named '{name}': {packages}; none is used, uninstall one of them."
 

@@ -105,7 +105,7 @@ def _write_new(
     as_json: bool,
 ) -> None:
     from iii_skill.scaffold.answers import resolve
-    from iii_skill.scaffold.plan import Action, plan
+    from iii_skill.scaffold.plan import FileAction, plan
     from iii_skill.scaffold.project import ANSWERS_FILE, project_files
     from iii_skill.scaffold.render import Renderer
     from iii_skill.scaffold.surroundings import surroundings
@@ -115,7 +115,7 @@ def _write_new(
     answers = resolve(renderer, given, destination=base_name, person=Terminal() if ask else None)
     files = project_files(template, answers, renderer.render(answers))
     steps = plan(destination, files, on_conflict=on_conflict)
-    conflicts = [step for step in steps if step.action is Action.CONFLICT]
+    conflicts = [step for step in steps if step.action is FileAction.CONFLICT]
     if on_conflict == "diff" and not as_json:
         print_differences(conflicts)
     if not dry_run:
@@ -164,7 +164,7 @@ def update(
     are kept between conflict markers (or the template's in a .rej file), and the exit code is 3.
     """
     from iii_skill.scaffold.answers import resolve
-    from iii_skill.scaffold.plan import WRITES, Action
+    from iii_skill.scaffold.plan import WRITES, FileAction
     from iii_skill.scaffold.project import ANSWERS_FILE, project_files, read_answers, read_base
     from iii_skill.scaffold.render import Renderer
     from iii_skill.scaffold.surroundings import surroundings
@@ -183,7 +183,7 @@ def update(
         steps = plan_update(destination, files, base=base, label=label, reject=conflict == "rej")
         if dry_run and not as_json:
             print_differences(
-                [step for step in steps if step.action in WRITES or step.action is Action.DELETE]
+                [step for step in steps if step.action in WRITES or step.action is FileAction.DELETE]
             )
         if not dry_run:
             _carry_out(destination, steps, git=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iii_skill.cli.started_by import host_command
-from iii_skill.scaffold.plan import WRITES, Action
+from iii_skill.scaffold.plan import WRITES, FileAction
 
 if TYPE_CHECKING:
     from iii_skill.scaffold.catalog import Catalog
@@ -137,7 +137,7 @@ def print_report(
         click.echo(f"Nothing was written: this is what `{template.name}` would do in {destination}.")
         return
     place = "this directory" if destination == Path() else destination
-    changed = any(step.action in WRITES or step.action is Action.DELETE for step in steps)
+    changed = any(step.action in WRITES or step.action is FileAction.DELETE for step in steps)
     done = f"{template.title} written to {place}." if changed else f"Nothing changed in {place}."
     click.echo(f"\n{done}" + (" Next:\n" if commands else ""))
     for command in commands:

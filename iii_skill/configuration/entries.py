@@ -53,7 +53,7 @@ class ConfigurationEvent(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-class Entry(msgspec.Struct):
+class ConfigurationEntry(msgspec.Struct):
     """One entry. `value` is encoded, with its placeholders; `apply` gets every new one, filled in."""
 
     id: str
@@ -93,7 +93,7 @@ class Configurations:
     ) -> None:
         self._publish = publish
         self._environment = environment
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, ConfigurationEntry] = {}
         self._total = 0
         self._waiting: deque[tuple[str, _Function, Call]] = deque()
         self._working: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class Configurations:
 
         return SchemaChecker()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ConfigurationEntry) -> None:
         """Offer an entry of the host, whose value fits."""
         entry.fitting = entry.value
         self._entries[entry.id] = entry
@@ -153,7 +153,7 @@ class Configurations:
         if known is not None and known.apply is not None:
             message = f"configuration '{entry_id}' belongs to this host and cannot be registered by a worker"
             raise CallerError(message, code="NOT_PERMITTED")
-        entry = Entry(entry_id, given["name"], given["description"], given["schema"].copy())
+        entry = ConfigurationEntry(entry_id, given["name"], given["description"], given["schema"].copy())
         if given["metadata"] is not _ABSENT:
             entry.metadata = given["metadata"].copy()
         if given["initial_value"] is not _ABSENT:
@@ -204,7 +204,7 @@ class Configurations:
         read_input("configuration::list", _LIST, payload)
         return {"configurations": [self._entries[name].described() for name in sorted(self._entries)]}
 
-    def _found(self, entry_id: str) -> Entry:
+    def _found(self, entry_id: str) -> ConfigurationEntry:
         entry = self._entries.get(entry_id)
         if entry is None:
             raise CallerError(f"configuration '{entry_id[:100]}' not found", code="NOT_FOUND")
@@ -225,7 +225,7 @@ class Configurations:
         except ExpandFailed:
             return value
 
-    async def _fitting(self, entry: Entry, value: bytes) -> bytes:
+    async def _fitting(self, entry: ConfigurationEntry, value: bytes) -> bytes:
         """The filled-in value when it fits the schema of the entry."""
         filled = self._lenient(value)
         errors = await self.schemas.errors(bytes(entry.strict_schema or entry.schema), filled)
@@ -233,7 +233,7 @@ class Configurations:
             raise CallerError(f"schema validation failed: {'; '.join(errors)}", code="SCHEMA_INVALID")
         return filled
 
-    def _keep(self, entry: Entry, value: bytes) -> None:
+    def _keep(self, entry: ConfigurationEntry, value: bytes) -> None:
         """Put the entry with this value into the table, unless it would be too much."""
         parts = (entry.schema, value, b"" if entry.metadata is _ABSENT else entry.metadata)
         size = _OVERHEAD + len(entry.name) + len(entry.description) + sum(map(len, map(bytes, parts)))
@@ -244,7 +244,7 @@ class Configurations:
         self._total, entry.size = total, size
         self._entries[entry.id] = entry
 
-    def _report(self, entry: Entry, what: str, old: bytes) -> None:
+    def _report(self, entry: ConfigurationEntry, what: str, old: bytes) -> None:
         event_type = f"configuration:{what}"
         payload = {
             "type": "configuration",

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.calls import Call, FunctionInfo
-from iii_skill.configuration.entries import Entry
+from iii_skill.configuration.entries import ConfigurationEntry
 from iii_skill.state.functions import WORKER_NAME
 from iii_skill.state.settings import LiveSettings, StateSettings
 
@@ -84,7 +84,7 @@ SCHEMA = {
 }
 
 
-def state_entry(settings: LiveSettings) -> Entry:
+def state_entry(settings: LiveSettings) -> ConfigurationEntry:
     """The entry; a new value replaces the live settings, what it leaves out falls back to the defaults."""
 
     def apply(value: Any) -> None:
@@ -100,7 +100,7 @@ def state_entry(settings: LiveSettings) -> Entry:
     value: dict[str, Any] = {"triggers_enabled": current.triggers_enabled}
     if current.max_value_bytes is not None:
         value["max_value_bytes"] = current.max_value_bytes
-    return Entry(
+    return ConfigurationEntry(
         WORKER_NAME,
         "State",
         "Settings of the state functions that change while the host runs.",

@@ -36,7 +36,7 @@ class Writer(Protocol):
         """The reader left or the channel is gone: nothing more will be taken."""
 
 
-class Reader(Protocol):
+class ChannelReader(Protocol):
     """The reading end, as the channel sees it."""
 
     def notify(self) -> None:
@@ -81,7 +81,7 @@ class Channel:
         self.queue: deque[Message] = deque()
         self.bytes_queued = 0
         self.writer: Writer | None = None
-        self.reader: Reader | None = None
+        self.reader: ChannelReader | None = None
         self.finished = False
         self.aborted = False
         self.lost = False
@@ -101,7 +101,7 @@ class Channel:
         self.writer = writer
         return True
 
-    def attach_reader(self, reader: Reader) -> bool:
+    def attach_reader(self, reader: ChannelReader) -> bool:
         """Take the reading end; False when it was taken before."""
         if self.reader is not None:
             return False

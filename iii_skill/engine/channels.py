@@ -17,7 +17,7 @@ from iii_skill.errors import InputError
 LIFETIME = 300.0
 
 
-class Entry(msgspec.Struct):
+class ChannelEntry(msgspec.Struct):
     """A channel that was created, and when."""
 
     access_key: str
@@ -48,7 +48,7 @@ class Channels:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, lifetime: float = LIFETIME) -> None:
         self._clock = clock
         self.lifetime = lifetime
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, ChannelEntry] = {}
         self._sources: list[Source] = []
         self._swept = clock()
 
@@ -61,7 +61,7 @@ class Channels:
         channel_id, access_key = mint()
         size = min(max(buffer_size, 1), 1024)
         channel = Channel(size, on_end=lambda: self.withdraw(channel_id))
-        self._entries[channel_id] = Entry(access_key, channel, self._clock())
+        self._entries[channel_id] = ChannelEntry(access_key, channel, self._clock())
         return channel_id, access_key
 
     def add_source(self, source: Source) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from iii_skill.errors import TriggerRefused
 from iii_skill.few_warnings import FewWarnings
 from iii_skill.http.patterns import Kind, segments
-from iii_skill.http.routes import METHODS, Parameters, Place, Route, RouteTable
+from iii_skill.http.routes import METHODS, Parameters, Route, RoutePlace, RouteTable
 from iii_skill.triggers import Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class HttpTriggers(TriggerProvider):
         if route is not None:
             self._table.remove(route)
 
-    def find(self, path: str) -> tuple[Place | None, Parameters]:
+    def find(self, path: str) -> tuple[RoutePlace | None, Parameters]:
         """The place that a raw request path leads to."""
         return self._table.find(path)
 

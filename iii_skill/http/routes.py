@@ -86,7 +86,7 @@ class Route(msgspec.Struct, frozen=True):
         return f"{self.method} {normal(self.path)}"
 
 
-class Place:
+class RoutePlace:
     """One structure of segments. Of the routes of a method the last registered one serves."""
 
     __slots__ = ("allow", "methods", "segments")
@@ -128,8 +128,8 @@ class _Node:
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
         self.parameter: _Node | None = None
-        self.rest: Place | None = None
-        self.place: Place | None = None
+        self.rest: RoutePlace | None = None
+        self.place: RoutePlace | None = None
 
     def empty(self) -> bool:
         return not (self.literals or self.parameter or self.rest or self.place)
@@ -139,9 +139,9 @@ class RouteTable:
     """All routes. Literal paths are one dictionary look-up; the others walk a tree of their segments."""
 
     def __init__(self) -> None:
-        self._literal: dict[str, Place] = {}
+        self._literal: dict[str, RoutePlace] = {}
         self._root = _Node()
-        self._places: dict[tuple[str | Kind, ...], Place] = {}
+        self._places: dict[tuple[str | Kind, ...], RoutePlace] = {}
 
     def check(self, route: Route, *, replacing: Route | None = None) -> None:
         """TriggerRefused when the path cannot be served or its parameters are named differently elsewhere.
@@ -170,7 +170,7 @@ class RouteTable:
         structure = _structure(parts)
         place = self._places.get(structure)
         if place is None:
-            place = self._places[structure] = Place(parts)
+            place = self._places[structure] = RoutePlace(parts)
             self._insert(normal(route.path), place)
         hidden = place.find(route.method)
         place.methods.setdefault(route.method, {})[route.name] = route
@@ -192,7 +192,7 @@ class RouteTable:
             del self._places[structure]
             self._forget(normal(route.path), place)
 
-    def find(self, path: str) -> tuple[Place | None, Parameters]:
+    def find(self, path: str) -> tuple[RoutePlace | None, Parameters]:
         """The place for a raw, undecoded path, with the raw values of its `:name` parameters."""
         place = self._literal.get(path)
         if place is not None:
@@ -205,7 +205,7 @@ class RouteTable:
             return None, NO_PARAMETERS
         return place, _values(place, parts)
 
-    def _insert(self, path: str, place: Place) -> None:
+    def _insert(self, path: str, place: RoutePlace) -> None:
         if all(part.kind is Kind.LITERAL for part in place.segments):
             self._literal[path] = place
             return
@@ -221,7 +221,7 @@ class RouteTable:
                 node = node.literals.setdefault(part.text, _Node())
         node.place = place
 
-    def _forget(self, path: str, place: Place) -> None:
+    def _forget(self, path: str, place: RoutePlace) -> None:
         if self._literal.get(path) is place:
             del self._literal[path]
             return
@@ -248,7 +248,7 @@ def _structure(parts: tuple[Segment, ...]) -> tuple[str | Kind, ...]:
     return tuple(part.text if part.kind is Kind.LITERAL else part.kind for part in parts)
 
 
-def _walk(node: _Node, parts: list[str], index: int) -> Place | None:
+def _walk(node: _Node, parts: list[str], index: int) -> RoutePlace | None:
     """The best place below the node: literal before parameter before rest."""
     if index == len(parts):
         return node.place
@@ -268,7 +268,7 @@ def _walk(node: _Node, parts: list[str], index: int) -> Place | None:
     return None
 
 
-def _values(place: Place, parts: list[str]) -> Parameters:
+def _values(place: RoutePlace, parts: list[str]) -> Parameters:
     """The engine delivers no parameters at all when one of them is empty."""
     values: Parameters = {}
     for segment, part in zip(place.segments, parts, strict=False):

@@ -16,7 +16,7 @@ from iii_skill.plugins import Plugins
 from iii_skill.values import Durability
 
 from .kv import KvDirectory
-from .sources import AdapterSource, Source
+from .sources import AdapterSource, StateSource
 
 KV = "iii-kv"
 REDIS = "iii-redis"
@@ -81,7 +81,7 @@ def plan(
     return source, target
 
 
-async def open_source(end: End) -> Source:
+async def open_source(end: End) -> StateSource:
     """Open it for reading; StoreRefused when there is nothing."""
     if end.directory is not None:
         return KvDirectory(end.directory)

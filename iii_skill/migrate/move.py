@@ -16,7 +16,7 @@ from iii_skill.readable import check_value
 from iii_skill.values import Change
 
 from .archive import Damaged
-from .sources import Finding, ScopePairs, Source
+from .sources import Finding, ScopePairs, StateSource
 
 IN_FLIGHT = 256
 
@@ -42,7 +42,7 @@ class Report:
         return not self.damaged and not self.unequal
 
 
-async def survey(source: Source, scopes: Sequence[str], *, progress: Progress) -> Report:
+async def survey(source: StateSource, scopes: Sequence[str], *, progress: Progress) -> Report:
     """What a move of the scopes would take, without a target."""
     report = _begun(source)
     for scope in scopes:
@@ -52,7 +52,7 @@ async def survey(source: Source, scopes: Sequence[str], *, progress: Progress) -
 
 
 async def move(
-    source: Source, scopes: Sequence[str], target: StateAdapter, *, merge: bool, progress: Progress
+    source: StateSource, scopes: Sequence[str], target: StateAdapter, *, merge: bool, progress: Progress
 ) -> Report:
     """Move the scopes; StoreRefused when the target is not empty and `merge` is not asked for."""
     report = _begun(source)
@@ -78,11 +78,11 @@ async def require_empty(target: StateAdapter, *, merge: bool) -> None:
         )
 
 
-def _begun(source: Source) -> Report:
+def _begun(source: StateSource) -> Report:
     return Report(skipped=[*source.skipped], damaged=[*source.damaged])
 
 
-async def _read(source: Source, scope: str, report: Report) -> ScopePairs | None:
+async def _read(source: StateSource, scope: str, report: Report) -> ScopePairs | None:
     """The pairs that can be moved; the rest is noted in the report."""
     try:
         found = await source.read(scope)

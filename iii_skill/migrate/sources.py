@@ -32,7 +32,7 @@ class ScopePairs:
     damaged: Sequence[Finding] = ()
 
 
-class Source(Protocol):
+class StateSource(Protocol):
     """Where state comes from."""
 
     skipped: list[Finding]

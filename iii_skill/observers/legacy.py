@@ -8,7 +8,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
 from iii_skill.errors import CallerError, TriggerRefused
 from iii_skill.observers.table import Observers
-from iii_skill.protocol.messages import Observe, Source, Target
+from iii_skill.protocol.messages import Observe, ObservedSource, Target
 from iii_skill.protocol.outgoing import LegacyTrigger
 from iii_skill.triggers import Trigger, TriggerProvider
 
@@ -30,7 +30,7 @@ class LegacyType(TriggerProvider):
         function = self.function
         message = Observe(
             trigger.id,
-            Source(function.id, function.namespace, settings),
+            ObservedSource(function.id, function.namespace, settings),
             Target(trigger.function_id, trigger.namespace),
             Raw(b"null" if trigger.metadata is None else trigger.metadata),
         )

@@ -181,7 +181,7 @@ class Deliver(StrEnum):
     OUTPUT = "output"
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
+class ObservedSource(msgspec.Struct, frozen=True, gc=False):
     """The function that is observed, and which of its calls."""
 
     function_id: str
@@ -204,7 +204,7 @@ class Observe(Incoming, frozen=True, gc=False, tag="observe"):
     """A worker asks for a target to be called when a source was called."""
 
     id: str
-    source: Source
+    source: ObservedSource
     target: Target
     metadata: Raw = Raw(b"null")
     max_fires: int | None = None

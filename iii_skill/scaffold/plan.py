@@ -12,7 +12,7 @@ from pathlib import Path
 from iii_skill.scaffold.errors import UnsafePath, WriteFailed
 
 
-class Action(StrEnum):
+class FileAction(StrEnum):
     """What happens to one file."""
 
     CREATE = "create"
@@ -24,7 +24,7 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
-WRITES = frozenset([Action.CREATE, Action.OVERWRITE, Action.MERGE])
+WRITES = frozenset([FileAction.CREATE, FileAction.OVERWRITE, FileAction.MERGE])
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Step:
     """One file of a plan: `content` is what it will hold, `current` what it holds now (None: no file)."""
 
     path: str
-    action: Action
+    action: FileAction
     content: bytes
     current: bytes | None = None
     conflicts: int = 0
@@ -44,12 +44,14 @@ def plan(destination: Path, files: Mapping[str, bytes], *, on_conflict: str) -> 
     WriteFailed names what cannot be read.
     """
     check_destination(destination, files)
-    differs = {"skip": Action.SKIP, "overwrite": Action.OVERWRITE}.get(on_conflict, Action.CONFLICT)
+    differs = {"skip": FileAction.SKIP, "overwrite": FileAction.OVERWRITE}.get(
+        on_conflict, FileAction.CONFLICT
+    )
     steps = []
     for path, content in files.items():
         current = read(destination / path)
-        found = Action.SAME if current is not None and same_text(current, content) else differs
-        action = Action.CREATE if current is None else found
+        found = FileAction.SAME if current is not None and same_text(current, content) else differs
+        action = FileAction.CREATE if current is None else found
         steps.append(Step(path, action, content, current))
     return steps
 

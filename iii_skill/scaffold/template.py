@@ -15,7 +15,7 @@ SUFFIX = ".j2"
 
 
 @dataclass(frozen=True)
-class Check:
+class NameCheck:
     """A rule over several answers: `test` is a Jinja expression, `option` the one to change."""
 
     test: str
@@ -55,7 +55,7 @@ class Template:
     questions: Mapping[str, Question]
     values: Mapping[str, str]
     tables: Mapping[str, Sequence[Mapping[str, Any]]]
-    checks: tuple[Check, ...]
+    checks: tuple[NameCheck, ...]
     files: tuple[File, ...]
     steps: tuple[NextStep, ...] = ()
     hidden: bool = field(default=False)
@@ -93,7 +93,7 @@ def _template(directory: Path, data: dict[str, Any], package: str, base: Templat
     questions = dict(base.questions) if base else {}
     for name, entry in data.get("questions", {}).items():
         questions[name] = _question(directory, name, entry)
-    checks = tuple(Check(**entry) for entry in data.get("checks", ()))
+    checks = tuple(NameCheck(**entry) for entry in data.get("checks", ()))
     files = {file.name: file for file in (base.files if base else ())}
     files.update((file.name, file) for file in _files(directory, data.get("files", {})))
     return Template(

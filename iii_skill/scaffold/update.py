@@ -10,7 +10,7 @@ from typing import Any
 
 from iii_skill.scaffold.errors import Conflict
 from iii_skill.scaffold.merge import MARKER, merge
-from iii_skill.scaffold.plan import Action, Step, check_destination, read, same_text
+from iii_skill.scaffold.plan import FileAction, Step, check_destination, read, same_text
 from iii_skill.scaffold.project import ANSWERS_FILE, BASE_FILE, Origin
 from iii_skill.scaffold.template import Template
 
@@ -61,17 +61,17 @@ def _steps(
         if current is None:
             return []
         untouched = base is not None and same_text(current, base)
-        return [Step(path, Action.DELETE if untouched else Action.SKIP, b"", current)]
+        return [Step(path, FileAction.DELETE if untouched else FileAction.SKIP, b"", current)]
     if current is None:
-        return [Step(path, Action.CREATE if base is None else Action.SKIP, new, None)]
+        return [Step(path, FileAction.CREATE if base is None else FileAction.SKIP, new, None)]
     if path in (ANSWERS_FILE, BASE_FILE):
-        return [Step(path, Action.SAME if current == new else Action.OVERWRITE, new, current)]
+        return [Step(path, FileAction.SAME if current == new else FileAction.OVERWRITE, new, current)]
     if same_text(current, new):
-        return [Step(path, Action.SAME, current, current)]
+        return [Step(path, FileAction.SAME, current, current)]
     if base is not None and same_text(current, base):
-        return [Step(path, Action.OVERWRITE, _written_as(current, new), current)]
+        return [Step(path, FileAction.OVERWRITE, _written_as(current, new), current)]
     if base is not None and same_text(new, base):
-        return [Step(path, Action.SAME, current, current)]
+        return [Step(path, FileAction.SAME, current, current)]
     return _merged(path, base or b"", current, new, label=label, reject=reject)
 
 
@@ -86,20 +86,20 @@ def _merged(path: str, base: bytes, current: bytes, new: bytes, *, label: str, r
     try:
         old_text, text, new_text = base.decode(), current.decode("utf-8-sig"), new.decode()
     except UnicodeDecodeError:
-        return [Step(path, Action.SKIP, current, current, 1), _beside(path, new)]
+        return [Step(path, FileAction.SKIP, current, current, 1), _beside(path, new)]
     merged = merge(old_text, text, new_text, label=label)
     if merged.conflicts and reject:
         lines = (old_text.splitlines(keepends=True), new_text.splitlines(keepends=True))
         wanted = "".join(difflib.unified_diff(*lines, path, f"{path} ({label})"))
         return [
-            Step(path, Action.SKIP, current, current, merged.conflicts),
+            Step(path, FileAction.SKIP, current, current, merged.conflicts),
             _beside(path, wanted.encode()),
         ]
     content = merged.text.encode()
     if current.startswith(codecs.BOM_UTF8):
         content = codecs.BOM_UTF8 + content
-    return [Step(path, Action.MERGE, content, current, merged.conflicts)]
+    return [Step(path, FileAction.MERGE, content, current, merged.conflicts)]
 
 
 def _beside(path: str, content: bytes) -> Step:
-    return Step(f"{path}.rej", Action.CREATE, content, None)
+    return Step(f"{path}.rej", FileAction.CREATE, content, None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from iii_skill.scaffold.errors import UnsafePath, WriteFailed
-from iii_skill.scaffold.plan import WRITES, Action, Step, read
+from iii_skill.scaffold.plan import WRITES, FileAction, Step, read
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STAGE = ".iii-skill-"
@@ -93,7 +93,7 @@ def _swap(new: Path, old: Path, destination: Path, steps: Sequence[Step]) -> Non
         try:
             for step in steps:
                 raise_if_signalled()
-                if step.action in WRITES or step.action is Action.DELETE:
+                if step.action in WRITES or step.action is FileAction.DELETE:
                     _swap_one(new, old, destination, step, undo)
             if (new / ".git").exists() and not (destination / ".git").exists():
                 (new / ".git").rename(destination / ".git")
@@ -109,7 +109,7 @@ def _swap_one(new: Path, old: Path, destination: Path, step: Step, undo: list[Ca
     target = Path(os.path.realpath(named))
     if not target.is_relative_to(destination):
         raise UnsafePath(f"{named} became a link that leads out of {destination}; nothing was written.")
-    if step.action is Action.DELETE:
+    if step.action is FileAction.DELETE:
         target = named  # only the link goes
     for parent in reversed(target.parents):
         if not parent.exists():
@@ -123,7 +123,7 @@ def _swap_one(new: Path, old: Path, destination: Path, step: Step, undo: list[Ca
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(target, kept, follow_symlinks=False)
         undo.append(lambda: kept.replace(target))
-    if step.action is Action.DELETE:
+    if step.action is FileAction.DELETE:
         target.unlink()
         return
     if step.current is not None:

@@ -68,9 +68,9 @@ class Inflow:
         self._waiting: dict[Inbound, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, socket: Inbound, transport: asyncio.Transport) -> Stream:
+    def watch(self, socket: Inbound, transport: asyncio.Transport) -> InflowStream:
         """Count what the connection keeps from now on."""
-        stream = Stream(socket, cast(asyncio.BufferedProtocol, transport.get_protocol()), self)
+        stream = InflowStream(socket, cast(asyncio.BufferedProtocol, transport.get_protocol()), self)
         transport.set_protocol(stream)
         return stream
 
@@ -119,7 +119,7 @@ class Inflow:
             self._timer = loop.call_later(self._stall_s / 4, self._look)
 
 
-class Stream(asyncio.BufferedProtocol):
+class InflowStream(asyncio.BufferedProtocol):
     """Stands between the transport and the WebSocket reader, and counts what that has not delivered."""
 
     def __init__(self, socket: Inbound, reader: asyncio.BufferedProtocol, inflow: Inflow) -> None:

@@ -16,7 +16,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.readable import is_utf8
-from iii_skill.server.inflow import Inflow, Stream
+from iii_skill.server.inflow import Inflow, InflowStream
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class MessageSocket(WSListener):
         self.closing = False
         """True once a close frame was sent: whatever still comes in is dropped."""
         self._inflow = inflow
-        self._stream: Stream | None = None
+        self._stream: InflowStream | None = None
         self._joining: WSMsgType | None = None
         self._parts: list[bytes] = []
         self._size = 0

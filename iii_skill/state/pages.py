@@ -43,7 +43,7 @@ class _Refusal(CallerError):
 
 
 @dataclass(frozen=True)
-class Reader:
+class PageReader:
     """Whom and what a cursor is bound to."""
 
     scope: str
@@ -56,7 +56,7 @@ class Reader:
 class _Paging:
     """What one reader was given so far, and what comes next."""
 
-    reader: Reader
+    reader: PageReader
     rows: Sequence[Row]
     """Read and not given yet, from `start` on."""
     total: int
@@ -69,7 +69,7 @@ class _Paging:
     reading: bool = False
 
 
-def reader_of(request: EntriesRequest, caller: str | None) -> Reader:
+def reader_of(request: EntriesRequest, caller: str | None) -> PageReader:
     """Check limits, caller and the form of the cursor, in this order."""
     limit = 100 if request.limit is None else request.limit
     max_bytes = 1_000_000 if request.max_bytes is None else request.max_bytes
@@ -81,7 +81,7 @@ def reader_of(request: EntriesRequest, caller: str | None) -> Reader:
         raise _Refusal("UNKNOWN_CALLER", "list_entries requires engine-stamped identity")
     if request.cursor is not None and len(request.cursor) != 36:
         raise _bad_cursor()
-    return Reader(request.scope, caller or "", limit, max_bytes)
+    return PageReader(request.scope, caller or "", limit, max_bytes)
 
 
 class Pages:
@@ -91,25 +91,25 @@ class Pages:
         self._clock = clock
         self._pagings: dict[str, _Paging] = {}
 
-    def check_room(self, reader: Reader) -> None:
+    def check_room(self, reader: PageReader) -> None:
         """Make room for a new read, or refuse it."""
         self._expire()
         self._make_room(reader, 0, None)
 
-    def first(self, reader: Reader, rows: Sequence[Row]) -> bytes:
+    def first(self, reader: PageReader, rows: Sequence[Row]) -> bytes:
         """The first page of a scope whose rows these are; they are kept if they need more pages."""
         self.check_room(reader)
         if len(rows) > MAX_ROWS:
             raise _no_room()
         return self._page(_Paging(reader, rows, len(rows), self._clock() + LIFETIME), None)
 
-    def first_of_many(self, reader: Reader, page: Page) -> bytes:
+    def first_of_many(self, reader: PageReader, page: Page) -> bytes:
         """The first page of a scope that is read page by page."""
         self.check_room(reader)
         paging = _Paging(reader, page.pairs, page.total, self._clock() + LIFETIME, after=page.after)
         return self._page(paging, None)
 
-    def wanted(self, reader: Reader, cursor: str) -> tuple[str, int] | None:
+    def wanted(self, reader: PageReader, cursor: str) -> tuple[str, int] | None:
         """From where and how many rows have to be read for the page at a cursor; None: none.
 
         Until `next` or `failed` the cursor serves nobody else.
@@ -129,7 +129,7 @@ class Pages:
         if (paging := self._pagings.get(cursor)) is not None:
             paging.reading = False
 
-    def next(self, reader: Reader, cursor: str, page: Page | None = None) -> bytes:
+    def next(self, reader: PageReader, cursor: str, page: Page | None = None) -> bytes:
         """The page at a cursor, with what was read for it; the cursor is used up unless the call fails."""
         self._expire()
         paging = self._pagings.get(cursor)
@@ -186,7 +186,7 @@ class Pages:
         self._pagings[following] = paging
         return following
 
-    def _make_room(self, reader: Reader, size: int, besides: _Paging | None) -> None:
+    def _make_room(self, reader: PageReader, size: int, besides: _Paging | None) -> None:
         """Let go of the oldest paging of whoever holds the most, so that nobody shuts the others out.
 
         Refused is only who would hold more than anybody else.

@@ -16,7 +16,7 @@ from iii_skill.readable import is_json
 from iii_skill.state import requests
 from iii_skill.state.changes import unreadable
 from iii_skill.state.errors import FunctionErrors, refusal
-from iii_skill.state.pages import SNAPSHOT_ROWS, Pages, Reader, reader_of
+from iii_skill.state.pages import SNAPSHOT_ROWS, PageReader, Pages, reader_of
 from iii_skill.state.scopes import EmptiedScopes, check_scope, is_reserved
 
 log = logging.getLogger("iii_skill.state")
@@ -157,7 +157,7 @@ class Reads:
         else:
             self._answers.wait(answer, None, call, done, failed)
 
-    def _whole_entries(self, call: Call, reader: Reader) -> None:
+    def _whole_entries(self, call: Call, reader: PageReader) -> None:
         """A scope of several pages that is small enough to be kept as it is at one moment."""
         answer = self._adapter.list(reader.scope)
 

@@ -23,7 +23,7 @@ class InvalidExpression(ValueError):
     """The text is no expression; the message draws where."""
 
 
-class Field(msgspec.Struct, frozen=True):
+class CronField(msgspec.Struct, frozen=True):
     """One field: its name in messages, its bounds, and the names of its values."""
 
     name: str
@@ -43,13 +43,13 @@ _MONTHS = (
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 
 FIELDS = (
-    Field("Seconds", 0, 59),
-    Field("Minutes", 0, 59),
-    Field("Hours", 0, 23),
-    Field("Days of Month", 1, 31, any_day=True),
-    Field("Months", 1, 12, _MONTHS, "month"),
-    Field("Days of Week", 1, 7, _DAYS, "day of the week", any_day=True),
-    Field("Years", 1970, 2100),
+    CronField("Seconds", 0, 59),
+    CronField("Minutes", 0, 59),
+    CronField("Hours", 0, 23),
+    CronField("Days of Month", 1, 31, any_day=True),
+    CronField("Months", 1, 12, _MONTHS, "month"),
+    CronField("Days of Week", 1, 7, _DAYS, "day of the week", any_day=True),
+    CronField("Years", 1970, 2100),
 )
 _YEARS = FIELDS[6]
 
@@ -163,7 +163,7 @@ class _Reader:
             self._fail(self._at)
         return [*found, years]
 
-    def _field(self, field: Field) -> Sequence[int]:
+    def _field(self, field: CronField) -> Sequence[int]:
         """A list of values, ranges and steps, separated by commas."""
         values: set[int] = set()
         while True:
@@ -172,7 +172,7 @@ class _Reader:
                 return sorted(values)
             self._at += 1
 
-    def _part(self, field: Field) -> set[int]:
+    def _part(self, field: CronField) -> set[int]:
         if self._peek() == "*" or (self._peek() == "?" and field.any_day):
             steps_allowed = self._peek() == "*"
             self._at += 1
@@ -191,7 +191,7 @@ class _Reader:
             return self._stepped(field, low, field.high)
         return {low}
 
-    def _stepped(self, field: Field, low: int, high: int) -> set[int]:
+    def _stepped(self, field: CronField, low: int, high: int) -> set[int]:
         """The range, or every n-th of it when `/n` follows."""
         if self._peek() != "/":
             return set(range(low, high + 1))
@@ -203,7 +203,7 @@ class _Reader:
             raise _WrongValue(f"{field.name} must be between 1 and {field.high}. ('{step}' specified.)")
         return set(range(low, high + 1, step))
 
-    def _value(self, field: Field) -> tuple[int, bool]:
+    def _value(self, field: CronField) -> tuple[int, bool]:
         """A number, or the number of a name and True."""
         name = _NAME.match(self._text, self._at)
         if name is None:
@@ -256,11 +256,11 @@ def _six(text: str) -> str | None:
     return six
 
 
-def _span(field: Field) -> range:
+def _span(field: CronField) -> range:
     return range(field.low, field.high + 1)
 
 
-def _check(field: Field, value: int) -> None:
+def _check(field: CronField, value: int) -> None:
     if value < field.low:
         raise _WrongValue(
             f"{field.name} must be greater than or equal to {field.low}. ('{value}' specified.)"

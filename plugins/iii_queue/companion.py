@@ -21,8 +21,8 @@ from iii_skill.errors import AdapterError, AdapterUnavailable, CallerError, IiiS
 from iii_skill.serde.reader import Shape, anything, optional_count, optional_string, read_input, string
 
 from .jobs import Record
-from .settings import Limits, NamedQueue, QueueSettings
-from .topics import DurableSubscribers, Subscriber, Subscription, Topics
+from .settings import JobLimits, NamedQueue, QueueSettings
+from .topics import DurableSubscribers, Subscription, Topics, TopicSubscriber
 from .work_queue import WorkQueue
 
 _DEFINITIONS, _SUBSCRIBERS = "definitions", "subscribers"
@@ -88,16 +88,16 @@ class StoredSubscriber(msgspec.Struct, frozen=True):
     topic: str
     function_id: str
     namespace: str | None
-    limits: Limits
+    limits: JobLimits
     condition: str | None
     metadata: msgspec.Raw | None
     seen: float
     """When it was last there (seconds since 1970)."""
 
     @property
-    def subscriber(self) -> Subscriber:
+    def subscriber(self) -> TopicSubscriber:
         """Who it is."""
-        return Subscriber(self.topic, self.function_id, self.namespace)
+        return TopicSubscriber(self.topic, self.function_id, self.namespace)
 
 
 _stored_subscriber = msgspec.json.Decoder(StoredSubscriber).decode
@@ -128,7 +128,7 @@ class Queue(Companion):
         self._named: dict[str, NamedQueue] = dict(settings.queue_configs)
         self._queues: dict[str, WorkQueue] = {}
         self._topics = Topics()
-        self._known: dict[str, dict[Subscriber, StoredSubscriber]] = {}
+        self._known: dict[str, dict[TopicSubscriber, StoredSubscriber]] = {}
         self._parked: dict[str, dict[str, None]] = {}
         self._unparking: set[str] = set()
         """Topics whose first subscriber is given what waited for it: what comes meanwhile waits behind."""
@@ -343,11 +343,11 @@ class Queue(Companion):
         if queue is None:
             parts = _parts(scope)
             settings = self._settings
-            limits, is_open = Limits(), None
+            limits, is_open = JobLimits(), None
             if parts[0] == "queue":
                 limits = self._named[parts[1]].limits() if parts[1] in self._named else limits
             else:
-                subscriber = Subscriber(parts[1], parts[3], parts[2])
+                subscriber = TopicSubscriber(parts[1], parts[3], parts[2])
                 known = self._known.get(parts[1], {}).get(subscriber)
                 limits = limits if known is None else known.limits
 
@@ -368,7 +368,7 @@ class Queue(Companion):
     def _named_queue(self, name: str) -> WorkQueue:
         return self._queue_at(_scope("queue", name))
 
-    def _subscriber_queue(self, subscriber: Subscriber) -> WorkQueue:
+    def _subscriber_queue(self, subscriber: TopicSubscriber) -> WorkQueue:
         return self._queue_at(_scope("topic", subscriber.topic, subscriber.namespace, subscriber.function_id))
 
     def _queues_of(self, name: str) -> list[WorkQueue]:
@@ -495,7 +495,7 @@ class Queue(Companion):
             key=(_SUBSCRIBERS, subscriber.key),
         )
 
-    def _subscribers(self, topic: str) -> dict[Subscriber, StoredSubscriber]:
+    def _subscribers(self, topic: str) -> dict[TopicSubscriber, StoredSubscriber]:
         """Who gets a message of the topic: who is there, and who was there not too long ago."""
         known = self._known.get(topic)
         if not known:
@@ -511,7 +511,7 @@ class Queue(Companion):
             self._begin(self._forget_subscriber(subscriber))
         return there
 
-    async def _forget_subscriber(self, subscriber: Subscriber) -> None:
+    async def _forget_subscriber(self, subscriber: TopicSubscriber) -> None:
         queue = self._subscriber_queue(subscriber)
         self._host.log.warning(
             "%s left topic '%s' long ago: %d messages that waited for it are dropped",
@@ -548,7 +548,7 @@ class Queue(Companion):
             key=(scope, key),
         )
 
-    async def _unpark(self, subscriber: Subscriber) -> None:
+    async def _unpark(self, subscriber: TopicSubscriber) -> None:
         """Hand over what waited for a first subscriber, in order, until nothing waits any more."""
         topic = subscriber.topic
         parked = self._parked[topic]
@@ -564,7 +564,7 @@ class Queue(Companion):
         finally:
             self._unparking.discard(topic)
 
-    async def _hand_over(self, subscriber: Subscriber, key: str, value: bytes) -> None:
+    async def _hand_over(self, subscriber: TopicSubscriber, key: str, value: bytes) -> None:
         known = self._known[subscriber.topic][subscriber]
         message = _decode(value, type=dict[str, msgspec.Raw])
         record = Record(
@@ -690,7 +690,7 @@ def _enqueue_request(payload: bytes) -> EnqueueInput:
         return EnqueueInput(**read_input("engine::queue::enqueue", _ENQUEUE, payload))
 
 
-def _group(given: EnqueueInput, limits: Limits) -> str | None:
+def _group(given: EnqueueInput, limits: JobLimits) -> str | None:
     """The group of a job of a fifo queue: the value of its field, as text."""
     field = limits.group_field
     if not limits.fifo or field is None:

@@ -16,7 +16,7 @@ Positive = Annotated[int, Meta(ge=1)]
 DAY_MS = 86_400_000
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class JobLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How the jobs of one queue run."""
 
     attempts: int = 3
@@ -61,9 +61,9 @@ class NamedQueue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return f"Queue '{name}' has 'concurrency' 0; it must be at least 1"
         return None
 
-    def limits(self) -> Limits:
+    def limits(self) -> JobLimits:
         """The same in the terms of the scheduler."""
-        return Limits(
+        return JobLimits(
             attempts=max(1, self.max_retries),
             concurrency=self.concurrency,
             fifo=self.type == "fifo",
@@ -95,7 +95,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             if fault is not None:
                 raise ConfigurationError(fault)
 
-    def subscriber_limits(self, config: Mapping[str, Any]) -> Limits:
+    def subscriber_limits(self, config: Mapping[str, Any]) -> JobLimits:
         """The limits of a subscription; settings of the wrong type are passed over one by one."""
         defaults = (self.adapter or {}).get("config")
         defaults = defaults if isinstance(defaults, Mapping) else {}
@@ -111,7 +111,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         backoff = _count(own, "backoffDelayMs", _count(config, "backoff_ms", backoff))
         concurrency = _count(own, "concurrency", _count(defaults, "concurrency", 10))
         fifo = kind == "fifo"
-        return Limits(
+        return JobLimits(
             attempts=max(1, attempts or 0),
             concurrency=1 if fifo else max(1, concurrency or 0),
             fifo=fifo,

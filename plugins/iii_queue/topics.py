@@ -8,12 +8,12 @@ import msgspec
 
 from iii_skill.companion import CompanionHost, Trigger, TriggerProvider
 
-from .settings import Limits, QueueSettings
+from .settings import JobLimits, QueueSettings
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Subscriber(msgspec.Struct, frozen=True):
+class TopicSubscriber(msgspec.Struct, frozen=True):
     """A function that takes the messages of a topic, from wherever it was registered."""
 
     topic: str
@@ -30,8 +30,8 @@ class Subscription(msgspec.Struct, frozen=True):
     """One trigger: the subscriber that it stands for, and how its jobs are run."""
 
     trigger: Trigger
-    subscriber: Subscriber
-    limits: Limits
+    subscriber: TopicSubscriber
+    limits: JobLimits
     condition: str | None
 
 
@@ -58,11 +58,7 @@ class Topics:
             del self.by_topic[topic]
         return found
 
-    def latest(self, topic: str) -> dict[Subscriber, Subscription]:
-        """The subscribers of a topic, each with its newest trigger: that one says how its jobs run."""
-        return {found.subscriber: found for found in self.by_topic.get(topic, {}).values()}
-
-    def is_subscribed(self, subscriber: Subscriber) -> bool:
+    def is_subscribed(self, subscriber: TopicSubscriber) -> bool:
         """True while a trigger of the subscriber is there."""
         there = self.by_topic.get(subscriber.topic, {})
         return any(found.subscriber == subscriber for found in there.values())
@@ -122,7 +118,7 @@ class DurableSubscribers(TriggerProvider):
             )
             return
         condition = config.get("condition_function_id")
-        subscriber = Subscriber(topic, trigger.function_id, trigger.namespace)
+        subscriber = TopicSubscriber(topic, trigger.function_id, trigger.namespace)
         limits = self._settings.subscriber_limits(config)
         self._owner.subscribed(
             Subscription(trigger, subscriber, limits, condition if isinstance(condition, str) else None)

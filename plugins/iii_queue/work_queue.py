@@ -37,7 +37,7 @@ from iii_skill.errors import AdapterError, CallerError
 from iii_skill.values import Keep
 
 from .jobs import CACHED_BYTES, Job, Record, decode, encode, job_of
-from .settings import Limits
+from .settings import JobLimits
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Seconds between tries to write what became of a job."""
@@ -67,7 +67,7 @@ class WorkQueue:
         self,
         host: CompanionHost,
         scope: str,
-        limits: Limits,
+        limits: JobLimits,
         *,
         me: str,
         lease_s: float,

@@ -17,7 +17,7 @@ from iii_state_file.checksums import row_checksum
 from iii_state_file.key_cache import CachedKey
 from iii_state_file.reader import Scan
 from iii_state_file.store import FileStore
-from iii_state_file.writer import Batch
+from iii_state_file.writer import WriteBatch
 
 _LARGE = 64 * 1024
 """Bytes of a value whose checksum is not for the event loop."""
@@ -114,7 +114,7 @@ class Batches:
         self._sent.append(batch)
         self.current = OpenBatch(batch.number + 1)
         # A batch without rows goes too: a delete that found nothing still takes a revision.
-        self._store.write(Batch(batch.number, deletes, rows, large, self.revision))
+        self._store.write(WriteBatch(batch.number, deletes, rows, large, self.revision))
 
     def commit_done(self, number: int) -> None:
         """The batches up to `number` are committed: answer everyone who waited for them."""

@@ -39,7 +39,7 @@ _CHECKPOINT_BYTES = 24 * 1024 * 1024
 """Callers wait for a checkpoint, so it is rare; a start after a crash reads as much again."""
 
 
-class Batch(msgspec.Struct, gc=False):
+class WriteBatch(msgspec.Struct, gc=False):
     """What one tick of the event loop wrote: positions that are gone, rows that are there, the revision.
 
     `rows` holds the columns of each row in turn, as `_COLUMNS` names them.
@@ -85,7 +85,7 @@ class BatchWriter:
         self._failed = failed
         self._broken = False
         self._unchecked = 0
-        self._thread: QueueThread[Batch] = QueueThread("writer", self._work, end=self._end)
+        self._thread: QueueThread[WriteBatch] = QueueThread("writer", self._work, end=self._end)
         self.put = self._thread.put
         self.stop = self._thread.stop
         self.join = self._thread.join
@@ -99,7 +99,7 @@ class BatchWriter:
         """Write nothing any more: the files are not those of the store."""
         self._broken = True
 
-    def _work(self, batches: list[Batch]) -> None:
+    def _work(self, batches: list[WriteBatch]) -> None:
         if self._broken:
             return
         try:
@@ -123,7 +123,7 @@ class BatchWriter:
             self._broken = True
             self._failed(error)
 
-    def _commit(self, batches: list[Batch]) -> None:
+    def _commit(self, batches: list[WriteBatch]) -> None:
         last = batches[-1].revision
         rows = batches[0].rows
         if len(batches) > 1:
@@ -139,7 +139,7 @@ class BatchWriter:
         values = cast(list[bytes], rows[_FIELDS - 1 :: _FIELDS])
         self._unchecked += _PAGE * (count + deletes + 1) + sum(map(len, values))
 
-    def _commit_all(self, batches: list[Batch], last: int) -> None:
+    def _commit_all(self, batches: list[WriteBatch], last: int) -> None:
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
         for batch in batches:

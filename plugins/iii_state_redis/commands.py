@@ -1,6 +1,7 @@
 """The commands of the adapter: read a field, write one whatever is there, and any other command.
 
-A command knows what becomes of its reply and nothing of who sends it: what it needs of that is `Backend`.
+A command knows what becomes of its reply and nothing of who sends it: what it needs of that is
+`CommandSender`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 
 
-class Backend(Protocol):
+class CommandSender(Protocol):
     """What a command needs of the store that sends it."""
 
     known: KnownValues
@@ -61,7 +62,7 @@ class CommandRules:
     """What becomes of a command's reply, whatever struct holds its fields."""
 
     __slots__ = tuple[str, ...]()
-    backend: Backend
+    backend: CommandSender
     bucket: Bucket
     command: bytes
     resent: int
@@ -119,7 +120,7 @@ class CommandRules:
 class Command(CommandRules, msgspec.Struct, eq=False):
     """A command of its own."""
 
-    backend: Backend
+    backend: CommandSender
     bucket: Bucket
     command: bytes = b""
     resent: int = 0
@@ -157,7 +158,7 @@ class Snapshot(ReadCommand):
     collected: list[Any] = []
 
     @classmethod
-    def of(cls, backend: Backend, bucket: Bucket, commands: Sequence[bytes]) -> Snapshot:
+    def of(cls, backend: CommandSender, bucket: Bucket, commands: Sequence[bytes]) -> Snapshot:
         """The transaction of these commands."""
         return cls(backend, bucket, b"".join([MULTI, *commands, EXEC]), replies=len(commands) + 2)
 

@@ -8,7 +8,7 @@ from typing import Any
 from iii_skill.adapters.shared import Key, KeyQueue, KeyQueues
 
 from .commands import CommandRules, revision
-from .layout import Bucket, Place
+from .layout import Bucket, PackedPlace
 from .server_errors import adapter_error
 from .store import RedisStore
 
@@ -19,7 +19,7 @@ class KeyCommand(KeyQueue, CommandRules, eq=False, kw_only=True):
     shows = True
     backend: RedisStore
     bucket: Bucket
-    place: Place
+    place: PackedPlace
     command: bytes = b""
     resent: int = 0
     writes: bool = False

@@ -54,7 +54,7 @@ def bulk(raw: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(raw), raw)
 
 
-class Place:
+class PackedPlace:
     """The keys of one scope, and the packed commands for one of its keys."""
 
     __slots__ = ("_get", "_swap", "_swap_one", "_tail", "_write", "bucket", "order", "values")
@@ -97,7 +97,7 @@ class Place:
         return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
 
 
-class Places(dict[str, Place]):
+class Places(dict[str, PackedPlace]):
     """The place of each scope that is looked up; the last few thousand are remembered."""
 
     def __init__(self, buckets: Sequence[Bucket], private: Sequence[Bucket], length: bytes) -> None:
@@ -106,10 +106,10 @@ class Places(dict[str, Place]):
         self._private = private
         self._length = length
 
-    def __missing__(self, scope: str) -> Place:
+    def __missing__(self, scope: str) -> PackedPlace:
         raw = encode(scope)
         buckets = self._private if scope.startswith(PRIVATE_SCOPES) else self._buckets
-        place = Place(buckets[zlib.crc32(raw) % len(buckets)], raw, self._length)
+        place = PackedPlace(buckets[zlib.crc32(raw) % len(buckets)], raw, self._length)
         if len(self) >= MOST_PLACES:
             del self[next(iter(self))]
         self[scope] = place

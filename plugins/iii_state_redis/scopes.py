@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Sequence
 
-from .layout import Place, decode
+from .layout import PackedPlace, decode
 from .store import RedisStore
 
 CHUNK = 1000
@@ -39,7 +39,7 @@ class ScopeFinder:
         filled: list[str] = []
         for start in range(0, len(scopes), CHUNK):
             part = scopes[start : start + CHUNK]
-            places: Iterable[Place] = [self._store.layout.places[scope] for scope in part]
+            places: Iterable[PackedPlace] = [self._store.layout.places[scope] for scope in part]
             types = await asyncio.gather(*(self._store.ask(p.bucket, b"TYPE", p.values) for p in places))
             filled += [scope for scope, kind in zip(part, types, strict=True) if kind == b"hash"]
         return filled

@@ -16,7 +16,7 @@ from .commands import CommandRules, FireAndForget, GetValue, ReadCommand, Snapsh
 from .config import RedisConfig
 from .connect import Address, Mode, Server, address
 from .connection import ServerConnection
-from .layout import Bucket, Layout, Place
+from .layout import Bucket, Layout, PackedPlace
 from .resends import Resends
 from .scripts import CUT, SCRIPTS, WITH_ORDER
 from .server_errors import OutOfMemory, ServerFault
@@ -137,7 +137,7 @@ class RedisStore:
         self.send(question)
         return question.future
 
-    async def with_order(self, command: bytes, place: Place) -> list[Any]:
+    async def with_order(self, command: bytes, place: PackedPlace) -> list[Any]:
         """The replies of a command that reads the hash and of the one that reads its order, at one moment."""
         commands = [self.pack((command, place.values)), self.pack((b"ZRANGE", place.order, 0, -1))]
         snapshot = Snapshot.of(self, place.bucket, commands)
@@ -149,13 +149,13 @@ class RedisStore:
             replies = await self.ask(place.bucket, b"EVAL", WITH_ORDER, 2, place.values, place.order, command)
         return replies
 
-    def read(self, place: Place, key: Key) -> Deferred[bytes | None]:
+    def read(self, place: PackedPlace, key: Key) -> Deferred[bytes | None]:
         """HGET."""
         command = GetValue(self, place.bucket, place.get_value(key[1]), key=key)
         self.send(command)
         return command.answer
 
-    def write(self, place: Place, key: Key, new: bytes | None) -> Deferred[Change]:
+    def write(self, place: PackedPlace, key: Key, new: bytes | None) -> Deferred[Change]:
         """Set or delete without looking."""
         expected = self.known.get(key)
         if new is None:

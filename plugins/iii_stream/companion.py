@@ -23,7 +23,7 @@ from iii_skill.state.changes import UpdateOps
 from iii_skill.state.op_input import read_ops
 
 from .events import StreamEvent
-from .subscriptions import Client
+from .subscriptions import SubscriptionClient
 from .triggers import PresenceTriggers, StreamTriggers
 
 DEFAULT_PORT = 3112
@@ -106,7 +106,7 @@ class Stream(Companion):
             port=DEFAULT_PORT if settings.port is None else settings.port,
             host=settings.host,
             chosen=settings.port is not None,
-            handler=lambda request: Client(host, self, request, settings.auth_function),
+            handler=lambda request: SubscriptionClient(host, self, request, settings.auth_function),
         )
         host.serve_websocket(self._port)
 

@@ -72,7 +72,7 @@ class _Subscription:
         )
 
 
-class Client(WebSocketHandler):
+class SubscriptionClient(WebSocketHandler):
     """One connection."""
 
     def __init__(

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from iii_skill.scaffold.errors import UnsafePath, WriteFailed
-from iii_skill.scaffold.plan import Action, Step, plan
+from iii_skill.scaffold.plan import FileAction, Step, plan
 from iii_skill.scaffold.render import safe_path
 from iii_skill.scaffold.write import Interrupted, write
 
@@ -217,6 +217,6 @@ def test_delete_and_skip_are_carried_out(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("y")
     write(
         tmp_path,
-        [Step("gone", Action.DELETE, b"", b"x"), Step("kept", Action.SKIP, b"z", b"y")],
+        [Step("gone", FileAction.DELETE, b"", b"x"), Step("kept", FileAction.SKIP, b"z", b"y")],
     )
     assert tree(tmp_path) == {"kept": b"y"}

@@ -31,7 +31,6 @@ UNSEEN = {
     "UNKNOWN_CALLER": "only for a caller without an id, which no SDK is",
     "configuration_error": "printed by the command line",
     "internal_error": "the base of the exceptions",
-    "protocol_error": "the base of what ends a connection",
     "not_connected": "while `iii-skill attach` has lost its engine",
 }
 """Codes of the source that no caller of a state function gets."""

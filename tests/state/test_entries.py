@@ -15,7 +15,7 @@ from support.calls import Asking
 from iii_skill.adapter import Page
 from iii_skill.errors import AdapterUnavailable, CallerError, InvocationError
 from iii_skill.state import pages
-from iii_skill.state.pages import Pages, Reader
+from iii_skill.state.pages import PageReader, Pages
 
 ROOM = 1_000_000
 
@@ -142,8 +142,8 @@ async def test_a_row_that_some_sdk_could_not_read_in_a_page_is_refused(filled: A
 # Caps and expiry
 
 
-def reader(limit: int = 1) -> Reader:
-    return Reader("s", "w1", limit, ROOM)
+def reader(limit: int = 1) -> PageReader:
+    return PageReader("s", "w1", limit, ROOM)
 
 
 def rows(count: int, size: int = 1) -> list[tuple[str, bytes]]:

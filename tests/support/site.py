@@ -15,7 +15,7 @@ from iii_skill.config import HttpSettings
 from iii_skill.engine.engine import Engine
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
-from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.limits import HttpLimits
 from iii_skill.server.http.port import HttpServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.triggers import Trigger
@@ -41,7 +41,7 @@ class Reply(msgspec.Struct):
 class Site:
     """Routes, functions, and a client."""
 
-    def __init__(self, settings: HttpSettings, guard: Guard | None, limits: Limits) -> None:
+    def __init__(self, settings: HttpSettings, guard: Guard | None, limits: HttpLimits) -> None:
         self.engine = Engine()
         self.triggers = HttpTriggers()
         self.engine.add_provider(self.triggers)
@@ -163,11 +163,11 @@ async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 async def open_site(
     *,
     guard: Guard | None = None,
-    limits: Limits | None = None,
+    limits: HttpLimits | None = None,
     **settings: Any,
 ) -> AsyncIterator[Site]:
     """A site on free ports."""
-    site = Site(HttpSettings(port=0, **settings), guard, limits or Limits(max_body_bytes=1 << 20))
+    site = Site(HttpSettings(port=0, **settings), guard, limits or HttpLimits(max_body_bytes=1 << 20))
     await site.workers.start()
     await site.http.start()
     try:

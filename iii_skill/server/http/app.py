@@ -27,7 +27,7 @@ from iii_skill.server.guard import Guard
 from iii_skill.server.http.body import Body
 from iii_skill.server.http.complaints import Complaints, Failures
 from iii_skill.server.http.exchange import Exchange
-from iii_skill.server.http.limits import Budget, Limits
+from iii_skill.server.http.limits import Budget, HttpLimits
 
 NOT_FOUND = response.problem(404, "NOT_FOUND", "Not Found")
 NOT_MET = Response(
@@ -63,7 +63,7 @@ class HttpApp:
         settings: HttpSettings,
         *,
         guard: Guard,
-        limits: Limits,
+        limits: HttpLimits,
         bodies: Budget,
         unread: Budget,
     ) -> None:

@@ -12,7 +12,7 @@ CHUNK = 64 * 1024
 """The largest binary message that SDKs send and are sent, and so much of a body waits for a reader."""
 
 
-class Source(Protocol):
+class BodySource(Protocol):
     """Where a body comes from."""
 
     def want_body(self) -> None:
@@ -30,7 +30,7 @@ class Body:
 
     __slots__ = ("_channel", "_collected", "_dropped", "_limit", "_parts", "_source", "held", "size", "whole")
 
-    def __init__(self, source: Source | None) -> None:
+    def __init__(self, source: BodySource | None) -> None:
         self._source = source
         self._parts: deque[bytes | memoryview] = deque()
         self._channel: Channel | None = None

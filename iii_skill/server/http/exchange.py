@@ -19,7 +19,7 @@ from iii_skill.server.http.body import Body
 MAX_STREAM_1_0 = 64 * 1024 * 1024
 
 
-class Client(Protocol):
+class HttpClient(Protocol):
     """The connection that a request came from. Whatever ends the answer makes it forget the exchange."""
 
     writable: bool
@@ -105,7 +105,7 @@ class Exchange:
 
     def __init__(
         self,
-        client: Client,
+        client: HttpClient,
         app: Application,
         method: str,
         path: str,
@@ -116,7 +116,7 @@ class Exchange:
         *,
         old: bool,
     ) -> None:
-        self.client: Client | None = client
+        self.client: HttpClient | None = client
         self._app = app
         self.method = method
         self.path = path

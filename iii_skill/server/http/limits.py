@@ -12,7 +12,7 @@ MAX_HEAD = 64 * 1024
 MEBIBYTE = 1024 * 1024
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds that a port has."""
 
     max_connections: int = 0

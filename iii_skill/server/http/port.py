@@ -11,7 +11,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.app import HttpApp
-from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.limits import HttpLimits
 from iii_skill.server.http.protocol import HttpConnection, Shared
 from iii_skill.server.listen import BACKLOG, Listeners, listen
 
@@ -29,14 +29,14 @@ class HttpServer:
         settings: HttpSettings,
         *,
         guard: Guard | None = None,
-        limits: Limits | None = None,
+        limits: HttpLimits | None = None,
     ) -> None:
         self.port = settings.port
         self._settings = settings
         if guard is None:
             origins = settings.cors.allowed_origins if settings.cors is not None else None
             guard = Guard((settings.host,), origins or ())
-        self._shared = shared = Shared(limits or Limits())
+        self._shared = shared = Shared(limits or HttpLimits())
         self.app = HttpApp(
             engine,
             triggers,

@@ -22,7 +22,7 @@ from iii_skill.http.response import HeaderList, Response, failure, problem
 from iii_skill.server.http.body import CHUNK, Body
 from iii_skill.server.http.exchange import Application, Exchange
 from iii_skill.server.http.head import BODYLESS, STATUS_LINES, absolute, answer_head, closes, refusal
-from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, Limits
+from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, HttpLimits
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ BUSY = problem(
 class Shared:
     """What all connections of a port share."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
         self.max_connections = limits.max_connections
         self.warnings = FewWarnings(logger, "HTTP clients")

@@ -9,7 +9,7 @@ from iii_skill.values import KEEP
 group = Group("basics")
 
 
-class Refusal(Exception):
+class ChangeRefused(Exception):
     """What the kit's changes raise."""
 
 
@@ -119,7 +119,7 @@ async def an_error_of_change_reaches_the_caller(subject: Subject) -> None:
     """What `change` raises reaches the caller as it is, and nothing is changed."""
     store = await subject.open()
     await store.set("scope", "key", b"1")
-    refusal = Refusal("refused by the kit")
+    refusal = ChangeRefused("refused by the kit")
 
     def refuse(_old: bytes | None) -> bytes:
         raise refusal

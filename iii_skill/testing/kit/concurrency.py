@@ -7,7 +7,7 @@ import inspect
 from functools import partial
 
 from iii_skill.testing.checks import Group
-from iii_skill.testing.kit.basics import Refusal
+from iii_skill.testing.kit.basics import ChangeRefused
 from iii_skill.testing.subject import Subject, expect, gather
 from iii_skill.values import KEEP, Change, ChangeFunction
 
@@ -118,12 +118,12 @@ async def errors_of_change_spare_the_calls_beside_them(subject: Subject) -> None
     store = await subject.open()
 
     def refuse(_old: bytes | None) -> bytes:
-        raise Refusal("refused by the kit")
+        raise ChangeRefused("refused by the kit")
 
     async def call(number: int) -> bool:
         try:
             await store.update("scope", "counter", refuse if number % 3 == 0 else increment)
-        except Refusal:
+        except ChangeRefused:
             return False
         return True
 

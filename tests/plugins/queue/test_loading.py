@@ -14,7 +14,7 @@ from support.jobs import Handler, drained, enqueue, stats
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.adapter import NoConfig
 from iii_skill.errors import AdapterUnavailable
-from iii_skill.plugins import AdapterEntry, Source, load_plugins
+from iii_skill.plugins import AdapterEntry, PluginSource, load_plugins
 from iii_skill.values import PRIVATE_SCOPES
 
 EARLIER = b'{"id":"earlier","function_id":"work","data":"earlier"}'
@@ -42,7 +42,7 @@ class GatedAdapter(MemoryAdapter):
 async def gated_host(*, refusing: bool = False) -> AsyncIterator[tuple[Host, type[GatedAdapter]]]:
     kind = type("GatedAdapter", (GatedAdapter,), {"gate": asyncio.Event(), "refusing": refusing})
     plugins = load_plugins()
-    plugins.adapters["gated"] = AdapterEntry(kind, Source("gated", "tests", "0"))
+    plugins.adapters["gated"] = AdapterEntry(kind, PluginSource("gated", "tests", "0"))
     async with open_host(adapter="gated", plugins=plugins) as host:
         yield host, kind
 

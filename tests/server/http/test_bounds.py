@@ -18,7 +18,7 @@ from websockets.asyncio.client import connect
 from iii_skill.calls import Call
 from iii_skill.server.http.body import Body
 from iii_skill.server.http.exchange import Exchange
-from iii_skill.server.http.limits import MAX_HEAD, Limits
+from iii_skill.server.http.limits import MAX_HEAD, HttpLimits
 from iii_skill.server.http.protocol import HttpConnection
 
 JSON = b"content-type: application/json\r\n"
@@ -173,7 +173,7 @@ async def test_streamed_requests_leave_nothing_to_the_collector(site: Site) -> N
 
 
 async def test_a_body_is_held_once_while_its_request_is_in_flight() -> None:
-    async with open_site(limits=Limits(max_body_bytes=16 * MEBIBYTE)) as site:
+    async with open_site(limits=HttpLimits(max_body_bytes=16 * MEBIBYTE)) as site:
         size = 8 * MEBIBYTE
         site.route("/w", never, "POST")
         data = post(size)
@@ -212,7 +212,7 @@ async def test_a_body_in_flight_is_counted_once() -> None:
 
 
 async def test_bodies_of_all_connections_together_are_bounded() -> None:
-    limits = Limits(max_body_bytes=MEBIBYTE, max_bodies_bytes=2 * MEBIBYTE)
+    limits = HttpLimits(max_body_bytes=MEBIBYTE, max_bodies_bytes=2 * MEBIBYTE)
     async with open_site(limits=limits) as site:
         site.answer("/w", {"body": 1}, "POST")
         half = post(MEBIBYTE - 10)[: MEBIBYTE // 2]
@@ -262,7 +262,7 @@ async def test_trailers_and_chunk_extensions_have_a_limit(site: Site, flood: byt
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"", b"0\r\n" + b"a: b\r\n" * 200])
 async def test_an_answered_request_gets_no_second_answer_when_its_body_breaks_off(rest: bytes) -> None:
-    async with open_site(limits=Limits(silence_s=0.1)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
         reader, writer = await site.connect()
         writer.write(b"POST /nope HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + rest)
         async with asyncio.timeout(20):
@@ -279,7 +279,7 @@ async def test_a_client_that_leaves_with_requests_waiting_is_noticed(site: Site)
     assert site.http.app.in_flight == 0
 
 
-SLOW = Limits(silence_s=0.1, keep_alive_s=0.1, rate=1 << 20)
+SLOW = HttpLimits(silence_s=0.1, keep_alive_s=0.1, rate=1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ async def test_a_client_that_keeps_dripping_bytes_is_ended(head: bytes, drip: by
 
 
 async def test_a_body_that_comes_fast_enough_may_take_longer_than_the_silence() -> None:
-    async with open_site(limits=Limits(silence_s=0.1, rate=1000)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1, rate=1000)) as site:
         site.answer("/w", {"body": 1}, "POST")
         data = post(20_000)
         reader, writer = await site.connect()
@@ -354,7 +354,7 @@ async def _connections(site: Site) -> AsyncIterator[HttpConnection]:
 
 @pytest.mark.parametrize("close", [b"", b"connection: close\r\n"])
 async def test_a_client_that_reads_nothing_of_its_answer_is_hung_up_on(close: bytes) -> None:
-    async with open_site(limits=Limits(silence_s=0.1)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
         site.answer("/w", {"body": "x" * (16 * MEBIBYTE)})
         reader, writer = await site.connect(limit=1 << 10)
         writer.write(b"GET /w HTTP/1.1\r\n" + close + b"\r\n")
@@ -365,7 +365,7 @@ async def test_a_client_that_reads_nothing_of_its_answer_is_hung_up_on(close: by
 
 
 async def test_answers_that_nobody_reads_are_bounded_over_all_clients() -> None:
-    async with open_site(limits=Limits(max_unread_bytes=40 * MEBIBYTE)) as site:
+    async with open_site(limits=HttpLimits(max_unread_bytes=40 * MEBIBYTE)) as site:
         # More than what the sockets of a connection hold by themselves.
         site.answer("/w", {"body": "x" * (30 * MEBIBYTE)})
         site.answer("/small", {"body": "x"})
@@ -378,7 +378,7 @@ async def test_answers_that_nobody_reads_are_bounded_over_all_clients() -> None:
 
 
 async def test_clients_at_a_time_are_bounded_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_site(limits=Limits(max_connections=3)) as site:
+    async with open_site(limits=HttpLimits(max_connections=3)) as site:
         site.answer("/x", {"body": 1})
         clients = [await site.connect() for _ in range(3)]
         await until(lambda: len(site.http.connections) == 3)
@@ -407,7 +407,7 @@ async def test_pipelined_requests_of_one_client_do_not_hold_up_another(site: Sit
     "text", [b"[],", b'{"a":1},', b'"\\u00e9",', b"1.5, ", b"[" * 100 + b"]" * 100 + b","]
 )
 async def test_a_long_body_does_not_hold_up_another_caller(text: bytes) -> None:
-    async with open_site(limits=Limits(max_body_bytes=64 * MEBIBYTE)) as site:
+    async with open_site(limits=HttpLimits(max_body_bytes=64 * MEBIBYTE)) as site:
         site.route("/w", never, "POST")
         site.answer("/x", {"body": 1})
         body = b"[" + text * (20_000_000 // len(text)) + b"0]"

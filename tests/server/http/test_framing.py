@@ -12,7 +12,7 @@ import pytest
 from support.site import Site, open_site
 
 from iii_skill.calls import Call
-from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.limits import HttpLimits
 
 LAST = b"GET /last HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 CUTS = [0, 1, 7]
@@ -291,7 +291,7 @@ async def test_requests_with_odd_bytes_are_read_alike_however_they_are_cut(
     data, cuts = mutated(seed)
     results = []
     for segments in ([data], [data[a:b] for a, b in itertools.pairwise([0, *cuts, len(data)])]):
-        async with open_site(limits=Limits(silence_s=0.2)) as site:
+        async with open_site(limits=HttpLimits(silence_s=0.2)) as site:
             routes(site)
             reader, writer = await site.connect()
             for segment in [*segments, LAST]:

@@ -14,7 +14,7 @@ from iii_skill.calls import Call, Failure
 from iii_skill.config import Cors, Middleware
 from iii_skill.errors import PortTaken
 from iii_skill.server.guard import Guard
-from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.limits import HttpLimits
 
 VARY = "origin, access-control-request-method, access-control-request-headers"
 OK = {"body": {"ok": True}}
@@ -147,7 +147,7 @@ async def test_a_chunked_json_body_is_joined() -> None:
 
 
 async def test_a_json_body_over_the_limit_is_413_and_calls_nothing() -> None:
-    async with open_site(limits=Limits(max_body_bytes=1000)) as site:
+    async with open_site(limits=HttpLimits(max_body_bytes=1000)) as site:
         site.answer("/x", OK, "POST")
         json_type = {"content-type": "application/json"}
         exact = b'"' + b"x" * 998 + b'"'
@@ -529,7 +529,7 @@ async def test_a_broken_body_behind_another_request_costs_that_one_nothing() -> 
     ],
 )
 async def test_a_client_that_falls_silent_within_a_request_is_refused(half: bytes) -> None:
-    async with open_site(limits=Limits(silence_s=0.1)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
         site.answer("/x", OK)
         site.answer("/x", OK, "POST")
         reader, writer = await site.connect()
@@ -541,13 +541,13 @@ async def test_a_client_that_falls_silent_within_a_request_is_refused(half: byte
 
 
 async def test_a_client_that_says_nothing_at_all_is_hung_up_on() -> None:
-    async with open_site(limits=Limits(silence_s=0.1)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
         reader, _ = await site.connect()
         assert await reader.read() == b""
 
 
 async def test_a_client_may_fall_silent_while_it_waits_and_while_a_function_reads_its_body() -> None:
-    async with open_site(limits=Limits(silence_s=0.1)) as site:
+    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
         site.route("/x", never)
         site.route("/x", never, "POST")
         waiting, uploading, silent = [await site.connect() for _ in range(3)]

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from iii_skill.calls import Failure
 from iii_skill.engine.channel import Channel
-from iii_skill.server.http.limits import Limits
+from iii_skill.server.http.limits import HttpLimits
 
 JSON = {"content-type": "application/json"}
 
@@ -323,7 +323,7 @@ async def test_a_second_reader_is_closed_at_once(site: Site) -> None:
 
 
 async def test_a_large_json_body_comes_in_messages_that_every_sdk_takes() -> None:
-    async with open_site(limits=Limits(max_body_bytes=8 << 20)) as site:
+    async with open_site(limits=HttpLimits(max_body_bytes=8 << 20)) as site:
         body = json.dumps("x" * (3 << 20)).encode()
         asking = await begin(site, "POST", body, **JSON)
         async with connect(site.channel_url(site.data()["request_body"])) as r:
