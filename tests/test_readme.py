@@ -32,6 +32,8 @@ KNOWN = {
     "text state",
     "bash attach",
     "bash adapter",
+    "bash doctor",
+    "text diagnosis",
 }
 BIN = Path(sys.executable).parent
 

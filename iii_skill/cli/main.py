@@ -22,6 +22,7 @@ COMMANDS = {
     "adapter": "Test a state adapter against the conformance kit.",
     "attach": "Serve state::* inside a running iii engine, out of any adapter.",
     "migrate": "Move state between the real engine's stores and our adapters.",
+    "doctor": "Look at this set-up: what is wrong, and how to mend it.",
 }
 """Command name to its one-line help; the command `x` is `iii_skill.cli.x.x`."""
 HELP = ("-h", "--help")

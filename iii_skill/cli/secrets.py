@@ -28,8 +28,9 @@ TOKEN_VARIABLES = {
     "attach": "III_TOKEN",
     "state": "III_TOKEN",
     "trigger": "III_TOKEN",
+    "doctor": "III_TOKEN",
 }
-COMMANDS = ("serve", "attach", "migrate", "state", "trigger")
+COMMANDS = ("serve", "attach", "migrate", "state", "trigger", "doctor")
 _SETTINGS = ("--adapter-config", "--from-config")
 """Options that may be repeated: their variable holds several, with blanks between."""
 _SECRET_WORDS = ("password", "secret", "token", "dsn", "key")

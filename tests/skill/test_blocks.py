@@ -65,6 +65,7 @@ RULES = {
     ("bash", "start"): "finds the folder of the skill, wherever an installer put it",
     ("bash", "run"): "is run by test_first_steps as one script",
     ("bash", "versions"): "names the versions that the tests use",
+    ("bash", "doctor"): "is run by tests/doctor/test_page.py",
     ("bash", "backup"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "restore"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "check"): "is run by tests/plugins/file/test_backup.py",

@@ -1,0 +1,194 @@
+"""Probe: one look at what answers at a worker port, as a worker that registers nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from iii_skill.attach.engine_link import FunctionName, Link, Refused, connect
+from iii_skill.calls import Failure
+from iii_skill.protocol import client
+from iii_skill.protocol.outgoing import ObserverView, WithdrawTrigger
+
+T = TypeVar("T")
+
+CONNECT_S = 3.0
+"""Seconds that a connection and a greeting may take."""
+ASK_S = 5.0
+"""Seconds for one answer."""
+
+
+class Answer(enum.Enum):
+    """What a connection met."""
+
+    REACHED = enum.auto()
+    CLOSED = enum.auto()
+    """Nothing listens, or there is no way there."""
+    NO_SUCH_HOST = enum.auto()
+    SILENT = enum.auto()
+    FOREIGN = enum.auto()
+    """Something answers that is no engine."""
+    REFUSED = enum.auto()
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A row of `engine::functions::list`."""
+
+    function_id: str
+    worker_name: str | None = None
+    namespace: str | None = None
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """A row of `engine::workers::list`."""
+
+    id: str = ""
+    name: str | None = None
+    namespace: str | None = None
+    runtime: str | None = None
+    version: str | None = None
+    function_count: int = 0
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """A row of `engine::registered-triggers::list`."""
+
+    id: str
+    trigger_type: str
+    function_id: str
+    worker_name: str | None = None
+    config: Any = None
+
+
+class _Functions(msgspec.Struct):
+    functions: list[Function] = []
+
+
+class _Workers(msgspec.Struct):
+    workers: list[Worker] = []
+
+
+class _Triggers(msgspec.Struct):
+    registered_triggers: list[Trigger] = []
+
+
+class Unanswered(Exception):
+    """The engine did not answer a question, or not as an engine does."""
+
+
+class _Silent:
+    """The owner of a link that has no functions: nothing that the engine sends concerns it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def called(self, link: Link, message: client.Invoked) -> None:
+        """We offer nothing."""
+
+    def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
+        """We provide no trigger type."""
+
+    def withdrawn(self, message: WithdrawTrigger) -> None:
+        """We hold no trigger."""
+
+    def observed(
+        self, link: Link, function: FunctionName, revision: int, views: Sequence[ObserverView]
+    ) -> None:
+        """We have no function to observe."""
+
+    def unobserved(self, observer_id: str) -> None:
+        """Nor an observer."""
+
+
+class Probe:
+    """What was met, and what the engine says of itself."""
+
+    def __init__(self, answer: Answer, detail: str = "", link: Link | None = None) -> None:
+        self.answer = answer
+        self.detail = detail
+        self._link = link
+        self._said: dict[str, Any] = {}
+        self._mute: str | None = None
+        """What was not answered: nothing more is asked then."""
+
+    @property
+    def is_engine(self) -> bool:
+        """True when it speaks as an engine does."""
+        return self.answer in (Answer.REACHED, Answer.REFUSED)
+
+    @property
+    def reached(self) -> bool:
+        """True when an engine greeted us."""
+        return self.answer is Answer.REACHED
+
+    async def functions(self) -> list[Function]:
+        """Everything that can be called."""
+        asked = {"include_internal": True}
+        return (await self._rows("engine::functions::list", asked, _Functions)).functions
+
+    async def workers(self) -> list[Worker]:
+        """Who is connected, without us, and the parts of the engine itself."""
+        rows = (await self._rows("engine::workers::list", {}, _Workers)).workers
+        own = None if self._link is None or self._link.identity is None else self._link.identity[0]
+        return [row for row in rows if row.id != own]
+
+    async def triggers(self) -> list[Trigger]:
+        """The triggers that there are."""
+        asked = {"include_internal": True}
+        rows = await self._rows("engine::registered-triggers::list", asked, _Triggers)
+        return rows.registered_triggers
+
+    async def ask(self, function_id: str, payload: object) -> bytes | Failure:
+        """Call a function."""
+        assert self._link is not None, "asked without a link"
+        if self._mute is not None:
+            raise Unanswered(f"{self._mute} was not answered within {ASK_S:g} s")
+        try:
+            return await asyncio.wait_for(self._link.ask(function_id, payload), ASK_S)
+        except (Refused, TimeoutError, ConnectionError):
+            self._mute = function_id
+            raise Unanswered(f"{function_id} was not answered within {ASK_S:g} s") from None
+
+    def leave(self) -> None:
+        """End the connection."""
+        if self._link is not None:
+            self._link.leave()
+
+    async def _rows(self, function_id: str, payload: object, kind: type[T]) -> T:
+        if function_id not in self._said:
+            answer = await self.ask(function_id, payload)
+            if isinstance(answer, Failure):
+                raise Unanswered(f"{function_id} is refused: {answer.code}: {answer.message}")
+            try:
+                self._said[function_id] = msgspec.json.decode(answer, type=kind)
+            except msgspec.DecodeError as error:
+                raise Unanswered(f"{function_id} is answered in another form: {error}") from None
+        said: T = self._said[function_id]
+        return said
+
+
+async def probe(url: str, *, token: str | None) -> Probe:
+    """Connect and be greeted; never raises for what is there."""
+    from picows import WSError  # late: whether it can be imported is one of the checks
+
+    try:
+        link = await asyncio.wait_for(connect(_Silent(url), token=token), CONNECT_S)
+    except Refused as error:
+        return Probe(Answer.REFUSED, error.message)
+    except TimeoutError:
+        return Probe(Answer.SILENT, f"no greeting within {CONNECT_S:g} s")
+    except socket.gaierror as error:
+        return Probe(Answer.NO_SUCH_HOST, error.strerror or str(error))
+    except OSError as error:
+        if error.errno is None:
+            return Probe(Answer.FOREIGN, str(error))
+        return Probe(Answer.CLOSED, os.strerror(error.errno))
+    except WSError as error:
+        return Probe(Answer.FOREIGN, str(error))
+    return Probe(Answer.REACHED, link=link)

@@ -1,0 +1,110 @@
+"""Workers: versions of SDKs with known faults, names, and triggers that lead nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import msgspec
+
+from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped, warn
+from iii_skill.doctor.setup import Setup
+
+_MOST = 20
+"""Lines of one check."""
+_NUMBERS = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A fault of an SDK up to and including a version."""
+
+    runtime: str
+    since: tuple[int, int, int]
+    last: tuple[int, int, int]
+    what: str
+    fix: str
+
+
+_UPDATE = "pip install --upgrade 'iii-sdk>=0.24.6'"
+FAULTS = (
+    Fault(
+        "python", (0, 0, 0), (0, 24, 2), "does not connect again after a normal close (1000, 1001)", _UPDATE
+    ),
+    Fault(
+        "python",
+        (0, 0, 0),
+        (0, 24, 4),
+        "drops the connection on a message above 1 MiB, and the call waits for its time-out",
+        _UPDATE,
+    ),
+)
+
+
+async def versions(setup: Setup) -> Outcomes:
+    """Whether a worker's SDK has a known fault."""
+    if setup.reached is None:
+        return skipped("nothing answers")
+    rows = [row for row in await setup.reached.workers() if row.runtime != "engine"]
+    found: list[Outcome] = []
+    for row in rows:
+        numbers = _NUMBERS.match(row.version or "")
+        if numbers is None:
+            continue
+        version = tuple(int(part) for part in numbers.groups())
+        faults = [
+            fault for fault in FAULTS if fault.runtime == row.runtime and fault.since <= version <= fault.last
+        ]
+        if faults:
+            what = ", and ".join(fault.what for fault in faults)
+            name = row.name or row.id
+            found.append(
+                warn(f"Worker '{name}' runs {row.runtime} SDK {row.version}: it {what}.", faults[0].fix)
+            )
+    return found[:_MOST] or ok(f"{len(rows)} workers, none with an SDK of known faults")
+
+
+async def names(setup: Setup) -> Outcomes:
+    """Whether two workers share a name: the engine refuses the second one."""
+    if setup.reached is None:
+        return skipped("nothing answers")
+    rows = [row for row in await setup.reached.workers() if row.runtime != "engine" and row.name]
+    twice = [
+        (name, namespace, count)
+        for (name, namespace), count in Counter((row.name, row.namespace) for row in rows).items()
+        if count > 1
+    ]
+    found = [
+        warn(
+            f"{count} workers are called '{name}' in namespace '{namespace}'; an engine refuses the second.",
+            "Leave `worker_name` out, or give each its own.",
+        )
+        for name, namespace, count in twice[:_MOST]
+    ]
+    return found or ok(f"{len(rows)} names, each once")
+
+
+async def missing_functions(setup: Setup) -> Outcomes:
+    """Whether a trigger calls a function that nobody offers."""
+    if setup.reached is None:
+        return skipped("nothing answers")
+    offered = {row.function_id for row in await setup.reached.functions()}
+    triggers = await setup.reached.triggers()
+    lost = [trigger for trigger in triggers if trigger.function_id not in offered]
+    found = [
+        fail(
+            f"A trigger of type '{trigger.trigger_type}' calls '{trigger.function_id}', which nobody offers.",
+            "Start the worker that offers it, or correct the name; a trigger that is no longer wanted ends "
+            f"with engine::unregister_trigger (id {trigger.id}).",
+        )
+        for trigger in lost[:_MOST]
+    ]
+    return found or ok(f"{len(triggers)} triggers, each with its function")
+
+
+_PAGE = page("workers-and-triggers")
+_MET = ("engine.url", "engine.reachable", "engine.greeting", "engine.token")
+CHECKS = (
+    Check("triggers.functions", "Functions of triggers", missing_functions, _PAGE, after=_MET),
+    Check("workers.names", "Names of workers", names, _PAGE, after=_MET),
+    Check("workers.sdk", "SDK versions", versions, _PAGE, after=_MET),
+)
