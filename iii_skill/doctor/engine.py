@@ -7,7 +7,7 @@ import socket
 import time
 
 from iii_skill.calls import Failure
-from iii_skill.doctor.listeners import holder, is_alive
+from iii_skill.doctor.listeners import holder
 from iii_skill.doctor.outcome import Check, Outcome, fail, ok, page, skipped, split_remedy, warn
 from iii_skill.doctor.setup import Setup
 from iii_skill.doctor.target import remove_host_file
@@ -198,10 +198,10 @@ def left_behind(setup: Setup) -> Outcome:
     running = setup.running
     if running is None:
         return skipped("no host wrote one")
-    if running.pid is not None and is_alive(running.pid):
+    if running.alive:
         return ok(f"{running.path}: process {running.pid}")
-    return fail(
-        f"{running.path} was left by a host that is gone, and leads commands to where nobody listens.",
+    return warn(
+        f"{running.path} was left by a host that is gone: it was killed.",
         f"rm {running.path}",
         mend=lambda: remove_host_file(running.path),
     )

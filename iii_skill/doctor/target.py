@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from iii_skill.doctor.listeners import is_alive
+
 HOST_FILE = Path(".iii") / "host.json"
 """What a running host says of itself, looked for from the working directory upwards."""
 _MAX_BYTES = 65_536
@@ -57,7 +59,7 @@ def choose(
         return Target(given, "--url", asked=True)
     if env.get("III_URL"):
         return Target(env["III_URL"], "III_URL", asked=True)
-    if running is not None and running.ws:
+    if running is not None and running.ws and running.alive:
         return Target(running.ws, str(running.path), asked=True)
     host = _WILDCARDS.get(address, f"[{address}]" if ":" in address else address)
     return Target(f"ws://{host}:{port}", "the configuration", asked=False)
@@ -69,6 +71,11 @@ class HostFile(msgspec.Struct, frozen=True):
     path: Path
     ws: str | None
     pid: int | None
+
+    @property
+    def alive(self) -> bool:
+        """True while its process is there."""
+        return self.pid is not None and is_alive(self.pid)
 
 
 def host_file(cwd: Path) -> HostFile | None:

@@ -220,7 +220,7 @@ async def a_disk_in_memory(place: Place) -> None:
 
 @first("directory.lock")
 async def a_forgotten_host_on_another_port(place: Place) -> None:
-    other = HostProcess(place.cwd).start()
+    other = HostProcess(place.home, "--data-dir", str(place.store)).start()
     place.stack.callback(other.kill)
 
 
@@ -299,6 +299,7 @@ async def an_address_of_the_http_port(place: Place) -> None:
 
 @first("engine.left")
 async def a_host_that_was_killed(place: Place) -> None:
+    await place.host()
     place.config(f'{{"ws": "ws://127.0.0.1:{free_port()}", "pid": {gone_process()}}}', ".iii/host.json")
 
 

@@ -168,7 +168,6 @@ async def test_fixing_does_what_is_safe_and_says_so(place: Place) -> None:
 
 
 async def test_fixing_a_file_that_was_left_behind_finds_the_host(place: Place) -> None:
-    await place.host()
     _, make = BROKEN["a_host_that_was_killed"]
     await make(place)
     report = await place.look(mend=True)
