@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from iii_skill.attach.engine_link import FunctionName, Link, Refused, connect
+from iii_skill.attach.engine_link import UNREACHED, FunctionName, Link, Refused, connect
 from iii_skill.calls import Failure
 from iii_skill.protocol import client
 from iii_skill.protocol.outgoing import ObserverView, WithdrawTrigger
@@ -175,8 +175,6 @@ class Probe:
 
 async def probe(url: str, *, token: str | None) -> Probe:
     """Connect and be greeted; never raises for what is there."""
-    from picows import WSError  # late: whether it can be imported is one of the checks
-
     try:
         link = await asyncio.wait_for(connect(_Silent(url), token=token), CONNECT_S)
     except Refused as error:
@@ -189,6 +187,6 @@ async def probe(url: str, *, token: str | None) -> Probe:
         if error.errno is None:
             return Probe(Answer.FOREIGN, str(error))
         return Probe(Answer.CLOSED, os.strerror(error.errno))
-    except WSError as error:
+    except UNREACHED as error:
         return Probe(Answer.FOREIGN, str(error))
     return Probe(Answer.REACHED, link=link)
