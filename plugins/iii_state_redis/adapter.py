@@ -98,7 +98,10 @@ class RedisAdapter(StateAdapter):
         """Compute the change here and swap it in; after a lost race, again on the newer bytes."""
         if self._opened is None:
             raise not_open()
-        return self._queues.update((scope, key), change)
+        queues, known = self._queues, (scope, key)
+        if known in queues.by_key:
+            return queues.update(known, change)
+        return queues.new(known).begin(change)
 
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""

@@ -116,7 +116,7 @@ class KeyQueue(msgspec.Struct, eq=False):
                 # Whatever it raised, the store has to confirm the bytes first: it runs again below.
                 new = KEEP
             if new is not KEEP:
-                self.calls = [QueuedCall(answer, change, old=base, new=new)]
+                self.calls = [QueuedCall(answer, change, False, 0.0, base, new)]
                 self.values, self.last = (new,), new
                 self.swap_one(base, new)
                 return answer
