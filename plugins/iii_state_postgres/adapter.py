@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from iii_skill.adapter import Health, Page
 from iii_skill.adapters.shared import Key, Outcome, Overtaken, SharedAdapter, Swap, Written
-from iii_skill.errors import AdapterError, AdapterTimeout, StoreRefused
+from iii_skill.errors import AdapterError, StoreRefused
 from iii_skill.values import Change
 
 from .batches import Batch
@@ -108,10 +108,14 @@ class PostgresAdapter(SharedAdapter[Session, Position]):
 
     async def written(self, connection: Session, swaps: Sequence[Swap]) -> Sequence[Outcome] | None:
         """Raise the fence, so that the batch cannot be done any more, and look whether it was."""
+        if self._writer_id is None:
+            # It was lost before the batch was sent.
+            return None
         rows = await connection.fetch(self._statements.fence, self._writer_id)
         if not rows:
+            # Somebody deleted its row: what became of the batch cannot be known.
             self._writer_id = None
-            raise AdapterTimeout(f"{self.server} does not know this host any more.")
+            return await super().written(connection, swaps)
         ((self._fence, batch, buckets, firsts, lasts),) = rows
         if batch != self._batch:
             return None
@@ -121,7 +125,8 @@ class PostgresAdapter(SharedAdapter[Session, Position]):
             revisions.setdefault((scope, key), []).append((revision, old))
         keys = [(indexed(raw_name(swap.scope))[0], indexed(raw_name(swap.key))[0]) for swap in swaps]
         if len(made) != sum(last - first + 1 for first, last in zip(firsts, lasts, strict=True)):
-            raise AdapterTimeout(f"{self.server} has forgotten the changes of a lost connection.")
+            # The log was cut in between.
+            return await super().written(connection, swaps)
         held = await self.read(connection, [(swap.scope, swap.key) for swap in swaps])
         return [
             Written([revision for revision, _ in revisions[key]], revisions[key][0][1])

@@ -481,7 +481,8 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
                     if unsure is not swaps:
                         raise
                     # Asked again as long as there is time: the caller has no better way to find out.
-                    if await self._writer.connected(seconds=max(0.0, limit - loop.time())):
+                    left = limit - loop.time()
+                    if left > 0 and await self._writer.connected(seconds=left):
                         continue
                     raise _fate_unknown(error) from None
                 self._unsure = None

@@ -176,6 +176,36 @@ async def test_a_commit_whose_answer_is_lost_is_asked_for_and_not_done_again(
         assert await other.list("s") == [("n", b"3"), ("lost", b"6"), ("over", b"1")]
 
 
+async def test_the_very_first_write_may_be_cut_too(proxy: Proxy, open_adapter: OpenAdapter) -> None:
+    url = f"postgresql://test@127.0.0.1:{proxy.port}/postgres"
+    async with open_adapter(database_url=url) as adapter:
+        answers = proxy.answers
+        proxy.swallow()
+        call = adapter.set("s", "k", b"1")
+        await until(lambda: proxy.answers > answers)
+        proxy.resume()
+        proxy.cut()
+        assert (await call).new == b"1"
+        assert len(await adapter.keys("s")) == 1
+
+
+async def test_a_host_whose_row_is_gone_says_that_it_cannot_know(
+    server: PostgresServer, proxy: Proxy, open_adapter: OpenAdapter, schema: str
+) -> None:
+    url = f"postgresql://test@127.0.0.1:{proxy.port}/postgres"
+    async with open_adapter(database_url=url) as adapter:
+        await adapter.set("s", "k", b"1")
+        answers = proxy.answers
+        proxy.swallow()
+        call = adapter.set("s", "k", b"2")
+        await until(lambda: proxy.answers > answers)
+        server.sql(f"DELETE FROM {schema}.writer")
+        proxy.resume()
+        proxy.cut()
+        assert FATE in (await outcome(call)).message
+        assert (await adapter.set("s", "k", b"3")).old == b"2"
+
+
 async def test_a_request_that_never_arrives_is_sent_again(proxy: Proxy, open_adapter: OpenAdapter) -> None:
     url = f"postgresql://test@127.0.0.1:{proxy.port}/postgres"
     async with open_adapter(database_url=url, timeout=0.5) as adapter:
