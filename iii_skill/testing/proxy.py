@@ -40,6 +40,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="iii-proxy", daemon=True)
         self._pairs: set[_Pair] = set()
+        self._open: set[_Side] = set()
         self._socket: socket.socket
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -177,8 +178,13 @@ class Proxy:
         self._ended = True
         await self._refuse()
         self._socket.close()
-        for _ in range(3):
-            await asyncio.sleep(0)  # The transports tell their ends and close their sockets.
+        # The transports tell their ends and close their sockets, those of connections just accepted too.
+        end = self._loop.time() + CALL_SECONDS / 2
+        await asyncio.sleep(0.01)
+        while self._open and self._loop.time() < end:
+            for side in list(self._open):
+                side.abort()
+            await asyncio.sleep(0.001)
 
 
 class _Pair:
@@ -286,6 +292,7 @@ class _Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.pair.proxy._open.add(self)
         waiting, self._waiting = self._waiting, []
         for data in waiting:
             self.send(data)
@@ -295,6 +302,7 @@ class _Side(asyncio.Protocol):
         self.pair.received(self, data)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.pair.proxy._open.discard(self)
         self.pair.ended(self)
 
     def pause_writing(self) -> None:
