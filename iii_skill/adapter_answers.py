@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from iii_skill.deferred import Deferred
 from iii_skill.errors import AdapterTimeout
+from iii_skill.values import Change
 
 Done: TypeAlias = Callable[[Any, Any], None]
 Failed: TypeAlias = Callable[[Any, BaseException], None]
@@ -41,7 +42,11 @@ class AdapterAnswers:
 
     def settle(self, answer: Any, lane: Lane | None, subject: Any, done: Done, failed: Failed) -> None:
         """As `wait`, but an answer that is there already is told at once."""
-        if type(answer) is Deferred or inspect.isawaitable(answer):
+        kind = type(answer)
+        if kind is Change or kind is bytes:
+            # What most adapters that answer at once give: `isawaitable` takes its time.
+            _tell(answer, subject, done, failed)
+        elif kind is Deferred or inspect.isawaitable(answer):
             self.wait(answer, lane, subject, done, failed)
         else:
             _tell(answer, subject, done, failed)

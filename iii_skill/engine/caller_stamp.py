@@ -30,5 +30,8 @@ def stamp_caller(data: bytes, caller_id: str) -> bytes:
 
 def with_function(baggage: str, function_id: str) -> str:
     """The caller's baggage with the called function in front."""
-    others = [item for item in baggage.split(",") if item.split("=", 1)[0].strip() != _BAGGAGE_KEY]
-    return ",".join([f"{_BAGGAGE_KEY}={function_id}", *(item for item in others if item.strip())])
+    item = f"{_BAGGAGE_KEY}={function_id}"
+    if baggage == item:
+        return baggage
+    others = [other for other in baggage.split(",") if other.split("=", 1)[0].strip() != _BAGGAGE_KEY]
+    return ",".join([item, *(other for other in others if other.strip())])

@@ -383,11 +383,15 @@ class Queue(Companion):
     def _enqueue(self, call: Call) -> None:
         try:
             given = _enqueue_request(call.data)
-            if given.queue not in self._named and _scope("queue", given.queue) not in self._queues:
-                self._host.log.info(
-                    "queue '%s' is defined nowhere: it runs with 3 attempts and 10 jobs at once", given.queue
-                )
-            queue = self._named_queue(given.queue)
+            scope = _scope("queue", given.queue)
+            queue = self._queues.get(scope)
+            if queue is None:
+                if given.queue not in self._named:
+                    self._host.log.info(
+                        "queue '%s' is defined nowhere: it runs with 3 attempts and 10 jobs at once",
+                        given.queue,
+                    )
+                queue = self._queue_at(scope)
             record = Record(
                 id=given.messageReceiptId,
                 function_id=given.function_id,
