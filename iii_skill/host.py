@@ -52,10 +52,12 @@ DEFAULT_TIMEOUT_S = 30.0
 class Host:
     """A state host. Make it with `open_host`; `serve` opens the sockets, nothing before does."""
 
-    def __init__(self, config: Config, *, plugins: Plugins | None = None) -> None:
+    def __init__(
+        self, config: Config, *, plugins: Plugins | None = None, engine: Engine | None = None
+    ) -> None:
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
-        self.engine = Engine()
+        self.engine = engine if engine is not None else Engine()
         self.observers = Observers(self.engine)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""

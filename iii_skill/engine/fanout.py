@@ -132,6 +132,11 @@ class Fanout:
         """True while events are out or wait in a lane."""
         return bool(self._queues)
 
+    @property
+    def loads(self) -> list[tuple[Subscriber, int, int]]:
+        """The subscribers that have calls out or waiting, how many are out, and how many wait."""
+        return [(queue.subscriber, queue.out, queue.waiting) for queue in self._queues.values()]
+
     def load(self, subscriber_id: str) -> tuple[int, int]:
         """How many calls of a subscriber are out, and how many wait."""
         queue = self._queues.get(subscriber_id)
