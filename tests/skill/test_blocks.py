@@ -497,18 +497,21 @@ async def probe(key: tuple[str, str], site: Site) -> None:
 
 
 def test_python_test_files_pass(tmp_path: Path) -> None:
-    """`python` is that of the SDK, `iii-skill` is on PATH, `worker.py` is the one of SKILL.md."""
+    """`python` is that of the SDK, which tests find as well; `worker.py` is the one of SKILL.md."""
     worker = next(block for block in of("python", "worker") if block.page.name == "SKILL.md")
     (tmp_path / "worker.py").write_text(worker.text)
     files = of("python", "test")
     assert files
     for number, block in enumerate(files):
         (tmp_path / f"test_page{number}.py").write_text(block.text)
-    programs = (python_sdk(PYTHON_SDK).parent, Path(sys.executable).parent, os.environ["PATH"])
+    sdk = python_sdk(PYTHON_SDK)
+    programs = (sdk.parent, Path(sys.executable).parent, os.environ["PATH"])
+    packages = next(sdk.parents[1].glob("lib/python*/site-packages"))
+    paths = {"PATH": os.pathsep.join(map(str, programs)), "PYTHONPATH": str(packages)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "."],
         cwd=tmp_path,
-        env=os.environ | {"PATH": os.pathsep.join(map(str, programs)), "OTEL_ENABLED": "false"},
+        env=os.environ | paths | {"OTEL_ENABLED": "false"},
         capture_output=True,
         text=True,
         timeout=100,

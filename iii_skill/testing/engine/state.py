@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Contents: TypeAlias = "Mapping[str, Mapping[str, Any]]"
@@ -32,8 +32,7 @@ class State:
         found: dict[str, Any] = {}
         cursor = None
         while True:
-            asked = {"scope": scope, "limit": 1000, "max_bytes": 8_000_000}
-            page = self._call("state::list_entries", asked | ({} if cursor is None else {"cursor": cursor}))
+            page = self._page(scope, 1000, cursor)
             found.update((key, value) for key, value in page["entries"])
             cursor = page["next_cursor"]
             if cursor is None:
@@ -41,7 +40,7 @@ class State:
 
     def scopes(self) -> tuple[str, ...]:
         """The scopes that hold a key."""
-        return tuple(sorted(self._call("state::list_groups", {})["groups"]))
+        return tuple(scope for scope in self._groups() if self._page(scope, 1)["total"])
 
     def load(self, contents: Contents) -> None:
         """Store many values; others stay."""
@@ -51,7 +50,8 @@ class State:
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """All that is there."""
-        return {scope: self.list(scope) for scope in self.scopes()}
+        found = ((scope, self.list(scope)) for scope in self._groups())
+        return {scope: values for scope, values in found if values}
 
     def restore(self, contents: Contents) -> None:
         """Make it all as in `contents`; only what differs is written."""
@@ -64,6 +64,14 @@ class State:
             for key, value in wanted.items():
                 if key not in there or not _same(there[key], value):
                     self.set(scope, key, value)
+
+    def _groups(self) -> Sequence[str]:
+        """The scopes, also those that were emptied."""
+        return sorted(self._call("state::list_groups", {})["groups"])
+
+    def _page(self, scope: str, limit: int, cursor: str | None = None) -> Any:
+        asked = {"scope": scope, "limit": limit, "max_bytes": 8_000_000}
+        return self._call("state::list_entries", asked | ({} if cursor is None else {"cursor": cursor}))
 
 
 def _same(one: Any, other: Any) -> bool:
