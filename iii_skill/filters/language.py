@@ -27,7 +27,6 @@ MOST_LITERAL_DEPTH: Final = 32
 MOST_LEVELS: Final = 120
 LARGEST_NUMBER: Final = 2**53
 
-COMBINATORS: Final = ("$and", "$or", "$not")
 ORDERS: Final = ("$gt", "$gte", "$lt", "$lte")
 OPERATORS: Final = ("$eq", "$ne", "$in", "$nin", *ORDERS, "$exists", "$prefix", "$any")
 

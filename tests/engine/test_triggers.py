@@ -46,10 +46,6 @@ async def engine() -> Engine:
     return engine
 
 
-def of_type(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [message for message in messages if message["type"] == kind]
-
-
 class TestTypesOfWorkers:
     async def test_a_trigger_waits_for_its_provider(self, engine: Engine) -> None:
         user, provider = Peer(engine), Peer(engine)
