@@ -298,6 +298,8 @@ class Host:
 
     async def _start_companions(self) -> None:
         """Start the companions that the configuration lists, or those that are on without one."""
+        if self.config.companions is not None and not (self.config.companions or self.config.without):
+            return  # None is listed, and none is loaded.
         installed = self.plugins.companions()
         by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
         off = set()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import iii_skill
-from iii_skill.companion import Companion
 
-from .companion import Queue
+if TYPE_CHECKING:
+    from iii_skill.companion import Companion
 
-__all__ = ["Queue", "iii_companions"]
+__all__ = ["iii_companions"]
 
 
 @iii_skill.hookimpl
 def iii_companions() -> Iterable[type[Companion]]:
-    """The companion `iii-queue`."""
+    """The companion `iii-queue`; only a host that runs it loads it."""
+    from .companion import Queue
+
     return [Queue]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import iii_skill
-from iii_skill.companion import Companion
 
-from .companion import Stream
+if TYPE_CHECKING:
+    from iii_skill.companion import Companion
 
-__all__ = ["Stream", "iii_companions"]
+__all__ = ["iii_companions"]
 
 
 @iii_skill.hookimpl
 def iii_companions() -> Iterable[type[Companion]]:
-    """The companion `iii-stream`."""
+    """The companion `iii-stream`; only a host that runs it loads it."""
+    from .companion import Stream
+
     return [Stream]

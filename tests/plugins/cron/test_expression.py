@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from iii_cron import CronExpression, InvalidExpression
+from iii_cron.expression import CronExpression, InvalidExpression
 
 START = datetime(2026, 11, 29, 13, 6, 21, 500_000, tzinfo=UTC)
 
