@@ -28,7 +28,7 @@ TOKEN_VARIABLES = {
     "attach": "III_TOKEN",
     "state": "III_TOKEN",
     "trigger": "III_TOKEN",
-    "doctor": "III_TOKEN",
+    "doctor": "III_SKILL_DOCTOR_TOKEN",
 }
 COMMANDS = ("serve", "attach", "migrate", "state", "trigger", "doctor")
 _SETTINGS = ("--adapter-config", "--from-config")

@@ -6,13 +6,16 @@ import asyncio
 import enum
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from iii_skill import __version__
 from iii_skill.attach.engine_link import UNREACHED, FunctionName, Link, Refused, connect
 from iii_skill.calls import Failure
+from iii_skill.engine.ids import fresh_id
 from iii_skill.protocol import client
 from iii_skill.protocol.outgoing import ObserverView, WithdrawTrigger
 
@@ -78,18 +81,36 @@ class _Triggers(msgspec.Struct):
     registered_triggers: list[Trigger] = []
 
 
+class _Event(msgspec.Struct):
+    scope: str = ""
+    key: str = ""
+
+
 class Unanswered(Exception):
     """The engine did not answer a question, or not as an engine does."""
 
 
-class _Silent:
-    """The owner of a link that has no functions: nothing that the engine sends concerns it."""
+class _Listener:
+    """The owner of a link that has at most one function: one that counts the changes of state."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.changes: Counter[tuple[str, str]] = Counter()
 
     def called(self, link: Link, message: client.Invoked) -> None:
-        """We offer nothing."""
+        """A change: count it, and answer at once, so that nobody waits for us."""
+        try:
+            event = msgspec.json.decode(bytes(message.data), type=_Event)
+        except msgspec.DecodeError:
+            event = _Event()
+        self.changes[event.scope, event.key] += 1
+        answer = {
+            "type": "invocationresult",
+            "invocation_id": message.invocation_id,
+            "function_id": message.function_id,
+            "result": None,
+        }
+        link.send(msgspec.json.encode(answer))
 
     def delivered(self, link: Link, message: client.TriggerDelivered) -> None:
         """We provide no trigger type."""
@@ -109,10 +130,17 @@ class _Silent:
 class Probe:
     """What was met, and what the engine says of itself."""
 
-    def __init__(self, answer: Answer, detail: str = "", link: Link | None = None) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        detail: str = "",
+        link: Link | None = None,
+        listener: _Listener | None = None,
+    ) -> None:
         self.answer = answer
         self.detail = detail
         self._link = link
+        self._listener = listener
         self._said: dict[str, Any] = {}
         self._mute: str | None = None
         """What was not answered: nothing more is asked then."""
@@ -155,6 +183,31 @@ class Probe:
             self._mute = function_id
             raise Unanswered(f"{function_id} was not answered within {ASK_S:g} s") from None
 
+    async def changes(self, scopes: Sequence[str | None], *, seconds: float) -> Counter[tuple[str, str]]:
+        """How often each key of these scopes changes in so many seconds (None: of all scopes).
+
+        For that time a function of ours listens, as any worker's may; it goes with the connection.
+        """
+        assert self._link is not None, "listened without a link"
+        assert self._listener is not None
+        function_id = f"iii-skill-doctor::{fresh_id()}"
+        # Who has said its name waits for no grace; two of one name would be refused.
+        self._link.send(client.identify(function_id, __version__, []))
+        self._link.send(msgspec.json.encode({"type": "registerfunction", "id": function_id}))
+        for scope in scopes:
+            trigger = {
+                "type": "registertrigger",
+                "id": fresh_id(),
+                "trigger_type": "state",
+                "function_id": function_id,
+                "config": {} if scope is None else {"scope": scope},
+            }
+            self._link.send(msgspec.json.encode(trigger))
+        await self.ask("engine::functions::list", {"prefix": function_id})  # what was sent before is done
+        self._listener.changes.clear()
+        await asyncio.sleep(seconds)
+        return self._listener.changes
+
     def leave(self) -> None:
         """End the connection."""
         if self._link is not None:
@@ -175,8 +228,9 @@ class Probe:
 
 async def probe(url: str, *, token: str | None) -> Probe:
     """Connect and be greeted; never raises for what is there."""
+    listener = _Listener(url)
     try:
-        link = await asyncio.wait_for(connect(_Silent(url), token=token), CONNECT_S)
+        link = await asyncio.wait_for(connect(listener, token=token), CONNECT_S)
     except Refused as error:
         return Probe(Answer.REFUSED, error.message)
     except TimeoutError:
@@ -189,4 +243,4 @@ async def probe(url: str, *, token: str | None) -> Probe:
         return Probe(Answer.CLOSED, os.strerror(error.errno))
     except UNREACHED as error:
         return Probe(Answer.FOREIGN, str(error))
-    return Probe(Answer.REACHED, link=link)
+    return Probe(Answer.REACHED, link=link, listener=listener)

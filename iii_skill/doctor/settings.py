@@ -197,7 +197,8 @@ def address(setup: Setup) -> Outcomes:
 
 
 def _has_token(setup: Setup) -> bool:
-    return any(True for _ in _tokens(setup)) or setup.asked.token_file is not None
+    """The token of the worker, III_TOKEN, guards no port."""
+    return any(where != "III_TOKEN" for where, _ in _tokens(setup)) or setup.token_file is not None
 
 
 def _tokens(setup: Setup) -> Iterator[tuple[str, str]]:
@@ -227,7 +228,7 @@ def token(setup: Setup) -> Outcomes:
                 "Set both to the same token.",
             )
         )
-    path = setup.asked.token_file
+    path = setup.token_file
     if path is not None:
         found += _token_file(path)
     return found or (ok("usable") if any(_tokens(setup)) or path is not None else skipped("no token"))

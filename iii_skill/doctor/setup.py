@@ -143,7 +143,24 @@ class Setup:
     @property
     def presented(self) -> str | None:
         """The token with which a worker would come."""
-        return self.asked.token or self.env.get("III_TOKEN") or self.env.get("III_SKILL_TOKEN") or None
+        for given in (self.asked.token, self._token_of_file, self.env.get("III_TOKEN")):
+            if given:
+                return given
+        return self.env.get("III_SKILL_TOKEN") or None
+
+    @property
+    def token_file(self) -> Path | None:
+        """The file that holds the token, if one was named."""
+        named = self.env.get("III_SKILL_TOKEN_FILE") or self.env.get("III_TOKEN_FILE")
+        return self.asked.token_file or (self.cwd / named if named else None)
+
+    @property
+    def _token_of_file(self) -> str | None:
+        try:
+            text = "" if self.token_file is None else self.token_file.read_text("utf-8")
+        except (OSError, ValueError):
+            return None  # one of the checks says so
+        return text.removesuffix("\n").removesuffix("\r")
 
     def forget(self) -> None:
         """Something was mended: read again what may have changed."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped, warn
 from iii_skill.doctor.setup import Setup
 
+if TYPE_CHECKING:
+    from iii_skill.doctor.probe import Trigger
+
 _MOST = 20
 """Lines of one check."""
+_LISTEN_S = 0.4
+_RESTLESS = 40
+"""So many changes of one key in that time are more than people and most programs make."""
 _NUMBERS = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 
@@ -101,10 +108,39 @@ async def missing_functions(setup: Setup) -> Outcomes:
     return found or ok(f"{len(triggers)} triggers, each with its function")
 
 
+async def loops(setup: Setup) -> Outcomes:
+    """Whether a key that a trigger watches changes without end, as when its function writes it."""
+    if setup.reached is None:
+        return skipped("nothing answers")
+    watching = [trigger for trigger in await setup.reached.triggers() if trigger.trigger_type == "state"]
+    if not watching:
+        return skipped("no trigger watches state")
+    by_scope: dict[str | None, Trigger] = {}
+    for trigger in watching:
+        said = trigger.config.get("scope") if isinstance(trigger.config, dict) else None
+        by_scope.setdefault(said if isinstance(said, str) and said else None, trigger)
+    scopes = [None] if None in by_scope else list(by_scope)[:_MOST]
+    counts = await setup.reached.changes(scopes, seconds=_LISTEN_S)
+    found: list[Outcome] = []
+    for (scope, key), count in counts.most_common(_MOST):
+        if count < _RESTLESS:
+            break
+        trigger = by_scope.get(scope) or by_scope[None]
+        found.append(
+            warn(
+                f"Key '{key[:80]}' of scope '{scope[:80]}' changes {count / _LISTEN_S:.0f} times a second, "
+                f"and '{trigger.function_id}' watches it: a function that writes what it watches never ends.",
+                "Let it write into another scope, or return when nothing that concerns it has changed.",
+            )
+        )
+    return found or ok("no watched key changes without end")
+
+
 _PAGE = page("workers-and-triggers")
 _MET = ("engine.url", "engine.reachable", "engine.greeting", "engine.token")
 CHECKS = (
     Check("triggers.functions", "Functions of triggers", missing_functions, _PAGE, after=_MET),
+    Check("triggers.loops", "Loops", loops, _PAGE, after=_MET),
     Check("workers.names", "Names of workers", names, _PAGE, after=_MET),
     Check("workers.sdk", "SDK versions", versions, _PAGE, after=_MET),
 )

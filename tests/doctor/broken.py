@@ -274,6 +274,17 @@ async def a_wrong_password(place: Place) -> None:
     place.state("redis", redis_url=server.url.replace("://", "://:wrong@"))
 
 
+@first("store.server")
+async def a_database_that_is_away(place: Place) -> None:
+    place.state("postgres", database_url=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+
+
+@first("config.exposure")
+async def a_token_on_the_side_of_the_worker_only(place: Place) -> None:
+    place.asked["address"] = "0.0.0.0"
+    place.env["III_TOKEN"] = "secret"
+
+
 @first("store.promises")
 async def a_redis_that_throws_keys_away(place: Place) -> None:
     server = redis(place, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
@@ -390,6 +401,22 @@ async def a_store_that_fails(place: Place) -> None:
 async def a_trigger_without_its_function(place: Place) -> None:
     host = await place.host()
     host.register_trigger("state", "shop::on-chnage", {"scope": "shop"})
+
+
+@first("triggers.loops")
+async def a_function_that_writes_what_it_watches(place: Place) -> None:
+    host = await place.host()
+    worker = await place.worker(name="shop")
+    ops = [{"type": "increment", "path": "n", "by": 1}]
+
+    async def again(_event: object) -> None:
+        data = {"scope": "shop", "key": "k", "ops": ops}
+        await worker.send({"type": "invokefunction", "function_id": "state::update", "data": data})
+
+    await worker.register("shop::on-change", again)
+    await worker.result("engine::functions::list", {})
+    host.register_trigger("state", "shop::on-change", {"scope": "shop"})
+    await host.trigger("state::set", {"scope": "shop", "key": "k", "value": {"n": 0}})
 
 
 @first("workers.names")

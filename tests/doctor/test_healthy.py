@@ -80,6 +80,14 @@ async def a_token_on_both_sides(place: Place) -> None:
 
 
 @healthy
+async def a_token_in_a_file(place: Place) -> None:
+    (place.cwd / "token").write_text("secret\n")
+    (place.cwd / "token").chmod(0o600)
+    place.env["III_TOKEN_FILE"] = "token"
+    await place.host(token="secret")
+
+
+@healthy
 async def open_to_others_with_a_token(place: Place) -> None:
     place.asked["address"] = "0.0.0.0"
     place.env["III_SKILL_TOKEN"] = "secret"
