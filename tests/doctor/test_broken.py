@@ -14,7 +14,9 @@ from support.broken_plugins import HEAD
 from support.distributions import install
 from support.host import free_port
 from support.markdown import headings
+from support.sdk_workers import running_worker
 from support.tree import ROOT
+from support.workers import becomes
 from websockets.asyncio.server import ServerConnection, serve
 
 from iii_skill.doctor.examine import CHECKS
@@ -138,6 +140,25 @@ async def test_what_cannot_be_looked_at_ends_with_two(place: Place) -> None:
     assert (report["likeliest_cause"], report["ok"], code) == ("engine.kind", False, 2)
     assert report["checks"][0]["status"] == "unknown"
     assert "engine::functions::list was not answered" in report["checks"][0]["found"]
+
+
+@pytest.mark.parametrize(("sdk", "status"), [("python-0.23.0", Status.WARN), ("python-0.25.0", Status.OK)])
+async def test_a_real_sdk_says_the_version_that_is_looked_at(sdk: str, status: Status, place: Place) -> None:
+    host = await place.host()
+
+    async def there() -> bool:
+        rows = (await host.trigger("engine::workers::list"))["workers"]
+        return any(row["runtime"] == "python" and row["version"] for row in rows)
+
+    url = f"ws://127.0.0.1:{place.asked['port']}"
+    with running_worker(sdk, place.cwd / "worker", url):
+        await becomes("the worker to say who it is", there)
+        report = await place.look("workers")
+    found = report.of("workers.sdk")
+    assert found.status is status, found
+    if status is Status.WARN:
+        assert sdk.partition("-")[2] in found.found
+        assert "1 MiB" in found.found
 
 
 async def test_what_follows_from_a_cause_is_not_shown(place: Place) -> None:
