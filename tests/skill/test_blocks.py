@@ -62,6 +62,7 @@ RULES = {
     ("js", "worker"): "as python worker",
     ("rust", "worker"): "as python worker, built first",
     ("rust", "next"): "compiles with the SDK that is yet to come out",
+    ("bash", "terminal"): "is run line by line against a host; what it prints is in the test",
     ("bash", "start"): "finds the folder of the skill, wherever an installer put it",
     ("bash", "run"): "is run by test_first_steps as one script",
     ("bash", "versions"): "names the versions that the tests use",
@@ -523,6 +524,32 @@ def test_versions_are_the_tested_ones() -> None:
     text = "".join(block.text for block in of("bash", "versions"))
     for wanted in (f"'iii-sdk=={PYTHON_SDK}'", f"iii-sdk@{NODE_SDK}", f"iii-sdk@={RUST_SDK}"):
         assert wanted in text
+
+
+async def test_commands_for_a_terminal_do_what_the_page_says(tmp_path: Path) -> None:
+    (block,) = of("bash", "terminal")
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    async with running_site() as site:
+        process = await asyncio.create_subprocess_exec(
+            "bash",
+            "-euc",
+            block.text,
+            cwd=tmp_path,
+            env=site.environment | {"PATH": programs},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert await site.call("state::get", {"scope": "shop", "key": "pen"}) == {"id": "pen", "left": 2}
+    assert process.returncode == 0, errors.decode()
+    assert output.decode().splitlines() == [
+        '{"id":"pen","left":2}',
+        '{"id":"pen","left":2}',
+        'pen\t{"id":"pen","left":2}',
+        '{"keys":["pen"]}',
+        '{"depth":0,"consumer_count":0,"dlq_depth":0,"config":null}',
+        "exit code 3",
+    ]
 
 
 def test_the_folder_of_the_skill_is_found(tmp_path: Path) -> None:
