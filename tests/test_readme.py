@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from support.host import free_port, running_host
 from support.markdown import Block, blocks, headings, links
+from support.sdk import python_sdk
 from support.tree import ROOT
 
 README = ROOT / "README.md"
@@ -33,6 +34,7 @@ KNOWN = {
     "bash attach",
     "bash adapter",
     "bash doctor",
+    "python test",
     "text diagnosis",
 }
 BIN = Path(sys.executable).parent
@@ -93,6 +95,24 @@ def test_state_looks_as_the_page_shows(tmp_path: Path) -> None:
         )
     assert run.returncode == 0, run.stderr
     assert run.stdout == ALL["text state"].text
+
+
+def test_the_test_of_a_worker_passes(tmp_path: Path) -> None:
+    worker = next(block for block in blocks(ROOT / "SKILL.md") if block.directive == "worker")
+    (tmp_path / "worker.py").write_text(worker.text)
+    (tmp_path / "test_worker.py").write_text(ALL["python test"].text)
+    packages = next(python_sdk("0.25.0").parents[1].glob("lib/python*/site-packages"))
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(packages)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 passed" in run.stdout
 
 
 @contextmanager

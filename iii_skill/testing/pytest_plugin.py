@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _ENGINE = pytest.StashKey["LocalEngine"]()
 _PLUGINS = pytest.StashKey[Any]()
+_UNIQUE = "{unique}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--iii-adapter-config",
         default="{}",
         metavar="JSON",
-        help="settings of the adapter, as in iii-config.yaml",
+        help="settings of the adapter, as in iii-config.yaml; with {unique} in them every test has a "
+        "store of its own, which is removed after it",
     )
 
 
@@ -48,7 +50,9 @@ def iii_engine(request: pytest.FixtureRequest, iii_config: Any) -> Iterator[Loca
     session = request.session.stash
     if _PLUGINS not in session:
         session[_PLUGINS] = load_plugins()
-    with LocalEngine(_config(request, iii_config), plugins=session[_PLUGINS]) as engine:
+    config = _config(request, iii_config)
+    erase = iii_config is None and _UNIQUE in request.config.getoption("--iii-adapter-config")
+    with LocalEngine(config, plugins=session[_PLUGINS], erase=erase) as engine:
         request.node.stash[_ENGINE] = engine
         yield engine
 
@@ -80,6 +84,7 @@ def pytest_runtest_makereport(
 def _config(request: pytest.FixtureRequest, chosen: Any) -> Config:
     import json
     import os
+    import uuid
 
     from iii_skill.config import Config, StateConfig, load_config
 
@@ -88,8 +93,9 @@ def _config(request: pytest.FixtureRequest, chosen: Any) -> Config:
     if chosen is not None:
         return load_config(chosen, os.environ)
     name = request.config.getoption("--iii-adapter")
+    text = request.config.getoption("--iii-adapter-config").replace(_UNIQUE, f"test-{uuid.uuid4().hex}")
     try:
-        settings = json.loads(request.config.getoption("--iii-adapter-config"))
+        settings = json.loads(text)
     except ValueError as error:
         raise pytest.UsageError(f"--iii-adapter-config is no JSON: {error}") from None
     if not isinstance(settings, dict):

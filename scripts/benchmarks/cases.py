@@ -13,6 +13,7 @@ import uvloop
 from benchmarks import companions, load, observing, servers
 from benchmarks.commands import migrate, start
 from benchmarks.echo_worker import echo_calls
+from benchmarks.engines import engines
 from benchmarks.figures import Report, Settings
 from benchmarks.http_load import run_http
 from benchmarks.load import Figures, run_load
@@ -300,5 +301,6 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "pubsub": companions.pubsub,
     "cron": companions.cron,
     "stream": companions.stream,
+    "engines": engines,
     "size": size,
 }

@@ -32,6 +32,8 @@ CLOSE_SECONDS = 0.2
 SETTLE_SECONDS = 10.0
 QUIET_SECONDS = 0.02
 """Nothing may have happened for so long before an engine counts as settled."""
+_QUIET_SHARED_SECONDS = 0.5
+"""The same on a store that hosts share: it tells of a change a little after its writer was answered."""
 _READY_QUIET_SECONDS = 0.05
 _READY_QUIET_UNSEEN_SECONDS = 0.3
 """The same after a worker's last registration, and where nobody can see whether it still computes."""
@@ -68,7 +70,9 @@ class LocalEngine:
 
     __test__ = False
 
-    def __init__(self, config: Config | None = None, *, plugins: Plugins) -> None:
+    def __init__(self, config: Config | None = None, *, plugins: Plugins, erase: bool = False) -> None:
+        """`erase`: at the end the store is removed with all that it holds."""
+        self._erase = erase
         self.config = config or Config(state=StateConfig(adapter_name="memory"))
         self.recorder = Recorder()
         self.ahead = 0.0
@@ -114,7 +118,7 @@ class LocalEngine:
         host, self._host = self._host, None
         if host is not None:
             self._faults.clear()
-            self._thread.run(host.close(grace_s=CLOSE_SECONDS))
+            self._thread.run(self._close(host))
         self._thread.stop()
 
     @property
@@ -294,6 +298,11 @@ class LocalEngine:
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
 
+    async def _close(self, host: WatchedHost) -> None:
+        if self._erase and host.adapter is not None:
+            await host.adapter.erase()
+        await host.close(grace_s=CLOSE_SECONDS)
+
     async def _restart(self) -> None:
         host, self._host = self._opened, None
         self.recorder.note("the engine ends")
@@ -307,12 +316,14 @@ class LocalEngine:
         __tracebackhide__ = True
         deadline = time.monotonic() + within
         seen, quiet_since = -1, time.monotonic()
+        adapter = self._opened.adapter
+        quiet = _QUIET_SHARED_SECONDS if adapter is not None and adapter.shared else QUIET_SECONDS
         while True:
             left = self._left()
             now = time.monotonic()
             if left or self.recorder.activity != seen:
                 seen, quiet_since = self.recorder.activity, now
-            elif now - quiet_since >= QUIET_SECONDS and self._workers_idle(now - quiet_since):
+            elif now - quiet_since >= quiet and self._workers_idle(now - quiet_since):
                 return
             if now > deadline:
                 listed = "".join(f"\n  {text}" for text in left) or "\n  something happens all the time"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iii_skill.testing.engine.local import START_SECONDS, LocalEngine, worker_environment
+from iii_skill.testing.engine.local import START_SECONDS, LocalEngine, WorkerFailed, worker_environment
 from iii_skill.testing.engine.processes import STOP_SECONDS, WorkerProcess, command_of
 
 
@@ -96,6 +97,9 @@ class Workers:
         if callable(target) and not isinstance(target, str | Path):
             return self._call(target, before, functions, within)
         command = command_of(target, self._places)
+        if command[:2] == ["cargo", "run"]:
+            # Apart from the time that the worker has to register.
+            _build(["cargo", "build", *command[2:]], env)
         process = WorkerProcess(
             command,
             cwd=Path(cwd) if cwd is not None else self._places[0],
@@ -143,6 +147,12 @@ class Workers:
                 None, name=name, before=before, functions=functions, within=within
             )
         return started
+
+
+def _build(command: Sequence[str], env: Mapping[str, str] | None) -> None:
+    done = subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True)
+    if done.returncode:
+        raise WorkerFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}{done.stdout}")
 
 
 def places_of(test_file: Path, root: Path) -> list[Path]:

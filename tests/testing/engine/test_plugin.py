@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import redis
+from support.redis import shared
 from support.sdk import python_sdk
 
 pytest_plugins = ["pytester"]
@@ -84,6 +87,31 @@ def test_the_same_tests_run_on_another_adapter(pytester: pytest.Pytester) -> Non
     done = pytester.runpytest_subprocess(*QUIET, "--iii-adapter", "file", "--basetemp", "t")
     done.assert_outcomes(passed=1)
     assert list(Path(pytester.path, "t").rglob("iii-state/*"))
+
+
+def test_tests_on_one_server_do_not_see_each_other(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("round", range(3))
+        def test_alone(iii_engine, round):
+            heard = []
+            iii_engine.register_function("t::hear", lambda event: heard.append(event["new_value"]))
+            iii_engine.register_trigger("state", "t::hear", {"scope": "a"})
+            assert iii_engine.state.snapshot() == {}
+            iii_engine.state.set("a", "k", round)
+            assert iii_engine.events.expect(scope="a").new_value == round
+            iii_engine.settle()
+            assert heard == [round]
+        """
+    )
+    url = shared().url
+    config = json.dumps({"redis_url": url, "key_prefix": "{unique}"})
+    done = pytester.runpytest_subprocess(*QUIET, "--iii-adapter", "redis", "--iii-adapter-config", config)
+    done.assert_outcomes(passed=3)
+    with redis.Redis.from_url(url) as client:
+        assert client.keys("*test-*") == []
 
 
 @pytest.mark.parametrize(

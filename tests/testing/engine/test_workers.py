@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sdk import link_node_modules, python_sdk, tool
+from support.sdk import link_node_modules, python_sdk, rust_binary, tool
 
 from iii_skill.testing.engine.local import LocalEngine, WorkerFailed
 from iii_skill.testing.engine.starting import Workers
 
 HERE = Path(__file__).parent
+SDK_WORKERS = HERE.parents[1] / "sdk" / "workers"
 SDKS = ["python", "node"]
 
 
@@ -50,6 +51,24 @@ def test_it_returns_when_all_is_registered(engine: LocalEngine, shop: object) ->
     engine.http.post("/sell", {"id": "chair"}).expect(201, json={"stock": 2})
     event = engine.events.expect(scope="shop", key="chair", type="state:updated")
     assert (event.old_value, event.new_value) == ({"stock": 3}, {"stock": 2})
+
+
+def test_a_worker_in_rust_is_a_program_as_any(engine: LocalEngine, workers: Workers) -> None:
+    program = rust_binary("0.25.0", SDK_WORKERS / "worker.rs")
+    worker = workers(program, env={"SDK_WORKER": "rust"})
+    assert worker.functions == {"sdk::call", "sdk::fail", "sdk::changed"}
+    asked = {"function_id": "state::set", "payload": {"scope": "a", "key": "k", "value": 1}}
+    engine.http.post("/call", asked).expect(200)
+    engine.events.expect(scope="a", key="k", value=1)
+
+
+def test_a_crate_that_does_not_build_says_why(workers: Workers, tmp_path: Path) -> None:
+    (tmp_path / "crate" / "src").mkdir(parents=True)
+    (tmp_path / "crate" / "Cargo.toml").write_text('[package]\nname = "broken"\nversion = "0.1.0"\n')
+    (tmp_path / "crate" / "src" / "main.rs").write_text("fn main() { nonsense }\n")
+    tool("cargo")
+    with pytest.raises(WorkerFailed, match="nonsense"):
+        workers("crate")
 
 
 def test_settling_waits_for_what_handlers_do(engine: LocalEngine, shop: object) -> None:
