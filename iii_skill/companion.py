@@ -27,6 +27,7 @@ from iii_skill.adapter import NoConfig, StateAdapter, settled
 from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock, Timer
+from iii_skill.figures import Family
 from iii_skill.triggers import Match, Trigger, TriggerProvider
 from iii_skill.values import KEEP, PRIVATE_SCOPES, Answer, Change, ChangeFunction, Durability
 from iii_skill.websockets import WebSocketHandler, WebSocketPeer, WebSocketPort, WebSocketRequest
@@ -222,6 +223,10 @@ class Companion(abc.ABC):
         """What the line of readiness says of it, as JSON."""
         return {}
 
+    async def families(self) -> Sequence[Family]:
+        """Its figures for those who watch the host, read now; it gives up the turn while it counts many."""
+        return ()
+
 
 __all__ = [
     "KEEP",
@@ -234,6 +239,7 @@ __all__ = [
     "CompanionHost",
     "Durability",
     "Failure",
+    "Family",
     "Handler",
     "Match",
     "NoConfig",

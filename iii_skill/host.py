@@ -42,6 +42,7 @@ from iii_skill.triggers import Trigger
 from iii_skill.wiring import add_configuration, add_state
 
 if TYPE_CHECKING:
+    from iii_skill.metrics.readings import Readings
     from iii_skill.server.ports import Servers
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,17 @@ class Host:
     """A state host. Make it with `open_host`; `serve` opens the sockets, nothing before does."""
 
     def __init__(
-        self, config: Config, *, plugins: Plugins | None = None, engine: Engine | None = None
+        self,
+        config: Config,
+        *,
+        plugins: Plugins | None = None,
+        engine: Engine | None = None,
+        watched: bool = False,
     ) -> None:
+        """`watched`: count calls and events from the start, for `serve(metrics_port=...)`."""
         self.config = config
         self.plugins = plugins if plugins is not None else load_plugins()
-        self.engine = engine if engine is not None else Engine()
+        self.engine = engine if engine is not None else _counting_engine() if watched else Engine()
         self.observers = Observers(self.engine)
         self.session_id = str(uuid.uuid4())
         """The caller id of `trigger`: stable for the life of the host."""
@@ -214,10 +221,12 @@ class Host:
         allowed_hosts: Sequence[str] = (),
         token: str | None = None,
         no_auth: bool = False,
+        metrics_port: int | None = None,
     ) -> Servers:
         """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them.
 
-        `allowed_hosts` are names beyond loopback by which clients may call it.
+        `allowed_hosts` are names beyond loopback by which clients may call it. `metrics_port` opens a port
+        for those who watch a `watched` host; `.metrics_url` names it.
         """
         # Late: a host without sockets needs no server libraries.
         from iii_skill.server.ports import Servers
@@ -234,6 +243,8 @@ class Host:
                 token=token,
                 no_auth=no_auth,
                 beside=self.companions.ports,
+                readings=None if metrics_port is None else self._readings(),
+                metrics_port=metrics_port,
             )
             await servers.start()
             self._servers = servers
@@ -262,6 +273,25 @@ class Host:
             await self._servers.stop()
         self.engine.close()
         self.observers.close()
+
+    def _readings(self) -> Readings:
+        """What those who watch the host may read."""
+        from iii_skill.metrics.counting import CountingEngine
+        from iii_skill.metrics.readings import Readings
+
+        if not isinstance(self.engine, CountingEngine):
+            raise ConfigurationError("This host counts nothing: make it with `watched=True`.")
+        return Readings(
+            self.engine,
+            adapter=self.adapter,
+            companions=self.companions.running,
+            stopping=self._why_ending,
+        )
+
+    def _why_ending(self) -> str | None:
+        if self.failed.done():
+            return f"The store failed: {self.failed.result().message}"
+        return "The host is stopping." if self._closed else None
 
     async def _finish(self, deadline: float) -> None:
         """Let calls be answered and events of acknowledged writes be handled, until the loop's time is up."""
@@ -347,6 +377,13 @@ class Host:
             self.register_function(added.function_id, added.function)
 
 
+def _counting_engine() -> Engine:
+    # Late: a host that nobody watches needs none of it.
+    from iii_skill.metrics.counting import CountingEngine
+
+    return CountingEngine()
+
+
 @asynccontextmanager
 async def open_host(
     *,
@@ -357,12 +394,13 @@ async def open_host(
     engine_functions_only: bool = False,
     config: Config | None = None,
     plugins: Plugins | None = None,
+    watched: bool = False,
 ) -> AsyncIterator[Host]:
     """A host in this process, closed at the end of the block; no socket is opened before `serve`.
 
     `async with open_host(adapter="memory") as host: await host.trigger("state::set", {...})`. `config` (from
-    `load_config`) takes the place of the other settings. Raises PluginError, ConfigurationError and
-    StoreRefused, each with a sentence that says what to do.
+    `load_config`) takes the place of the other settings; `watched` is for `serve(metrics_port=...)`. Raises
+    PluginError, ConfigurationError and StoreRefused, each with a sentence that says what to do.
     """
     if config is None:
         state = StateConfig(
@@ -377,7 +415,7 @@ async def open_host(
         raise ConfigurationError(
             "`config` takes what `load_config` gives; settings of the adapter go into `adapter_config`."
         )
-    host = Host(config, plugins=plugins)
+    host = Host(config, plugins=plugins, watched=watched)
     try:
         await host.open()
         yield host

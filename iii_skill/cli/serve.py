@@ -37,6 +37,11 @@ GRACE_S = 2.0
 @adapter_options
 @click.option("--port", type=click.IntRange(0, 65535), help="Worker port, 0 picks one.  [default: 49134]")
 @click.option("--http-port", type=click.IntRange(0, 65535), help="HTTP port, 0 picks one.  [default: 3111]")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve /metrics, /healthz and /readyz on loopback; 0 picks a port.  [default: off]",
+)
 @click.option("--host", "address", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
 @click.option(
     "--allowed-host",
@@ -83,6 +88,7 @@ def serve(
     database_url: str | None,
     port: int | None,
     http_port: int | None,
+    metrics_port: int | None,
     address: str | None,
     allowed_hosts: tuple[str, ...],
     token: str | None,
@@ -147,6 +153,7 @@ def serve(
                 config,
                 port=port,
                 http_port=http_port,
+                metrics_port=metrics_port,
                 address=address,
                 allowed_hosts=allowed_hosts,
                 token=presented,
@@ -159,13 +166,13 @@ def serve(
     sys.exit(code)
 
 
-async def _serve(config: Config, *, ready_json: bool, **options: Any) -> int:
-    host = Host(config)
+async def _serve(config: Config, *, ready_json: bool, metrics_port: int | None, **options: Any) -> int:
+    host = Host(config, watched=metrics_port is not None)
     await host.open()
     if host.unserved:
         logger.warning("not served by this host, ignored: %s", ", ".join(host.unserved))
     try:
-        servers = await host.serve(**options)
+        servers = await host.serve(metrics_port=metrics_port, **options)
     except BaseException:
         await host.close()
         raise
@@ -222,10 +229,14 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
             "companions": host.companions.ready(),
             "config_files": {name: str(path) for name, path in _counting(host).items()},
         }
+        if servers.metrics_url is not None:
+            ready["metrics"] = servers.metrics_url
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
     http = "" if servers.http_url is None else f", HTTP on {servers.http_url}"
+    if servers.metrics_url is not None:
+        http += f", metrics on {servers.metrics_url}"
     beside = "".join(f", {name}" for name in host.companions.running)
     stored = "".join(f", {name} as stored in {path}" for name, path in _counting(host).items())
     print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from iii_skill.calls import CHAIN, STOPPED, Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
@@ -32,6 +32,8 @@ CALL_LIFE_S = 3600.0
 class Engine:
     """The router. All methods are called on the event loop; none of them blocks."""
 
+    fanout_type: ClassVar[type[Fanout]] = Fanout
+
     def __init__(
         self, *, handler_timeout_s: float = DEFAULT_TIMEOUT_S, call_life_s: float = CALL_LIFE_S
     ) -> None:
@@ -41,7 +43,7 @@ class Engine:
         self.functions.on_handover = self._handed_over
         self.triggers = TriggerTable()
         self.workers: dict[str, Worker] = {}
-        self.fanout = Fanout(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
+        self.fanout = self.fanout_type(self.invoke, abandon=self.abandon, timeout_s=handler_timeout_s)
         self.channels = Channels()
         self._missing = FewWarnings(logger, "functions that are not there", limit=1000)
         self.on_change: list[Callable[[str, Worker | None], None]] = []

@@ -128,6 +128,11 @@ class Fanout:
         return len(self._running)
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes of events that wait in lanes."""
+        return self._pending
+
+    @property
     def busy(self) -> bool:
         """True while events are out or wait in a lane."""
         return bool(self._queues)

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from iii_skill.config import Config
 from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError, PortTaken
+from iii_skill.figures import Family
 from iii_skill.http.provider import HttpTriggers
+from iii_skill.metrics.readings import Readings
 from iii_skill.server.companion_port import CompanionServer
 from iii_skill.server.guard import Guard, check_token, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
+from iii_skill.server.metrics_port import MetricsServer
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.websockets import WebSocketPort
 
@@ -37,8 +40,10 @@ class Servers:
         token: str | None = None,
         no_auth: bool = False,
         beside: Sequence[WebSocketPort] = (),
+        readings: Readings | None = None,
+        metrics_port: int | None = None,
     ) -> None:
-        """`beside` are the ports of companions."""
+        """`beside` are the ports of companions; `readings` are told on `metrics_port`."""
         worker, http = config.worker, config.http
         self._address = address or worker.host
         self._http_address = address or (http.host if http is not None else "")
@@ -74,6 +79,11 @@ class Servers:
         for wanted in beside:
             if wanted.host is not None:
                 _check_exposure(wanted.host, token=token, no_auth=no_auth)
+        self._metrics: MetricsServer | None = None
+        self._metrics_port = metrics_port or 0
+        if readings is not None:
+            readings.more.append(self._buffered)
+            self._metrics = MetricsServer(readings)
         self._chosen = [wanted.chosen for wanted in beside]
         self._http: HttpServer | None = None
         self._http_port = 0
@@ -89,12 +99,16 @@ class Servers:
                 await self._http.start(self._http_address, self._http_port)
             for server, chosen in zip(self._beside, self._chosen, strict=True):
                 await _start(server, chosen=chosen)
+            if self._metrics is not None:
+                await self._metrics.start(self._metrics_port)
         except BaseException:
             await self._workers.stop(RESTART, "the host could not start")
             if self._http is not None:
                 await self._http.stop(0.0)
             for server in self._beside:
                 server.stop(RESTART, "the host could not start")
+            if self._metrics is not None:
+                self._metrics.stop()
             raise
 
     @property
@@ -107,6 +121,21 @@ class Servers:
         """Where HTTP clients connect; None without an HTTP port."""
         return None if self._http is None else self._http.url
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where those who watch the host ask; None when nobody does."""
+        return None if self._metrics is None else self._metrics.url
+
+    def _buffered(self) -> list[Family]:
+        """What the ports hold for those who do not read, or have not sent all."""
+        held = [({"of": "workers"}, self._workers.sockets.unread)]
+        if self._http is not None:
+            held.append(({"of": "http_requests"}, self._http.held_bodies))
+            held.append(({"of": "http_answers"}, self._http.unread))
+        return [
+            Family("iii_buffered_bytes", "gauge", "Bytes that wait for clients, or come from them.", held)
+        ]
+
     async def drain(self, grace_s: float) -> None:
         """Accept nothing new, and give HTTP requests in flight up to `grace_s` seconds."""
         self._workers.stop_accepting()
@@ -118,6 +147,8 @@ class Servers:
         for server in self._beside:
             server.stop(RESTART, "the host is restarting")
         await self._workers.stop(RESTART, "the host is restarting")
+        if self._metrics is not None:
+            self._metrics.stop()
 
 
 async def _start(server: CompanionServer, *, chosen: bool) -> None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure
+from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure, Family
 from iii_skill.errors import AdapterError, AdapterUnavailable, CallerError, IiiSkillError, InputError
 from iii_skill.serde.reader import Shape, anything, optional_count, optional_string, read_input, string
 
@@ -608,6 +608,16 @@ class Queue(Companion):
         name, message_id = _message("iii::queue::discard_message", payload)
         count = sum([await q.discard(lambda job: job.id == message_id) for q in self._queues_of(name)])
         return {"queue": name, "message_id": message_id, "redriven": count}
+
+    async def families(self) -> Sequence[Family]:
+        """Jobs of each queue by what they wait for."""
+        samples: list[tuple[dict[str, str], int]] = []
+        for scope, queue in list(self._queues.items()):
+            kind, name, *subscriber = _parts(scope)
+            states = await queue.states()
+            labels = {"kind": kind, "queue": name, "subscriber": "/".join(filter(None, subscriber))}
+            samples += [({**labels, "state": state}, count) for state, count in states.items()]
+        return [Family("iii_queue_jobs", "gauge", "Jobs of a queue by what they wait for.", samples)]
 
     async def _list_topics(self, _payload: bytes) -> Any:
         rows = [

@@ -42,6 +42,9 @@ from .settings import JobLimits
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 """Seconds between tries to write what became of a job."""
 
+COUNTED_AT_ONCE = 10_000
+"""Jobs that are counted in one turn of the loop."""
+
 Update = bytes | Literal[Keep.KEEP] | None
 
 
@@ -108,6 +111,21 @@ class WorkQueue:
         """Jobs that wait or run; neither those that wait for their next attempt nor the dead."""
         now = self._host.clock.now()
         return sum(1 for job in self.jobs.values() if not job.dead and (job.running or job.ready_at <= now))
+
+    async def states(self) -> dict[str, int]:
+        """How many jobs wait, run, wait for their next attempt and are dead; others have turns meanwhile."""
+        counts = {"waiting": 0, "running": 0, "delayed": 0, "dead": 0}
+        jobs, now = list(self.jobs.values()), self._host.clock.now()
+        for start in range(0, len(jobs), COUNTED_AT_ONCE):
+            for job in jobs[start : start + COUNTED_AT_ONCE]:
+                if job.dead:
+                    counts["dead"] += 1
+                elif job.running:
+                    counts["running"] += 1
+                else:
+                    counts["waiting" if job.ready_at <= now else "delayed"] += 1
+            await asyncio.sleep(0)
+        return counts
 
     @property
     def dead(self) -> list[Job]:

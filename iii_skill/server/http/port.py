@@ -57,6 +57,16 @@ class HttpServer:
         """The clients that are there now."""
         return self._shared.connections
 
+    @property
+    def held_bodies(self) -> int:
+        """Bytes of bodies that no function has taken yet, or has not answered."""
+        return self._shared.bodies.used
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that clients have not read."""
+        return self._shared.unread.used
+
     async def start(self, host: str | None = None, port: int | None = None) -> None:
         """Listen; PortTaken or ConfigurationError when that is not possible. Port 0 picks a free one."""
         host = self._settings.host if host is None else host

@@ -1,0 +1,20 @@
+"""Figures: what a part of the host tells of itself to those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Sample: TypeAlias = tuple[Mapping[str, str], int | float]
+"""Labels and value."""
+
+
+class Family(msgspec.Struct, frozen=True):
+    """Samples of one name. A counter's name stands without the `_total` that its samples end with."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    samples: Sequence[Sample]

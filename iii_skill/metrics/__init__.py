@@ -1,0 +1,1 @@
+"""What a host counts of itself, and how that is written down for those who watch it."""

@@ -1,0 +1,33 @@
+"""Exposition: families of samples as OpenMetrics text, version 1.0.0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from iii_skill.figures import Family
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+def exposition(families: Iterable[Family]) -> bytes:
+    """The text; a family without samples is left out."""
+    lines: list[str] = []
+    for family in families:
+        if not family.samples:
+            continue
+        lines.append(f"# TYPE {family.name} {family.kind}")
+        lines.append(f"# HELP {family.name} {_escaped(family.help)}")
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        lines += [f"{name}{_labels(labels)} {value!r}" for labels, value in family.samples]
+    lines.append("# EOF\n")
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
