@@ -17,7 +17,7 @@ from iii_skill.metrics.exposition import CONTENT_TYPE, exposition
 from iii_skill.metrics.readings import Readings
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.exchange import Exchange
-from iii_skill.server.http.limits import MEBIBYTE, Limits
+from iii_skill.server.http.limits import MEBIBYTE, HttpLimits
 from iii_skill.server.http.protocol import HttpConnection, Shared
 from iii_skill.server.listen import BACKLOG, Listeners, listen
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = "127.0.0.1"
 
-LIMITS = Limits(
+LIMITS = HttpLimits(
     max_connections=64,
     max_bodies_bytes=MEBIBYTE,
     max_unread_bytes=64 * MEBIBYTE,
