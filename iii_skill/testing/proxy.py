@@ -178,13 +178,18 @@ class Proxy:
         self._ended = True
         await self._refuse()
         self._socket.close()
-        # The transports tell their ends and close their sockets, those of connections just accepted too.
+        # Connections that are just being accepted or made first, then whatever is open.
+        pending = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
         end = self._loop.time() + CALL_SECONDS / 2
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         while self._open and self._loop.time() < end:
             for side in list(self._open):
                 side.abort()
             await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
 
 
 class _Pair:
