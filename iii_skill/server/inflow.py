@@ -7,9 +7,7 @@ of a long one at a time; the others are not read until it is their turn. One tha
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import mmap
 import sys
 from typing import Protocol, cast
 
@@ -168,17 +166,21 @@ class InflowStream(asyncio.BufferedProtocol):
 
 
 if sys.platform == "linux":
-    _madvise = ctypes.CDLL(None, use_errno=True).madvise
-    _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
     def _give_back(unused: memoryview) -> None:
         """Let the system have the pages of a read buffer back: the reader keeps its largest one for ever."""
         if len(unused) < _GIVEN_BACK:
             return
+        # Late: few hosts ever get a message that long, and it would be a part of every start.
+        import ctypes
+        import mmap
+
+        madvise = ctypes.CDLL(None, use_errno=True).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
         start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
         size = (address + len(unused) - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        _madvise(start, size, mmap.MADV_DONTNEED)
+        madvise(start, size, mmap.MADV_DONTNEED)
 
 else:
 
