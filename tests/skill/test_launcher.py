@@ -123,7 +123,12 @@ def test_skill_alone_with_uv_takes_the_wheel_in_it(mirror: Path, tmp_path: Path)
     assert way["command"][2] == f"{wheel_of(mirror)}[redis]"
     done = launch(mirror, ["adapters", "--json"], environment, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {adapter["name"] for adapter in json.loads(done.stdout)["adapters"]} == {"file", "memory", "redis"}
+    assert {adapter["name"] for adapter in json.loads(done.stdout)["adapters"]} == {
+        "file",
+        "memory",
+        "postgres",
+        "redis",
+    }
     assert "[iii-skill] uvx, wheel in the skill: " in done.stderr
 
 
