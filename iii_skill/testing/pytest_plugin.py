@@ -55,6 +55,8 @@ def iii_engine(request: pytest.FixtureRequest, iii_config: Any) -> Iterator[Loca
     with LocalEngine(config, plugins=session[_PLUGINS], erase=erase) as engine:
         request.node.stash[_ENGINE] = engine
         yield engine
+        # Items live as long as the run.
+        del request.node.stash[_ENGINE]
 
 
 @pytest.fixture

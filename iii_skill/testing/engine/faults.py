@@ -54,6 +54,9 @@ class Fault:
         """True when it strikes this call, which then counts."""
         if self.left == 0 or not fnmatchcase(function_id, self.function):
             return False
+        if function_id.startswith("engine::") and not self.function.startswith("engine::"):
+            # A worker that cannot even say who it is tests nothing.
+            return False
         if self._probability is not None and self._random.random() >= self._probability:
             return False
         self.hits += 1

@@ -87,7 +87,8 @@ class LocalEngine:
         self._http = ""
         self._functions: dict[str, Callable[[Any], Any]] = {}
         self._triggers: list[tuple[str, str, Any]] = []
-        self._restarts: set[asyncio.Task[None]] = set()
+        self._restarting: asyncio.Task[None] | None = None
+        self._stopped = False
         self.state = State(self._unseen)
         self.http = Http(lambda: self.http_url)
         self.events = Events(self.recorder)
@@ -115,10 +116,10 @@ class LocalEngine:
 
     def stop(self) -> None:
         """Close everything; safe to call twice."""
-        host, self._host = self._host, None
-        if host is not None:
-            self._faults.clear()
-            self._thread.run(self._close(host))
+        self._faults.clear()
+        if not self._stopped:
+            self._stopped = True
+            self._thread.run(self._close())
         self._thread.stop()
 
     @property
@@ -149,15 +150,17 @@ class LocalEngine:
 
     def call(self, function_id: str, payload: Any = None, *, within: float = 30.0) -> Any:
         """The result of a function, as a worker that calls it gets it; InvocationError when it fails."""
-        return self._thread.run(
-            self._opened.trigger(function_id, payload, timeout=within), within=within + START_SECONDS
-        )
+
+        async def called() -> Any:
+            return await (await self._running()).trigger(function_id, payload, timeout=within)
+
+        return self._thread.run(called(), within=within + START_SECONDS)
 
     def register_function(self, function_id: str, function: Callable[[Any], Any]) -> None:
         """Stand in for another worker: a callable, plain or `async`, on the engine's own thread."""
 
         async def register() -> None:
-            self._opened.register_function(function_id, function)
+            (await self._running()).register_function(function_id, function)
             self._functions[function_id] = function
 
         self._thread.run(register())
@@ -166,7 +169,7 @@ class LocalEngine:
         """Call the function when `trigger_type` fires."""
 
         async def register() -> None:
-            self._opened.register_trigger(trigger_type, function_id, config)
+            (await self._running()).register_trigger(trigger_type, function_id, config)
             self._triggers.append((trigger_type, function_id, config))
 
         self._thread.run(register())
@@ -175,7 +178,7 @@ class LocalEngine:
         """Move the clock forward."""
 
         async def moved() -> None:
-            self._opened.clock.advance(seconds)
+            (await self._running()).clock.advance(seconds)
             self.ahead += seconds
             for _ in range(3):
                 # What is due is called by the loop, and then what that puts into the loop.
@@ -192,7 +195,7 @@ class LocalEngine:
         """The ids of the functions that workers have registered."""
 
         async def ids() -> set[str]:
-            return {function.id for function in self._opened.engine.functions if function.owner is not None}
+            return _of_workers(await self._running())
 
         return self._thread.run(ids())
 
@@ -216,14 +219,19 @@ class LocalEngine:
 
     # From here on: on the engine's own thread, or called from it.
 
-    @property
-    def _opened(self) -> WatchedHost:
+    async def _running(self) -> WatchedHost:
+        """The host, after a restart that is under way."""
+        while self._restarting is not None:
+            await asyncio.wait([self._restarting])
         if self._host is None:
             raise RuntimeError("the engine does not run: use it inside `with`, or inside the test")
         return self._host
 
     def _unseen(self, function_id: str, payload: Any) -> Any:
-        return self._thread.run(self._opened.watched.unseen(function_id, payload))
+        async def called() -> Any:
+            return await (await self._running()).watched.unseen(function_id, payload)
+
+        return self._thread.run(called())
 
     async def _open(self, contents: Contents) -> None:
         engine = WatchedEngine(self.recorder, self._faults, restart=self._restart_soon)
@@ -281,9 +289,8 @@ class LocalEngine:
 
     def _drop(self, name: str | None) -> int:
         async def dropped() -> int:
-            chosen = [
-                worker for worker in self._opened.engine.workers.values() if name in (None, worker.name)
-            ]
+            workers = (await self._running()).engine.workers.values()
+            chosen = [worker for worker in workers if name in (None, worker.name)]
             for worker in chosen:
                 worker.close(RECONNECT, "the connection breaks on purpose")
             return len(chosen)
@@ -291,20 +298,39 @@ class LocalEngine:
         return self._thread.run(dropped())
 
     def _restart_now(self) -> None:
-        self._thread.run(self._restart())
+        async def restarted() -> None:
+            await self._running()
+            await self._restart_soon()
 
-    def _restart_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._restart())
-        self._restarts.add(task)
-        task.add_done_callback(self._restarts.discard)
+        self._thread.run(restarted())
 
-    async def _close(self, host: WatchedHost) -> None:
+    def _restart_soon(self) -> asyncio.Task[None]:
+        """Begin a restart, unless one is under way."""
+        if self._restarting is None:
+            self._restarting = asyncio.get_running_loop().create_task(self._restart())
+            self._restarting.add_done_callback(self._restarted)
+        return self._restarting
+
+    def _restarted(self, task: asyncio.Task[None]) -> None:
+        self._restarting = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.recorder.note(f"the engine did not start again: {error}")
+
+    async def _close(self) -> None:
+        if self._restarting is not None:
+            await asyncio.wait([self._restarting])
+        host, self._host = self._host, None
+        if host is None:
+            return
         if self._erase and host.adapter is not None:
             await host.adapter.erase()
         await host.close(grace_s=CLOSE_SECONDS)
 
     async def _restart(self) -> None:
-        host, self._host = self._opened, None
+        host, self._host = self._host, None
+        if host is None:
+            return
         self.recorder.note("the engine ends")
         contents = await host.contents()
         await host.close(grace_s=CLOSE_SECONDS)
@@ -316,7 +342,7 @@ class LocalEngine:
         __tracebackhide__ = True
         deadline = time.monotonic() + within
         seen, quiet_since = -1, time.monotonic()
-        adapter = self._opened.adapter
+        adapter = (await self._running()).adapter
         quiet = _QUIET_SHARED_SECONDS if adapter is not None and adapter.shared else QUIET_SECONDS
         while True:
             left = self._left()
@@ -363,10 +389,10 @@ class LocalEngine:
         seen: tuple[set[str], int, int] | None = None
         quiet_since = time.monotonic()
         while True:
-            engine = self._opened.engine
-            ids = {function.id for function in engine.functions if function.owner is not None} - before
+            host = await self._running()
+            ids = _of_workers(host) - before
             now = time.monotonic()
-            state = (ids, sum(1 for _ in engine.triggers.placed()), self.recorder.activity)
+            state = (ids, sum(1 for _ in host.engine.triggers.placed()), self.recorder.activity)
             if state != seen or self.recorder.open:
                 seen, quiet_since = state, now
             wanted = None if functions is None else set(functions)
@@ -380,6 +406,10 @@ class LocalEngine:
                 missing = "no function" if wanted is None else f"not {', '.join(sorted(wanted - ids))}"
                 raise WorkerFailed(_failed(f"{name} registered {missing} within {within:g} s", ids, worker))
             await asyncio.sleep(0.005)
+
+
+def _of_workers(host: WatchedHost) -> set[str]:
+    return {function.id for function in host.engine.functions if function.owner is not None}
 
 
 def _quiet(worker: WorkerProcess | None, seconds: float) -> bool:

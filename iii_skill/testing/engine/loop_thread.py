@@ -35,9 +35,12 @@ class LoopThread:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(within)
+        except TimeoutError:
+            if future.done():
+                raise
+            raise TimeoutError(f"the engine did not answer within {within:g} s") from None
         finally:
-            if not future.done():
-                future.cancel()
+            future.cancel()
 
     def stop(self) -> None:
         """Cancel what still runs and end the thread; safe to call twice."""

@@ -27,8 +27,9 @@ Contents = Mapping[str, Sequence[tuple[str, bytes]]]
 class WatchedEngine(Engine):
     """Every call passes `invoke`, whoever makes it: there it is recorded, and there faults strike."""
 
-    def __init__(self, recorder: Recorder, faults: FaultTable, *, restart: Callable[[], None]) -> None:
+    def __init__(self, recorder: Recorder, faults: FaultTable, *, restart: Callable[[], object]) -> None:
         super().__init__()
+        self._late: set[asyncio.TimerHandle] = set()
         self._recorder = recorder
         self._faults = faults
         self._restart = restart
@@ -90,7 +91,7 @@ class WatchedEngine(Engine):
             call.reply(fault.failure)
         elif fault.kind == DELAY:
             self._heard(call, recorded)
-            asyncio.get_running_loop().call_later(fault.seconds, super().invoke, call)
+            self._later(fault.seconds, call)
         elif fault.kind == LOSE:
 
             def lost(_outcome: Outcome) -> None:
@@ -116,6 +117,21 @@ class WatchedEngine(Engine):
 
             call.reply = _Recorded(self._recorder, recorded, restarted)
             super().invoke(call)
+
+    def _later(self, seconds: float, call: Call) -> None:
+        def due() -> None:
+            self._late.discard(handle)
+            Engine.invoke(self, call)
+
+        handle = asyncio.get_running_loop().call_later(seconds, due)
+        self._late.add(handle)
+
+    def close(self) -> None:
+        """Every worker is gone; delayed calls are not made any more."""
+        for handle in self._late:
+            handle.cancel()
+        self._late.clear()
+        super().close()
 
     def _worker_of(self, call: Call) -> Worker | None:
         """Who called; for an HTTP request or an event, who executes it."""

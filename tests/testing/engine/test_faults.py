@@ -137,6 +137,31 @@ def test_a_restart_in_the_middle_of_a_call_loses_its_answer(engine: LocalEngine)
     assert engine.state.get("a", "k") == {"n": 1}
 
 
+def test_what_comes_during_a_restart_waits_for_its_end(engine: LocalEngine) -> None:
+    engine.faults.restart("state::update")
+    with pytest.raises(InvocationError):
+        increment(engine, within=0.01)
+    assert engine.state.get("a", "k") == {"n": 1}
+    increment(engine)
+    assert engine.state.get("a", "k") == {"n": 2}
+
+
+def test_a_delayed_call_is_not_made_after_a_restart(engine: LocalEngine) -> None:
+    engine.faults.delay("state::update", 0.3)
+    with pytest.raises(InvocationError):
+        increment(engine, within=0.01)
+    engine.faults.restart()
+    engine.faults.delay("state::get", 0.4)
+    engine.call("state::get", {"scope": "a", "key": "k"})  # by now it would have been made
+    assert (engine.state.get("a", "k"), engine.events.all) == (None, [])
+
+
+def test_faults_of_everything_let_workers_introduce_themselves(engine: LocalEngine) -> None:
+    engine.faults.fail("*", times=5)
+    assert engine.call("engine::functions::list")["functions"]
+    assert outcomes(engine, 1) == [False]
+
+
 def test_clearing_ends_all_faults(engine: LocalEngine) -> None:
     fault = engine.faults.fail("state::update", times=100)
     engine.faults.clear()
