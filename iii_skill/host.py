@@ -228,6 +228,8 @@ class Host:
         `allowed_hosts` are names beyond loopback by which clients may call it. `metrics_port` opens a port
         for those who watch a `watched` host; `.metrics_url` names it.
         """
+        if self._closed:
+            raise ConfigurationError("This host is closed and opens no ports; open another one.")
         # Late: a host without sockets needs no server libraries.
         from iii_skill.server.ports import Servers
 

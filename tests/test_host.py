@@ -228,3 +228,10 @@ def test_public_names_are_importable() -> None:
         assert getattr(iii_skill, name) is not None
     with pytest.raises(AttributeError):
         _ = iii_skill.nonsense
+
+
+async def test_a_closed_host_opens_no_ports() -> None:
+    async with open_host() as host:
+        pass
+    with pytest.raises(ConfigurationError, match="This host is closed"):
+        await host.serve(port=0, http_port=0)
