@@ -178,11 +178,11 @@ class Proxy:
         self._ended = True
         await self._refuse()
         self._socket.close()
-        # Connections that are just being accepted or made first, then whatever is open.
+        # Connections that are just being accepted first (not cancelled: they would not be closed), then
+        # whatever is open.
         pending = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        if pending:
+            await asyncio.wait(pending, timeout=0.2)
         end = self._loop.time() + CALL_SECONDS / 2
         await asyncio.sleep(0)
         while self._open and self._loop.time() < end:
