@@ -18,6 +18,19 @@ from iii_skill.doctor.outcome import Finding, Status
 
 REPORT_VERSION = 1
 FINE, FAILED, COULD_NOT = 0, 1, 2
+_OF_SERVE = (
+    "config_file",
+    "adapter",
+    "adapter_config",
+    "data_dir",
+    "redis_url",
+    "database_url",
+    "port",
+    "http_port",
+    "address",
+    "dangerously_no_auth",
+    "no_state",
+)
 _LABELS = {
     Status.FAIL: "FAIL",
     Status.UNKNOWN: "??",
@@ -131,6 +144,17 @@ def doctor(
     sys.exit(code)
 
 
+def _read_as_serve_does() -> None:
+    """What serve is told by its environment holds here too, unless this command is told otherwise."""
+    for parameter in doctor.params:
+        if parameter.name in _OF_SERVE:
+            name = parameter.name.upper()
+            parameter.envvar = [f"III_SKILL_DOCTOR_{name}", f"III_SKILL_SERVE_{name}"]
+
+
+_read_as_serve_does()
+
+
 def _code(findings: list[Finding], *, strict: bool) -> int:
     statuses = {finding.status for finding in findings}
     if Status.FAIL in statuses or (strict and Status.WARN in statuses):
@@ -151,14 +175,17 @@ def _print(findings: list[Finding], done: list[str], *, verbose: bool) -> None:
         if not quiet:
             click.echo(f"      fix: {finding.fix}")
             click.echo(f"      see: {finding.docs}")
-    bad = counts[Status.FAIL] + counts[Status.UNKNOWN]
-    said = (
-        "Nothing is wrong"
-        if not bad
-        else f"{bad} of {len(findings)} checks need you, the likeliest cause first"
-    )
-    warned = f", {counts[Status.WARN]} warnings" if counts[Status.WARN] else ""
-    click.echo(f"{said}: {counts[Status.OK]} fine{warned}, {counts[Status.SKIPPED]} not for this set-up.")
+    said = "Nothing is wrong"
+    if counts[Status.FAIL]:
+        said = f"{counts[Status.FAIL]} of {len(findings)} checks found a fault, the likeliest cause first"
+    elif counts[Status.UNKNOWN]:
+        said = "Not everything could be checked"
+    rest = [f"{counts[Status.OK]} fine"]
+    if counts[Status.WARN]:
+        rest.append(f"{counts[Status.WARN]} with a warning")
+    if counts[Status.UNKNOWN]:
+        rest.append(f"{counts[Status.UNKNOWN]} could not be made")
+    click.echo(f"{said}: {', '.join(rest)}, {counts[Status.SKIPPED]} not for this set-up.")
 
 
 def _variables(root: click.Context) -> frozenset[str]:

@@ -238,7 +238,7 @@ async def integrity(setup: Setup) -> Outcome:
     if process.returncode == 0:
         return ok(output.decode("utf-8", "replace").strip())
     if process.returncode == 1 and said:
-        found, fix = split_remedy(said.splitlines()[-1])
+        found, fix = split_remedy(said.splitlines()[-1], "Restore a copy")
         return fail(found, f"{fix.rstrip('.')} (references/operations.md#back-up-and-restore).")
     return unknown(f"The check of the store ended with {process.returncode}: {said[-200:]}", by_hand)
 

@@ -91,7 +91,7 @@ def _elsewhere(setup: Setup) -> str | None:
     there = None if setup.target_is_local else holder(worker.port)
     if there is None:
         return None
-    return f"{there} listens on port {worker.port}: if that is the host, use ws://127.0.0.1:{worker.port}."
+    return f"Use ws://127.0.0.1:{worker.port}, if {there} is the host: it listens there."
 
 
 def greeting(setup: Setup) -> Outcome:
@@ -118,7 +118,7 @@ def token(setup: Setup) -> Outcome:
         return skipped("nothing answers")
     if probe.answer is Answer.REACHED:
         return ok("workers are let in")
-    found, fix = split_remedy(probe.detail)
+    found, fix = split_remedy(probe.detail, f"Look at what listens at {setup.target.url}.")
     if "token" in probe.detail:
         fix = "Give workers the host's token in III_TOKEN (and this command: --token-file or III_TOKEN)."
     return fail(found, fix)

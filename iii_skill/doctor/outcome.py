@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -30,6 +31,14 @@ class Outcome(msgspec.Struct, frozen=True):
     fix: str = ""
     mend: Callable[[], str] | None = None
 
+
+_MARKS = (": ", "; ", ". ")
+_IMPERATIVES = re.compile(
+    r"(add|allow|change|choose|close|correct|delete|end|free|give|install|keep|leave|list|look|make|move|name|"
+    r"put|remove|rename|repair|restore|set|start|stop|take|try|uninstall|update|use|write)\b",
+    re.IGNORECASE,
+)
+"""With one of these words the remedy of a message begins."""
 
 Outcomes: TypeAlias = Outcome | Sequence[Outcome]
 Look: TypeAlias = Callable[..., Outcomes | Awaitable[Outcomes]]
@@ -82,13 +91,13 @@ def unknown(found: str, fix: str) -> Outcome:
     return Outcome(Status.UNKNOWN, found, fix)
 
 
-def split_remedy(message: str) -> tuple[str, str]:
-    """A sentence of ours that names a fault and then its remedy, in two."""
-    for mark in (": ", "; "):
+def split_remedy(message: str, otherwise: str) -> tuple[str, str]:
+    """A message of ours that names a fault and then its remedy, in two; `otherwise` where it names none."""
+    for mark in _MARKS:
         found, separator, fix = message.rpartition(mark)
-        if separator and len(fix.split()) > 2:
-            return found + ".", fix[:1].upper() + fix[1:]
-    return message, "Do what the sentence says."
+        if separator and _IMPERATIVES.match(fix):
+            return found.rstrip(".") + ".", fix[:1].upper() + fix[1:]
+    return message, otherwise
 
 
 def page(section: str) -> str:

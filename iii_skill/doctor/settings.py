@@ -28,6 +28,7 @@ from iii_skill.errors import ConfigurationError, IiiSkillError
 _VARIABLE = re.compile(r"environment variable '(\w+)'")
 _MOST_FILES = 200
 _MAX_TOKEN_FILE = 65_536
+_PLAIN = "Use letters, digits and signs of ASCII."
 
 
 def file(setup: Setup) -> Outcome:
@@ -35,10 +36,7 @@ def file(setup: Setup) -> Outcome:
     error = _fault(setup)
     if error is None or _VARIABLE.search(error):
         return ok("no file: the defaults" if setup.config_file is None else f"{setup.config_file} is taken")
-    found, fix = split_remedy(error)
-    if found == error:
-        fix = "Correct it there; references/iii-config.yaml shows every key."
-    return fail(found, fix)
+    return fail(*split_remedy(error, "Correct it there; references/iii-config.yaml shows every key."))
 
 
 def variable(setup: Setup) -> Outcome:
@@ -219,7 +217,7 @@ def token(setup: Setup) -> Outcomes:
         try:
             check_token(text, f"The token in {where}")
         except ConfigurationError as error:
-            found.append(fail(*split_remedy(error.message)))
+            found.append(fail(*split_remedy(error.message, _PLAIN)))
     ours, theirs = setup.env.get("III_SKILL_TOKEN"), setup.env.get("III_TOKEN")
     if ours and theirs and ours != theirs:
         found.append(
@@ -235,6 +233,8 @@ def token(setup: Setup) -> Outcomes:
 
 
 def _token_file(path: Path) -> Iterator[Outcome]:
+    from iii_skill.server.guard import check_token
+
     try:
         with path.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
@@ -245,8 +245,12 @@ def _token_file(path: Path) -> Iterator[Outcome]:
             "Name a file that this user may read.",
         )
         return
-    if not text.strip():
-        yield fail(f"The token file {path} is empty.", "Write the token into it.")
+    try:
+        check_token(text.decode("ascii").removesuffix("\n").removesuffix("\r"), f"The token in {path}")
+    except ConfigurationError as error:
+        yield fail(*split_remedy(error.message, _PLAIN))
+    except UnicodeDecodeError:
+        yield fail(f"The token in {path} holds characters that not every worker can send.", _PLAIN)
     if stat.S_IMODE(mode) & 0o077:
 
         def close_to_others() -> str:

@@ -11,6 +11,7 @@ from iii_skill.errors import IiiSkillError
 from iii_skill.values import Durability
 
 CLOSE_S = 3.0
+_LOOK = "Correct the settings of the adapter (`iii-skill adapters` lists them) or of its server."
 
 
 def durability(setup: Setup) -> Outcome:
@@ -37,7 +38,7 @@ async def server(setup: Setup) -> Outcomes:
             await adapter.open(setup.adapter_settings)
             health = await adapter.health()
     except IiiSkillError as error:
-        return fail(*split_remedy(error.message))
+        return fail(*split_remedy(error.message, _LOOK))
     except TimeoutError:
         return fail(f"The store did not answer within {CALL_SECONDS:g} s.", "Look at its server.")
     except Exception as error:
@@ -53,8 +54,7 @@ async def server(setup: Setup) -> Outcomes:
             pass  # what it says of closing is no answer to the question
     setup.health = health
     if not health.ok:
-        found, fix = split_remedy(health.message)
-        return fail(found, fix if found != health.message else "Start its server, or correct its address.")
+        return fail(*split_remedy(health.message, "Start its server, or correct its address."))
     facts = ", ".join(f"{name} {value}" for name, value in health.facts.items())
     return ok(facts or f"{kind.name} answers")
 
@@ -64,7 +64,7 @@ def promises(setup: Setup) -> Outcomes:
     health = setup.health
     if health is None:
         return skipped("no server that answers")
-    found = [fail(*split_remedy(warning)) for warning in health.warnings]
+    found = [fail(*split_remedy(warning, _LOOK)) for warning in health.warnings]
     found += [outcome for outcome in (_append_only(health),) if outcome is not None]
     return found or ok("nothing that loses data")
 

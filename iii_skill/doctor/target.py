@@ -48,6 +48,8 @@ class Target(msgspec.Struct, frozen=True):
             return f"its scheme is '{parts.scheme}', and workers connect over ws:// or wss://"
         if not parts.hostname:
             return "it names no host"
+        if any(letter.isspace() for letter in self.url):
+            return "it holds blanks"
         return "port 0 is no port" if port == 0 else None
 
 

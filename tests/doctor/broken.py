@@ -308,6 +308,24 @@ async def an_address_of_the_http_port(place: Place) -> None:
     place.env["III_URL"] = "http://127.0.0.1:3111"
 
 
+@first("engine.url")
+async def an_address_with_a_blank(place: Place) -> None:
+    place.env["III_URL"] = "ws://my host:49134"
+
+
+@first("config.token")
+async def a_token_file_that_holds_no_text(place: Place) -> None:
+    (place.cwd / "token").write_bytes(bytes(range(128, 200)))
+    (place.cwd / "token").chmod(0o600)
+    place.asked["token_file"] = place.cwd / "token"
+
+
+@first("config.file")
+async def a_directory_in_the_place_of_the_file(place: Place) -> None:
+    (place.cwd / "conf.d").mkdir()
+    place.asked["config_file"] = place.cwd / "conf.d"
+
+
 @first("engine.left")
 async def a_host_that_was_killed(place: Place) -> None:
     await place.host()

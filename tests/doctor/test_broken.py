@@ -32,6 +32,9 @@ IN_A_PROCESS = {
 }
 """Checks that are broken by the tests below, in a process of its own."""
 
+COMMANDS = ("pip", "chmod", "rm", "sudo", "redis-cli")
+"""A remedy is a sentence, or begins with one of these."""
+
 TELLS = {"engine.kind"}
 """Checks that only tell."""
 
@@ -57,7 +60,7 @@ async def test_the_cause_comes_first(name: str, place: Place) -> None:
     assert report.first == wanted, [(f.id, f.status.value, f.found) for f in report.findings[:6]]
     finding = report.of(wanted)
     assert finding.found
-    assert finding.fix
+    assert finding.fix[0].isupper() or finding.fix.split()[0] in COMMANDS, finding.fix
     assert not [f for f in report.findings if f.status is Status.UNKNOWN], report.findings[:4]
 
 
@@ -112,6 +115,14 @@ def test_a_variable_that_nobody_reads_is_named_with_the_near_one(place: Place) -
     (check,) = report["checks"]
     assert "III_SKILL_SERVE_PROT" in check["found"]
     assert "III_SKILL_SERVE_PORT" in check["fix"]
+
+
+def test_what_serve_is_told_by_its_environment_holds_here_too(place: Place) -> None:
+    place.env |= {"III_SKILL_SERVE_ADAPTER": "dynamo"}
+    assert place.report()[0]["likeliest_cause"] == "plugins.adapter"
+    place.env["III_SKILL_DOCTOR_ADAPTER"] = "memory"
+    place.env["III_SKILL_SERVE_ADDRESS"] = "0.0.0.0"
+    assert place.report()[0]["likeliest_cause"] == "config.exposure"
 
 
 async def test_localhost_that_leads_elsewhere_first(place: Place) -> None:
