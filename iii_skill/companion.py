@@ -28,7 +28,9 @@ from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock, Timer
 from iii_skill.figures import Family
-from iii_skill.triggers import Match, Trigger, TriggerProvider
+from iii_skill.filters.filter import Filter
+from iii_skill.sources import Event, Hear, Source, SourceTriggers
+from iii_skill.triggers import Match, Subscriber, Trigger, TriggerProvider
 from iii_skill.values import KEEP, PRIVATE_SCOPES, Answer, Change, ChangeFunction, Durability
 from iii_skill.websockets import WebSocketHandler, WebSocketPeer, WebSocketPort, WebSocketRequest
 
@@ -153,6 +155,9 @@ class CompanionHost(Protocol):
     def add_trigger_type(self, provider: TriggerProvider) -> None:
         """Provide a trigger type."""
 
+    def add_source(self, source: Source) -> None:
+        """Offer a private function that observers listen to; `source.happened` tells them of an event."""
+
     def fire(
         self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None
     ) -> None:
@@ -238,14 +243,20 @@ __all__ = [
     "Companion",
     "CompanionHost",
     "Durability",
+    "Event",
     "Failure",
     "Family",
+    "Filter",
     "Handler",
+    "Hear",
     "Match",
     "NoConfig",
     "Outcome",
     "PrivateStore",
     "Result",
+    "Source",
+    "SourceTriggers",
+    "Subscriber",
     "Timer",
     "Trigger",
     "TriggerProvider",

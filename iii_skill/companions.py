@@ -18,6 +18,7 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
+from iii_skill.sources import Source
 from iii_skill.triggers import Trigger, TriggerProvider
 from iii_skill.websockets import WebSocketPort
 
@@ -89,6 +90,10 @@ class EngineDoor:
     def add_trigger_type(self, provider: TriggerProvider) -> None:
         """Provide a trigger type."""
         self._engine.add_provider(provider)
+
+    def add_source(self, source: Source) -> None:
+        """Offer a private function that observers listen to."""
+        self._engine.add_source(source)
 
     def fire(
         self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None

@@ -1,9 +1,10 @@
-"""Cron: each trigger is a job that waits for its next moment, runs once, and computes the next one then."""
+"""Cron: each trigger or observer is a job that waits for its next moment, runs, and computes the next one."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,15 +14,22 @@ from iii_skill.companion import (
     KEEP,
     Companion,
     CompanionHost,
+    Event,
     Failure,
+    Filter,
+    Hear,
+    Source,
+    Subscriber,
     Timer,
     Trigger,
     TriggerProvider,
 )
-from iii_skill.errors import AdapterError, TriggerRefused
+from iii_skill.errors import AdapterError, CallerError, TriggerRefused
 from iii_skill.values import Keep
 
 from .expression import CronExpression, InvalidExpression
+
+ON_TICK = "cron::on-tick"
 
 _TICKS = "ticks"
 """The scope that says which host fired a job at which moment."""
@@ -38,20 +46,29 @@ class CronSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class _Job:
-    """One trigger on its way from moment to moment."""
+    """One subscriber on its way from moment to moment; `tell` is called with each and awaited."""
 
-    def __init__(self, trigger: Trigger, expression: CronExpression, condition: str | None) -> None:
-        self.trigger = trigger
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        expression: CronExpression,
+        tell: Callable[[datetime], Awaitable[None]],
+    ) -> None:
+        self.subscriber = subscriber
         self.expression = expression
-        self.condition = condition
+        self.tell = tell
         self.timer: Timer | None = None
         self.run: asyncio.Task[None] | None = None
         self.ended = False
 
     def identity(self, number: int) -> str:
         """What it is called on all hosts of a store; `number` tells jobs of one function and time apart."""
-        parts = [self.trigger.namespace, self.trigger.function_id, self.expression.text, number]
-        return hashlib.sha256(_encode(parts)).hexdigest()
+        return hashlib.sha256(_encode([*self.kind, number])).hexdigest()
+
+    @property
+    def kind(self) -> tuple[str | None, str, str]:
+        """What jobs that are told apart by a number alone have in common."""
+        return self.subscriber.namespace, self.subscriber.function_id, self.expression.text
 
 
 class Schedules(TriggerProvider):
@@ -79,7 +96,7 @@ class Schedules(TriggerProvider):
     def __init__(self, host: CompanionHost, settings: CronSettings) -> None:
         self._host = host
         self._settings = settings
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[Hashable, _Job] = {}
         self._stopped = False
 
     def register(self, trigger: Trigger) -> None:
@@ -95,13 +112,32 @@ class Schedules(TriggerProvider):
         except InvalidExpression as error:
             raise TriggerRefused(str(error)) from None
         condition = config.get("condition_function_id")
-        job = _Job(trigger, expression, condition if isinstance(condition, str) else None)
-        self._jobs[trigger.id] = job
-        self._wait(job)
+        condition = condition if isinstance(condition, str) else None
+
+        async def tell(moment: datetime) -> None:
+            await self._call(trigger, expression, condition, moment)
+
+        self.begin(trigger.id, trigger, expression, tell)
 
     def unregister(self, trigger: Trigger) -> None:
         """End the schedule; a handler that runs is left to end."""
-        job = self._jobs.pop(trigger.id, None)
+        self.end(trigger.id)
+
+    def begin(
+        self,
+        name: Hashable,
+        subscriber: Subscriber,
+        expression: CronExpression,
+        tell: Callable[[datetime], Awaitable[None]],
+    ) -> None:
+        """Start a job of that name; the next moment is computed after `tell` has ended."""
+        self.end(name)
+        job = self._jobs[name] = _Job(subscriber, expression, tell)
+        self._wait(job)
+
+    def end(self, name: Hashable) -> None:
+        """End the job of that name; unknown names are fine."""
+        job = self._jobs.pop(name, None)
         if job is not None:
             job.ended = True
             if job.timer is not None:
@@ -131,41 +167,39 @@ class Schedules(TriggerProvider):
 
     async def _run(self, job: _Job, moment: datetime) -> None:
         """Fire once. What comes due meanwhile is skipped: the next moment is computed afterwards."""
-        trigger = job.trigger
         try:
-            if not self._host.store.shared or await self._claimed(job, moment):
-                event = {
-                    "trigger": "cron",
-                    "job_id": trigger.id,
-                    "scheduled_time": moment.isoformat(),
-                    "actual_time": datetime.fromtimestamp(self._host.clock.now(), UTC).isoformat(),
-                }
-                outcome = await self._host.deliver(
-                    trigger,
-                    _encode(event),
-                    condition=job.condition,
-                    timeout=self._settings.handler_timeout_s,
-                )
-                if isinstance(outcome, Failure):
-                    self._host.log.warning(
-                        "%s, scheduled by '%s', failed: %s: %s",
-                        trigger.function_id,
-                        job.expression.text,
-                        outcome.code,
-                        outcome.message,
-                    )
+            if self._host.store.shared and not await self._claimed(job, moment):
+                return
+            if not job.ended:
+                await job.tell(moment)
         finally:
             job.run = None
             self._wait(job)
 
+    async def _call(
+        self, trigger: Trigger, expression: CronExpression, condition: str | None, moment: datetime
+    ) -> None:
+        event = {"trigger": "cron", "job_id": trigger.id, **self.times(moment)}
+        outcome = await self._host.deliver(
+            trigger, _encode(event), condition=condition, timeout=self._settings.handler_timeout_s
+        )
+        if isinstance(outcome, Failure):
+            self._host.log.warning(
+                "%s, scheduled by '%s', failed: %s: %s",
+                trigger.function_id,
+                expression.text,
+                outcome.code,
+                outcome.message,
+            )
+
+    def times(self, moment: datetime) -> dict[str, str]:
+        """When a job was due, and the time that it is."""
+        now = datetime.fromtimestamp(self._host.clock.now(), UTC)
+        return {"scheduled_time": moment.isoformat(), "actual_time": now.isoformat()}
+
     async def _claimed(self, job: _Job, moment: datetime) -> bool:
         """True on the one host that fires this moment of a job which other hosts may have too."""
-        alike = [
-            other
-            for other in self._jobs.values()
-            if (other.trigger.namespace, other.trigger.function_id, other.expression.text)
-            == (job.trigger.namespace, job.trigger.function_id, job.expression.text)
-        ]
+        alike = [other for other in self._jobs.values() if other.kind == job.kind]
         number = alike.index(job) if job in alike else 0
         mine = _encode(moment.timestamp())
 
@@ -180,12 +214,75 @@ class Schedules(TriggerProvider):
         except AdapterError as error:
             self._host.log.warning(
                 "%s is not called for %s: the store that says which host does cannot: %s",
-                job.trigger.function_id,
+                job.subscriber.function_id,
                 moment.isoformat(),
                 error.message,
             )
             return False
         return not change.kept
+
+
+class _Args(msgspec.Struct, frozen=True):
+    expression: str
+
+
+class Ticks(Source):
+    """`cron::on-tick`: each observer that is active is a job of the schedules.
+
+    A moment is told whether the target still runs or not: `max_in_flight` says how often it may.
+    """
+
+    def __init__(self, schedules: Schedules) -> None:
+        super().__init__(
+            ON_TICK,
+            "Called when the time matches the expression that the args of an observer name",
+            worker_name=Schedules.worker_name,
+            event_schema={
+                "type": "object",
+                "properties": {
+                    name: {"type": "string"} for name in ("expression", "scheduled_time", "actual_time")
+                },
+                "required": ["actual_time", "expression", "scheduled_time"],
+            },
+            args_format={
+                "type": "object",
+                "required": ["expression"],
+                "properties": {"expression": Schedules.configuration_schema["properties"]["expression"]},
+            },
+        )
+        self._schedules = schedules
+        self._wanted: dict[str, tuple[Subscriber, CronExpression]] = {}
+
+    def admit(self, observer: Subscriber, args: Any) -> None:
+        """Take the expression; CallerError says what is wrong with it."""
+        try:
+            text = msgspec.convert(args, _Args).expression
+        except msgspec.ValidationError as error:
+            fault = f"The args of an observer of {ON_TICK}: {error}"
+            raise CallerError(fault, code="INVALID_ARGS") from None
+        try:
+            self._wanted[observer.id] = (observer, CronExpression(text))
+        except InvalidExpression as error:
+            raise CallerError(str(error), code="INVALID_CRON_EXPRESSION") from None
+
+    def dismiss(self, observer_id: str) -> None:
+        """Its expression goes with it."""
+        self._wanted.pop(observer_id, None)
+
+    def listen(self, name: str, filter_: Filter, hear: Hear) -> None:
+        """Start the job of an observer."""
+        observer, expression = self._wanted[name]
+
+        async def tell(moment: datetime) -> None:
+            event = {"expression": expression.text, **self._schedules.times(moment)}
+            if filter_.matches({"input": event, "output": event}):
+                hear(Event(moment, _encode(event)))
+
+        self._schedules.begin((ON_TICK, name), observer, expression, tell)
+
+    def leave(self, name: str) -> None:
+        """End the job of an observer."""
+        self._schedules.end((ON_TICK, name))
 
 
 class Cron(Companion):
@@ -198,9 +295,10 @@ class Cron(Companion):
     on_by_default = True
 
     async def start(self, host: CompanionHost, settings: CronSettings) -> None:
-        """Offer the trigger type `cron`."""
+        """Offer the trigger type `cron` and the source `cron::on-tick`."""
         self._schedules = Schedules(host, settings)
         host.add_trigger_type(self._schedules)
+        host.add_source(Ticks(self._schedules))
 
     async def stop(self) -> None:
         """Fire nothing more; handlers that run may end."""

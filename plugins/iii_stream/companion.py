@@ -24,7 +24,14 @@ from iii_skill.state.op_input import read_ops
 
 from .events import StreamEvent
 from .subscriptions import SubscriptionClient
-from .triggers import PresenceTriggers, StreamTriggers
+from .triggers import (
+    JoinTriggers,
+    LeaveTriggers,
+    StreamTriggers,
+    changed_source,
+    joined_source,
+    left_source,
+)
 
 DEFAULT_PORT = 3112
 
@@ -76,11 +83,10 @@ class Stream(Companion):
     on_by_default = True
 
     async def start(self, host: CompanionHost, settings: StreamSettings) -> None:
-        """Offer functions and trigger types."""
+        """Offer functions, sources and trigger types."""
         self._host, self._store = host, host.store
-        self.triggers = StreamTriggers(host)
-        self.joined = PresenceTriggers("stream:join", "Fires when a client subscribes to a stream.")
-        self.left = PresenceTriggers("stream:leave", "Fires when a subscription to a stream ends.")
+        self.changed, self.joined, self.left = changed_source(), joined_source(), left_source()
+        self.asked = JoinTriggers()
         self.listeners: list[Callable[[StreamEvent, bytes], None]] = []
         """Who else hears of every event: the open sockets."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -99,7 +105,9 @@ class Stream(Companion):
             ("send", self._send, "Tell of an event; nothing is stored."),
         ):
             host.add_handler(f"stream::{name}", self._guarded(handler), description=description)
-        for provider in (self.triggers, self.joined, self.left):
+        for source in (self.changed, self.joined, self.left):
+            host.add_source(source)
+        for provider in (StreamTriggers(host, self.changed), self.asked, LeaveTriggers(host, self.left)):
             host.add_trigger_type(provider)
         self._port = WebSocketPort(
             name="iii-stream",
@@ -367,12 +375,13 @@ class Stream(Companion):
         self._tell(StreamEvent(stream, group, change.key, kind, data, self._now()))
 
     def _tell(self, event: StreamEvent) -> None:
-        if not self.triggers and not self.listeners:
+        if not self.changed.listeners and not self.listeners:
             return
         payload = event.encode()
         for listener in tuple(self.listeners):
             listener(event, payload)
-        self.triggers.fire(event, payload)
+        if self.changed.listeners:
+            self.changed.happened(event.order, payload, event.plain)
 
     async def _follow(self, changes: AsyncIterator[Change]) -> None:
         """Tell the listeners of this host what any host of the store did."""

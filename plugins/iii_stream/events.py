@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
@@ -21,6 +23,17 @@ class StreamEvent(msgspec.Struct, frozen=True):
     def order(self) -> tuple[str, str, str | None]:
         """Events of one order reach each listener one after another."""
         return self.stream, self.group, self.item
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What filters need not decode."""
+        return {
+            "type": "stream",
+            "timestamp": self.timestamp_ms,
+            "streamName": self.stream,
+            "groupId": self.group,
+            "id": self.item,
+        }
 
     def encode(self) -> bytes:
         """The message, for triggers and sockets alike."""

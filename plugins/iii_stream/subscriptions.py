@@ -13,10 +13,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from iii_skill.companion import CompanionHost, Failure, WebSocketHandler, WebSocketPeer, WebSocketRequest
+from iii_skill.companion import (
+    CompanionHost,
+    Failure,
+    Source,
+    WebSocketHandler,
+    WebSocketPeer,
+    WebSocketRequest,
+)
 
 from .events import StreamEvent, envelope
-from .triggers import PresenceTriggers
+from .triggers import JoinTriggers
 
 MAX_SUBSCRIPTIONS = 10_000
 MAX_WAITING = 1_000
@@ -48,8 +55,9 @@ _message = msgspec.json.Decoder(_Message).decode
 class Streams(Protocol):
     """What a client needs of the companion."""
 
-    joined: PresenceTriggers
-    left: PresenceTriggers
+    asked: JoinTriggers
+    joined: Source
+    left: Source
     listeners: list[Callable[[StreamEvent, bytes], None]]
 
     def snapshot(self, stream: str, group: str, item: str | None) -> Awaitable[bytes]:
@@ -154,7 +162,7 @@ class SubscriptionClient(WebSocketHandler):
 
     async def _join(self, topic: _Topic) -> None:
         event = self._presence(topic)
-        for trigger in list(self._streams.joined.triggers.values()):
+        for trigger in list(self._streams.asked.triggers.values()):
             outcome = await self._host.deliver(trigger, event)
             if outcome is None or isinstance(outcome, Failure) or outcome.value is None:
                 continue
@@ -166,6 +174,7 @@ class SubscriptionClient(WebSocketHandler):
             self._peer.close(POLICY, f"more than {MAX_SUBSCRIPTIONS} subscriptions")
             return
         subscription = self._subscriptions[topic.subscriptionId] = _Subscription(topic)
+        self._streams.joined.happened(object(), event)
         state = await self._streams.snapshot(topic.streamName, topic.groupId, topic.id)
         self._send(topic, "sync", state)
         early, subscription.early = subscription.early, None
@@ -184,9 +193,7 @@ class SubscriptionClient(WebSocketHandler):
                     self._peer.close(TRY_AGAIN_LATER, "events come faster than the state can be read")
 
     def _leave(self, topic: _Topic) -> None:
-        event = self._presence(topic)
-        for trigger in list(self._streams.left.triggers.values()):
-            self._host.fire(trigger, event, order=object())
+        self._streams.left.happened(object(), self._presence(topic))
 
     def _send(self, topic: _Topic, kind: str, data: bytes | None) -> None:
         now = int(self._host.clock.now() * 1000)

@@ -1,30 +1,88 @@
-"""The trigger types `stream`, `stream:join` and `stream:leave`."""
+"""The sources `stream::on-changed`, `stream::on-join` and `stream::on-leave`, and their trigger types."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from iii_skill.companion import CompanionHost, Match, Trigger, TriggerProvider
+from iii_skill.companion import CompanionHost, Filter, Source, SourceTriggers, Trigger, TriggerProvider
 from iii_skill.errors import TriggerRefused
 
-from .events import StreamEvent
+WORKER_NAME = "iii-stream"
+
+_TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
+
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["event", "groupId", "id", "streamName", "timestamp", "type"],
+    "properties": {
+        "type": _TEXT,
+        "timestamp": {"type": "integer"},
+        "streamName": _TEXT,
+        "groupId": _TEXT,
+        "id": _TEXT_OR_NULL,
+        "event": {"type": "object", "required": ["type"], "properties": {"type": _TEXT, "data": {}}},
+    },
+}
+
+PRESENCE_SCHEMA = {
+    "type": "object",
+    "required": ["group_id", "id", "stream_name", "subscription_id"],
+    "properties": {
+        "subscription_id": _TEXT,
+        "stream_name": _TEXT,
+        "group_id": _TEXT,
+        "id": _TEXT_OR_NULL,
+        "context": {},
+    },
+}
 
 
-class _Filter(msgspec.Struct, frozen=True):
-    """None (or an empty text in a configuration): any."""
+def changed_source() -> Source:
+    """Every change of an item, and everything that is sent to a stream, is an event of it."""
+    return Source(
+        "stream::on-changed",
+        "Called after every change of a stream, and for every event that is sent to it",
+        worker_name=WORKER_NAME,
+        event_schema=EVENT_SCHEMA,
+        plain=("type", "timestamp", "streamName", "groupId", "id"),
+    )
 
-    stream: str | None
-    group: str | None
-    item: str | None
+
+def joined_source() -> Source:
+    """Every subscription that was let in is an event of it."""
+    return Source(
+        "stream::on-join",
+        "Called when a client has subscribed to a stream",
+        worker_name=WORKER_NAME,
+        event_schema=PRESENCE_SCHEMA,
+    )
 
 
-class StreamTriggers(TriggerProvider):
-    """The trigger type `stream`: which registrations want an event."""
+def left_source() -> Source:
+    """Every subscription that ended is an event of it."""
+    return Source(
+        "stream::on-leave",
+        "Called when a subscription to a stream has ended",
+        worker_name=WORKER_NAME,
+        event_schema=PRESENCE_SCHEMA,
+    )
+
+
+class _SourceTriggers(SourceTriggers):
+    worker_name = WORKER_NAME
+
+    def __init__(self, host: CompanionHost, source: Source) -> None:
+        def fire(trigger: Trigger, lane: Any, payload: bytes, condition: str | None = None, /) -> bool:
+            host.fire(trigger, payload, order=lane, condition=condition)
+            return True
+
+        super().__init__(source, fire)
+
+
+class StreamTriggers(_SourceTriggers):
+    """The trigger type `stream`: its triggers filter by stream, group and item."""
 
     trigger_type = "stream"
-    worker_name = "iii-stream"
     description = "Fires for every change of a stream, and for every event that is sent to it."
     configuration_schema = {  # noqa: RUF012
         "type": "object",
@@ -36,12 +94,8 @@ class StreamTriggers(TriggerProvider):
         },
     }
 
-    def __init__(self, host: CompanionHost) -> None:
-        self._host = host
-        self._matches: dict[str, tuple[_Filter, Match]] = {}
-
-    def register(self, trigger: Trigger) -> None:
-        """Start it; TriggerRefused for settings of the wrong type."""
+    def read(self, trigger: Trigger) -> tuple[Filter, str | None]:
+        """Exact filters; null, "" and nothing are any. TriggerRefused for settings of the wrong type."""
         config: Any = trigger.settings()
         config = {} if config is None else config
         names = ("stream_name", "group_id", "item_id", "condition_function_id")
@@ -50,36 +104,20 @@ class StreamTriggers(TriggerProvider):
         ):
             raise TriggerRefused("Failed to deserialize stream trigger")
         stream, group, item, condition = (config.get(name) or None for name in names)
-        self._matches[trigger.id] = (_Filter(stream, group, item), Match(trigger, condition))
-
-    def unregister(self, trigger: Trigger) -> None:
-        """Stop it; unknown ids are fine."""
-        self._matches.pop(trigger.id, None)
-
-    def fire(self, event: StreamEvent, payload: bytes) -> None:
-        """Call every function that wants the event, in order for each item."""
-        for wanted, match in list(self._matches.values()):
-            if (
-                wanted.stream in (None, event.stream)
-                and wanted.group in (None, event.group)
-                and wanted.item in (None, event.item)
-            ):
-                self._host.fire(
-                    match.trigger, payload, order=event.order, condition=match.condition_function_id
-                )
-
-    def __len__(self) -> int:
-        return len(self._matches)
+        wanted = {"input.streamName": stream, "input.groupId": group, "input.id": item}
+        return Filter.one_of(
+            {path: [value] for path, value in wanted.items() if value is not None}
+        ), condition
 
 
-class PresenceTriggers(TriggerProvider):
-    """`stream:join` or `stream:leave`: every trigger hears of every stream; settings do not count."""
+class JoinTriggers(TriggerProvider):
+    """The trigger type `stream:join`: each is asked about every subscription; settings do not count."""
 
-    worker_name = "iii-stream"
+    trigger_type = "stream:join"
+    worker_name = WORKER_NAME
+    description = "Fires when a client subscribes to a stream."
 
-    def __init__(self, trigger_type: str, description: str) -> None:
-        self.trigger_type = trigger_type
-        self.description = description
+    def __init__(self) -> None:
         self.triggers: dict[str, Trigger] = {}
 
     def register(self, trigger: Trigger) -> None:
@@ -89,3 +127,14 @@ class PresenceTriggers(TriggerProvider):
     def unregister(self, trigger: Trigger) -> None:
         """Stop it."""
         self.triggers.pop(trigger.id, None)
+
+
+class LeaveTriggers(_SourceTriggers):
+    """The trigger type `stream:leave`: each hears of every stream; settings do not count."""
+
+    trigger_type = "stream:leave"
+    description = "Fires when a subscription to a stream ends."
+
+    def read(self, trigger: Trigger) -> tuple[Filter, str | None]:
+        """Everything."""
+        return Filter.one_of({}), None

@@ -225,11 +225,13 @@ class TestTheEngine:
         ]  # fmt: skip
 
     async def test_what_others_serve_waits_and_the_log_says_who(
-        self, scene: Scene, caplog: pytest.LogCaptureFixture
+        self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        observer = await scene.host.observe("stream::on-changed", "t::g")
-        assert observer.state == "pending"
-        assert "iii-stream" in caplog.text
+        async with open_host(config=Config(companions=())) as host:
+            host.register_function("t::g", lambda _payload: None)
+            observer = await host.observe("stream::on-changed", "t::g")
+            assert observer.state == "pending"
+            assert "iii-stream" in caplog.text
 
 
 class TestInProcess:

@@ -126,3 +126,22 @@ async def test_a_failing_subscriber_is_logged_and_nobody_else_hears_of_it(
     await publish(host, "t", 1)
     await inbox.holds(1)
     assert "handler missing of" in caplog.text
+
+
+async def test_an_observer_of_publish_hears_its_topic_and_no_refused_call(host: Host) -> None:
+    inbox, old = Inbox(host, "observes"), Inbox(host, "subscribes")
+    host.register_trigger("subscribe", "subscribes", {"topic": "t"})
+    observer = await host.observe(
+        "publish", "observes", filters={"input.topic": {"$eq": "t"}}, deliver="input"
+    )
+    assert observer.state == "active"
+    with pytest.raises(InvocationError):
+        await host.trigger("publish", {"data": 1})
+    await publish(host, "other", 1)
+    await publish(host, "t", {"n": 9007199254740993})
+    await publish(host, "t", None)
+    await old.holds({"n": 9007199254740993}, None)
+    await inbox.holds(
+        {"topic": "t", "data": {"n": 9007199254740993}},
+        {"topic": "t", "data": None},
+    )
