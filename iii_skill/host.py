@@ -44,6 +44,7 @@ from iii_skill.wiring import add_configuration, add_state
 if TYPE_CHECKING:
     from iii_skill.metrics.readings import Readings
     from iii_skill.server.ports import Servers
+    from iii_skill.server.telemetry import Collector
 
 logger = logging.getLogger(__name__)
 
@@ -222,16 +223,19 @@ class Host:
         token: str | None = None,
         no_auth: bool = False,
         metrics_port: int | None = None,
+        collector: Collector | None = None,
     ) -> Servers:
         """Open the worker port and the HTTP port (0: any free one); `.ws_url` and `.http_url` name them.
 
         `allowed_hosts` are names beyond loopback by which clients may call it. `metrics_port` opens a port
-        for those who watch a `watched` host; `.metrics_url` names it.
+        for those who watch a `watched` host; `.metrics_url` names it. The telemetry of workers goes to
+        `collector`, if there is one.
         """
         if self._closed:
             raise ConfigurationError("This host is closed and opens no ports; open another one.")
         # Late: a host without sockets needs no server libraries.
         from iii_skill.server.ports import Servers
+        from iii_skill.server.telemetry import Forwarder
 
         if self._servers is None:
             servers = Servers(
@@ -247,6 +251,7 @@ class Host:
                 beside=self.companions.ports,
                 readings=None if metrics_port is None else self._readings(),
                 metrics_port=metrics_port,
+                forwarder=None if collector is None else Forwarder(collector),
             )
             await servers.start()
             self._servers = servers

@@ -25,6 +25,7 @@ from iii_skill.config import Config, StateConfig, load_config
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
 from iii_skill.server.ports import Servers
+from iii_skill.server.telemetry import collector_of
 
 logger = logging.getLogger("iii_skill")
 
@@ -172,7 +173,7 @@ async def _serve(config: Config, *, ready_json: bool, metrics_port: int | None, 
     if host.unserved:
         logger.warning("not served by this host, ignored: %s", ", ".join(host.unserved))
     try:
-        servers = await host.serve(metrics_port=metrics_port, **options)
+        servers = await host.serve(metrics_port=metrics_port, collector=collector_of(os.environ), **options)
     except BaseException:
         await host.close()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from iii_skill.server.companion_port import CompanionServer
 from iii_skill.server.guard import Guard, check_token, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
 from iii_skill.server.metrics_port import MetricsServer
+from iii_skill.server.telemetry import Forwarder
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.websockets import WebSocketPort
 
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 RESTART = 1012
 """The close code after which every SDK reconnects."""
+
+
+FORWARD_S = 2.0
+"""Seconds that telemetry of workers gets to reach its collector at the end."""
 
 
 class Servers:
@@ -42,8 +48,11 @@ class Servers:
         beside: Sequence[WebSocketPort] = (),
         readings: Readings | None = None,
         metrics_port: int | None = None,
+        forwarder: Forwarder | None = None,
     ) -> None:
-        """`beside` are the ports of companions; `readings` are told on `metrics_port`."""
+        """`beside` are the ports of companions; `readings` are told on `metrics_port`;
+        `forwarder` takes the telemetry of workers.
+        """
         worker, http = config.worker, config.http
         self._address = address or worker.host
         self._http_address = address or (http.host if http is not None else "")
@@ -65,7 +74,10 @@ class Servers:
         )
         # CORS says which pages may call HTTP routes; `*` there lets no page become a worker.
         named = tuple(origin for origin in origins if origin != "*")
-        self._workers = WorkerServer(engine, listening, Guard(allowed, named, token=token))
+        self._workers = WorkerServer(
+            engine, listening, Guard(allowed, named, token=token), forwarder=forwarder
+        )
+        self._forwarder = forwarder
         self._beside = [
             # Whoever lets the worker port be any wants no fixed one beside it.
             CompanionServer(
@@ -83,6 +95,8 @@ class Servers:
         self._metrics_port = metrics_port or 0
         if readings is not None:
             readings.more.append(self._buffered)
+            if forwarder is not None:
+                readings.more.append(forwarder.families)
             self._metrics = MetricsServer(readings)
         self._chosen = [wanted.chosen for wanted in beside]
         self._http: HttpServer | None = None
@@ -147,6 +161,8 @@ class Servers:
         for server in self._beside:
             server.stop(RESTART, "the host is restarting")
         await self._workers.stop(RESTART, "the host is restarting")
+        if self._forwarder is not None:
+            await asyncio.to_thread(self._forwarder.close, FORWARD_S)
         if self._metrics is not None:
             self._metrics.stop()
 

@@ -23,8 +23,10 @@ from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.server.channel_sockets import channel_inflow, channel_listener
 from iii_skill.server.guard import Guard
+from iii_skill.server.inflow import Inflow
 from iii_skill.server.listen import Listeners, listen
 from iii_skill.server.message_socket import READER_LOG, MessageSocket
+from iii_skill.server.telemetry import Forwarder
 from iii_skill.server.worker_socket import Sockets, WorkerSocket
 
 if TYPE_CHECKING:
@@ -54,13 +56,34 @@ class TelemetrySocket(MessageSocket):
     keeps = False
 
 
+class ForwardingSocket(MessageSocket):
+    """Telemetry: read and handed on, never answered."""
+
+    def __init__(self, forwarder: Forwarder, inflow: Inflow) -> None:
+        super().__init__(inflow)
+        self._forwarder = forwarder
+
+    def text_received(self, text: bytes, last_in_buffer: bool) -> None:
+        """A frame that was sent as a text."""
+        self._forwarder.take(text)
+
+    def binary_received(self, data: bytes) -> None:
+        """A frame."""
+        self._forwarder.take(data)
+
+
 class WorkerServer:
     """The listening worker port."""
 
-    def __init__(self, engine: Engine, listening: Listening, guard: Guard) -> None:
+    def __init__(
+        self, engine: Engine, listening: Listening, guard: Guard, *, forwarder: Forwarder | None = None
+    ) -> None:
         self.engine = engine
         self.listening = listening
         self.sockets = Sockets()
+        self._forwarder = forwarder
+        if forwarder is not None:
+            self.sockets.telemetry = forwarder.take
         self._dispatcher = Dispatcher(engine)
         self.port = listening.port
         self._guard = guard
@@ -118,7 +141,10 @@ class WorkerServer:
             found = channel_listener(target, self.engine.channels, self._channel_inflow)
             return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
         if path == "/otel":
-            return _upgraded(TelemetrySocket())
+            forwarder = self._forwarder
+            if forwarder is None:
+                return _upgraded(TelemetrySocket())
+            return _upgraded(ForwardingSocket(forwarder, self.sockets.inflow))
         grace_s = self.listening.grace_s
         return _upgraded(WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=grace_s))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
@@ -44,6 +44,8 @@ class Sockets:
         """Those whose workers have not read all that was written."""
         self.empty = asyncio.Event()
         self.inflow = Inflow()
+        self.telemetry: Callable[[bytes], None] = _drained
+        """What is done with telemetry that comes over the socket of a worker."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -72,6 +74,10 @@ class Sockets:
     def unread(self) -> int:
         """Bytes that all workers have not read yet."""
         return sum(socket.unread for socket in self.slow)
+
+
+def _drained(_frame: bytes) -> None:
+    """Nobody wants it."""
 
 
 class WorkerSocket(MessageSocket):
@@ -146,8 +152,9 @@ class WorkerSocket(MessageSocket):
             self._begin_backlog()
 
     def binary_received(self, data: bytes) -> None:
-        """Telemetry is drained; the rest is JSON."""
+        """Telemetry goes its own way; the rest is JSON."""
         if data.startswith(_TELEMETRY):
+            self._sockets.telemetry(data)
             return
         if is_utf8(data):
             self.text_received(data, True)

@@ -70,6 +70,7 @@ RULES = {
     ("bash", "backup"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "restore"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "check"): "is run by tests/plugins/file/test_backup.py",
+    ("bash", "watch"): "is run by test_watching",
     ("json", ""): "parses",
     ("yaml", ""): "parses",
     ("yaml", "config"): "is a configuration that the host takes",
