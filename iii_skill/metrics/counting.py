@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 from iii_skill.calls import Call, Failure, Handler, Outcome, no_reply
@@ -17,6 +17,9 @@ KINDS = {NOT_FOUND: "not_found", "TIMEOUT": "timeout", "invocation_stopped": "st
 """Codes that are told apart; codes of workers are without number, and all of them are `error`."""
 
 STATE = "state::"
+
+
+_route = Engine.invoke
 
 
 class CountingFanout(Fanout):
@@ -53,23 +56,34 @@ class CountingEngine(Engine):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.outcomes = dict.fromkeys((OK, ERROR, *KINDS.values(), VOID, ABANDONED), 0)
-        self.state_calls: dict[str, int] = {}
+        self.state_calls: dict[str, list[int]] = {}
+        """By function a list of one number: that is looked up once for each call."""
 
     def add_function(self, function_id: str, handler: Handler, **options: Any) -> None:
         """Add a function inside the host."""
         if function_id.startswith(STATE) and not options.get("private"):
-            self.state_calls[function_id] = 0
+            self.state_calls[function_id] = [0]
         super().add_function(function_id, handler, **options)
 
     def invoke(self, call: Call) -> None:
-        """Route a call, and count its outcome."""
-        if call.function_id in self.state_calls:
-            self.state_calls[call.function_id] += 1
-        if call.reply is no_reply:
-            self.outcomes[VOID] += 1
+        """Route a call, and count its outcome: the one place where watching costs every call something."""
+        cell = self.state_calls.get(call.function_id)
+        if cell is not None:
+            cell[0] += 1
+        reply, outcomes = call.reply, self.outcomes
+        if reply is no_reply:
+            outcomes["void"] += 1
         else:
-            call.reply = self._counted(call.reply)
-        super().invoke(call)
+
+            def counted(outcome: Outcome) -> None:
+                if type(outcome) is Failure:
+                    outcomes[KINDS.get(outcome.code, ERROR)] += 1
+                else:
+                    outcomes["ok"] += 1
+                reply(outcome)
+
+            call.reply = counted
+        _route(self, call)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more."""
@@ -79,13 +93,3 @@ class CountingEngine(Engine):
         ):
             self.outcomes[ABANDONED] += 1
         super().abandon(call)
-
-    def _counted(self, reply: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
-        outcomes = self.outcomes
-
-        def counted(outcome: Outcome) -> None:
-            kind = KINDS.get(outcome.code, ERROR) if type(outcome) is Failure else OK
-            outcomes[kind] += 1
-            reply(outcome)
-
-        return counted

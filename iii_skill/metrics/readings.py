@@ -105,7 +105,7 @@ class Readings:
             "iii_state_operations",
             "counter",
             "Calls of state functions.",
-            [({"function": function}, count) for function, count in engine.state_calls.items()],
+            [({"function": function}, cell[0]) for function, cell in engine.state_calls.items()],
         )
         yield Family(
             "iii_events",
