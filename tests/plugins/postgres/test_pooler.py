@@ -65,8 +65,10 @@ GROUPS = {"basics", "ordering", "concurrency", "sharing", "lifecycle"}
     ids=lambda check: check.name,
 )
 def test_the_kit_passes_behind_a_pooler(check: Check, pooler: Pooler, tmp_path: Path) -> None:
-    settings = {**postgres.settings(), "database_url": pooler.url, "pooler": True}
-    run_check(check, Subject(PostgresAdapter, settings, tmp_path))
+    def fresh(_place: Path) -> dict[str, object]:
+        return {**postgres.settings(), "database_url": pooler.url, "pooler": True}
+
+    run_check(check, Subject(PostgresAdapter, fresh(tmp_path), tmp_path, fresh=fresh))
 
 
 async def test_what_other_hosts_write_without_the_pooler_is_followed_through_it(
