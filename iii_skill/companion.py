@@ -158,6 +158,12 @@ class CompanionHost(Protocol):
     def add_source(self, source: Source) -> None:
         """Offer a private function that observers listen to; `source.happened` tells them of an event."""
 
+    def enter(self, observer: Subscriber, call: Call) -> Callable[[], None] | Failure:
+        """Make a call of the target, before it is invoked, one of an observer: its metadata, its count.
+
+        Gives what says that the call has ended, or why it must not be made.
+        """
+
     def fire(
         self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None
     ) -> None:

@@ -19,7 +19,7 @@ from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.sources import Source
-from iii_skill.triggers import Trigger, TriggerProvider
+from iii_skill.triggers import Subscriber, Trigger, TriggerProvider
 from iii_skill.websockets import WebSocketPort
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,10 @@ class EngineDoor:
     def add_source(self, source: Source) -> None:
         """Offer a private function that observers listen to."""
         self._engine.add_source(source)
+
+    def enter(self, observer: Subscriber, call: Call) -> Callable[[], None] | Failure:
+        """Make a call of the target one of an observer."""
+        return self._engine.enter_observer(observer, call)
 
     def fire(
         self, trigger: Trigger, payload: bytes, *, order: Hashable = None, condition: str | None = None

@@ -20,7 +20,7 @@ from iii_skill.json_slices import SLICE
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.readable import MAX_NESTING, inspect
 from iii_skill.sources import Source
-from iii_skill.triggers import Trigger, TriggerProvider
+from iii_skill.triggers import Subscriber, Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class Engine:
         """Makes a call of a worker through an observer of that id."""
         self.observer_count: Callable[[Function], int] = lambda _function: 0
         """How many observe a function."""
+        self.enter_observer: Callable[[Subscriber, Call], Callable[[], None] | Failure] = _no_observer
+        """Makes a call one of an observer; gives what ends it, or why it is not made."""
 
     # What drivers call.
 
@@ -304,3 +306,7 @@ def _no_observers(_worker: Worker, observer_id: str, call: Call) -> None:
 
 def _private(call: Call) -> None:
     call.reply(private_call(call.function_id, "this host"))
+
+
+def _no_observer(_subscriber: Subscriber, _call: Call) -> Failure:
+    return Failure("OBSERVER_NOT_FOUND", "There are no observers here.")

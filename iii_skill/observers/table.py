@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from iii_skill.calls import Call, Failure
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
@@ -30,6 +31,7 @@ from iii_skill.observers.observer import Observer, Reason, State
 from iii_skill.protocol.messages import ErrorBody, Observe, ObserverAck
 from iii_skill.protocol.outgoing import LegacyTrigger, ObserverStateChanged
 from iii_skill.served import WORKER_OF, missing_worker
+from iii_skill.triggers import Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Observers:
         self.on_state: list[Callable[[Observer], None]] = []
         """Called with every observer that is in another state."""
         engine.observer_count = self.count
+        engine.enter_observer = self._enter
         engine.on_function.append(self._function_changed)
         engine.on_change.append(self._engine_changed)
 
@@ -93,6 +96,12 @@ class Observers:
     def count(self, function: Function) -> int:
         """How many observe a function."""
         return sum(len(watched.observers) for watched in self._watched(function))
+
+    def _enter(self, subscriber: Subscriber, call: Call) -> Callable[[], None] | Failure:
+        observer = self._by_id.get(subscriber.id)
+        if observer is not subscriber or observer is None:
+            return Failure("OBSERVER_NOT_FOUND", f"There is no observer {subscriber.id}.")
+        return self.delivery.open(observer, call)
 
     # What owners ask for.
 

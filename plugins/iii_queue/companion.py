@@ -22,7 +22,7 @@ from iii_skill.serde.reader import Shape, anything, optional_count, optional_str
 
 from .jobs import Record
 from .settings import JobLimits, NamedQueue, QueueSettings
-from .topics import DurableSubscribers, Subscription, Topics, TopicSubscriber
+from .topics import Admission, DurableSubscribers, Messages, Subscription, Topics, TopicSubscriber
 from .work_queue import WorkQueue
 
 _DEFINITIONS, _SUBSCRIBERS = "definitions", "subscribers"
@@ -146,6 +146,7 @@ class Queue(Companion):
         self._offer()
         for trigger_type in ("durable:subscriber", "queue"):
             host.add_trigger_type(DurableSubscribers(trigger_type, host, settings, self))
+        host.add_source(Messages(settings, self))
         host.on_functions(self._functions_changed)
         self._loading = asyncio.ensure_future(self._load_at_last())
         if not (await asyncio.wait([self._loading], timeout=_LOAD_S))[0]:
@@ -343,13 +344,14 @@ class Queue(Companion):
         if queue is None:
             parts = _parts(scope)
             settings = self._settings
-            limits, is_open = JobLimits(), None
+            limits, is_open, admit = JobLimits(), None, None
             if parts[0] == "queue":
                 limits = self._named[parts[1]].limits() if parts[1] in self._named else limits
             else:
                 subscriber = TopicSubscriber(parts[1], parts[3], parts[2])
                 known = self._known.get(parts[1], {}).get(subscriber)
                 limits = limits if known is None else known.limits
+                admit = Admission(self._host, self._topics, subscriber)
 
                 def is_open() -> bool:
                     return self._topics.is_subscribed(subscriber)
@@ -362,6 +364,7 @@ class Queue(Companion):
                 lease_s=settings.lease_ms / 1000,
                 max_jobs=settings.max_jobs,
                 is_open=is_open,
+                admit=admit,
             )
         return queue
 
@@ -473,7 +476,11 @@ class Queue(Companion):
             self._waiting.append((lambda: self.unsubscribed(trigger_id), None))
             return
         gone = self._topics.remove(trigger_id)
-        if gone is not None and not self._stopping:
+        if gone is None:
+            return
+        for left in self._topics.of(gone.subscriber):
+            self._subscriber_queue(gone.subscriber).limits = left.limits
+        if not self._stopping:
             self._remember(gone)
 
     def _remember(self, subscription: Subscription) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import msgspec
 
-from iii_skill.companion import CompanionHost, Trigger, TriggerProvider
+from iii_skill.companion import (
+    Call,
+    CompanionHost,
+    Failure,
+    Filter,
+    Hear,
+    Source,
+    Subscriber,
+    Trigger,
+    TriggerProvider,
+)
+from iii_skill.errors import CallerError
 
 from .settings import JobLimits, QueueSettings
+
+ON_MESSAGE = "queue::on-message"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,16 +41,18 @@ class TopicSubscriber(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """One trigger: the subscriber that it stands for, and how its jobs are run."""
+    """One trigger or observer: the subscriber that it stands for, and how its jobs are run."""
 
-    trigger: Trigger
+    trigger: Subscriber
     subscriber: TopicSubscriber
     limits: JobLimits
-    condition: str | None
+    condition: str | None = None
+    filter: Filter | None = None
+    """Of an observer: the messages that it wants; None: a trigger."""
 
 
 class Topics:
-    """The subscriptions of all triggers, by topic."""
+    """The subscriptions of all triggers and observers, by topic."""
 
     def __init__(self) -> None:
         self.by_topic: dict[str, dict[str, Subscription]] = {}
@@ -59,16 +75,20 @@ class Topics:
         return found
 
     def is_subscribed(self, subscriber: TopicSubscriber) -> bool:
-        """True while a trigger of the subscriber is there."""
+        """True while a subscription of the subscriber is there."""
+        return any(True for _ in self.of(subscriber))
+
+    def of(self, subscriber: TopicSubscriber) -> Iterator[Subscription]:
+        """The subscriptions that stand for a subscriber, in the order in which they came."""
         there = self.by_topic.get(subscriber.topic, {})
-        return any(found.subscriber == subscriber for found in there.values())
+        return (found for found in there.values() if found.subscriber == subscriber)
 
 
 class SubscriptionOwner(Protocol):
     """Who hears of subscriptions."""
 
     def subscribed(self, subscription: Subscription) -> None:
-        """A trigger came."""
+        """A trigger or an observer came."""
 
     def unsubscribed(self, trigger_id: str) -> None:
         """A trigger ended; unknown ids are fine."""
@@ -127,3 +147,107 @@ class DurableSubscribers(TriggerProvider):
     def unregister(self, trigger: Trigger) -> None:
         """Stop it; its queue stays and goes on when the function subscribes again."""
         self._owner.unsubscribed(trigger.id)
+
+
+class _Args(msgspec.Struct, frozen=True):
+    topic: str
+    max_retries: int | None = None
+    backoff_ms: int | None = None
+    queue_config: dict[str, Any] | None = None
+    group: str | None = None
+
+
+class Messages(Source):
+    """`queue::on-message`: an observer that is active is a subscriber of the topic in its args."""
+
+    def __init__(self, settings: QueueSettings, owner: SubscriptionOwner) -> None:
+        super().__init__(
+            ON_MESSAGE,
+            "Called for every message that is published durably to the topic that the args name",
+            worker_name="iii-queue",
+            args_format={
+                "type": "object",
+                "required": ["topic"],
+                "properties": {
+                    "topic": {"type": "string"},
+                    "max_retries": {"type": "integer", "description": "Attempts in all."},
+                    "backoff_ms": {"type": "integer"},
+                    "queue_config": DurableSubscribers.configuration_schema["properties"]["queue_config"],
+                },
+            },
+        )
+        self._settings = settings
+        self._owner = owner
+        self._wanted: dict[str, tuple[Subscriber, str, JobLimits]] = {}
+
+    def admit(self, observer: Subscriber, args: Any) -> None:
+        """Take the topic; CallerError without one."""
+        try:
+            wanted = msgspec.convert(args, _Args)
+        except msgspec.ValidationError as error:
+            raise _refused(str(error)) from None
+        if not wanted.topic:
+            raise _refused("`topic` is empty")
+        if wanted.group is not None:
+            raise _refused("`group` is not served: the observers of one target share its messages as it is")
+        limits = self._settings.subscriber_limits(args)
+        if observer.max_in_flight is not None:
+            # What the observer bounds need not be refused by it.
+            concurrency = min(limits.concurrency, observer.max_in_flight)
+            limits = msgspec.structs.replace(limits, concurrency=concurrency)
+        self._wanted[observer.id] = (observer, wanted.topic, limits)
+
+    def dismiss(self, observer_id: str) -> None:
+        """Its args go with it."""
+        self._wanted.pop(observer_id, None)
+
+    def listen(self, name: str, filter_: Filter, hear: Hear) -> None:
+        """Subscribe; the queue calls the target itself, through the observer."""
+        observer, topic, limits = self._wanted[name]
+        # Triggers leave out the namespace that an observer always names.
+        namespace = None if observer.namespace == "default" else observer.namespace
+        subscriber = TopicSubscriber(topic, observer.function_id, namespace)
+        self._owner.subscribed(Subscription(observer, subscriber, limits, filter=filter_))
+
+    def leave(self, name: str) -> None:
+        """Messages wait for the target until an observer subscribes with it again."""
+        self._owner.unsubscribed(name)
+
+
+class Admission:
+    """Through whom the jobs of a subscriber are called."""
+
+    def __init__(self, host: CompanionHost, topics: Topics, subscriber: TopicSubscriber) -> None:
+        self._host = host
+        self._topics = topics
+        self._subscriber = subscriber
+
+    def __call__(self, call: Call) -> Callable[[], None] | Failure | None:
+        """Let a call in: what says that it has ended, why it must wait, or None: nobody wants the message."""
+        refusal: Failure | None = None
+        message: Any = None
+        decoded = False
+        for subscription in list(self._topics.of(self._subscriber)):
+            filter_ = subscription.filter
+            if filter_ is None:
+                return _ended
+            if not filter_.matches_all:
+                if not decoded:
+                    message, decoded = msgspec.json.decode(call.data), True
+                if not filter_.matches({"input": message}):
+                    continue
+            entered = self._host.enter(subscription.trigger, call)
+            if not isinstance(entered, Failure):
+                return entered
+            refusal = entered
+        if refusal is None and not self._topics.is_subscribed(self._subscriber):
+            return Failure("OBSERVER_NOT_FOUND", "The subscriber has left.")
+        return refusal
+
+
+def _ended() -> None:
+    """A trigger counts nothing."""
+
+
+def _refused(fault: str) -> CallerError:
+    return CallerError(f"The args of an observer of {ON_MESSAGE}: {fault}.", code="INVALID_ARGS")

@@ -61,6 +61,8 @@ class _Run(msgspec.Struct, eq=False):
     deadline: float
     call: Call | None = None
     over: bool = False
+    ended: Callable[[], None] | None = None
+    """Tells the observer through which the call went."""
 
 
 class WorkQueue:
@@ -76,8 +78,13 @@ class WorkQueue:
         lease_s: float,
         max_jobs: int,
         is_open: Callable[[], bool] | None = None,
+        admit: Callable[[Call], Callable[[], None] | Failure | None] | None = None,
     ) -> None:
-        """`is_open` says whether jobs may start at all; `wake` asks it again."""
+        """`is_open` says whether jobs may start at all; `wake` asks it again.
+
+        `admit` lets each call in: what is called when it has ended, why it must wait, or None: the job is
+        done without it.
+        """
         self.scope = scope
         self.limits = limits
         self.jobs: dict[str, Job] = {}
@@ -88,6 +95,7 @@ class WorkQueue:
         self._lease_s = lease_s
         self._max_jobs = max_jobs
         self._is_open = is_open
+        self._admit = admit
         self._number = 0
         self._coming = 0
         self._ready: list[tuple[str, int, Job]] = []
@@ -480,7 +488,32 @@ class WorkQueue:
             baggage=record.baggage,
             invocation_id=f"{record.id}:{record.attempts}",
         )
+        if self._admit is not None:
+            admitted = self._admit(run.call)
+            if admitted is None:
+                self._done(run)
+                return
+            if isinstance(admitted, Failure):
+                self._put_off(run)
+                return
+            run.ended = admitted
         self._host.invoke(run.call)
+
+    def _put_off(self, run: _Run) -> None:
+        """No attempt was made; the job waits a moment for its turn."""
+        job = run.job
+        ready_at = self._host.clock.now() + FIRST_PAUSE_S
+        self._end(run, keep_running=True)
+
+        def over() -> None:
+            job.running, job.ready_at = False, ready_at
+            self._line_up(job)
+
+        self._write(
+            job,
+            lambda old: encode(msgspec.structs.replace(old, holder=None, ready_at=ready_at)),
+            then=over,
+        )
 
     # What became of it.
 
@@ -584,6 +617,9 @@ class WorkQueue:
         """The attempt is over; `keep_running` holds the job itself back until its record is written."""
         run.over = True
         run.job.running = keep_running
+        if run.ended is not None:
+            run.ended()
+            run.ended = None
         if self._runs.pop(run.job, None) is not None:
             self._schedule()
         self._settle_idle()
