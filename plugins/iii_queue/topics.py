@@ -20,7 +20,7 @@ from iii_skill.companion import (
 )
 from iii_skill.errors import CallerError
 
-from .settings import JobLimits, QueueSettings
+from .settings import Count, JobLimits, QueueSettings
 
 ON_MESSAGE = "queue::on-message"
 
@@ -151,8 +151,8 @@ class DurableSubscribers(TriggerProvider):
 
 class _Args(msgspec.Struct, frozen=True):
     topic: str
-    max_retries: int | None = None
-    backoff_ms: int | None = None
+    max_retries: Count | None = None
+    backoff_ms: Count | None = None
     queue_config: dict[str, Any] | None = None
     group: str | None = None
 
@@ -190,7 +190,13 @@ class Messages(Source):
             raise _refused("`topic` is empty")
         if wanted.group is not None:
             raise _refused("`group` is not served: the observers of one target share its messages as it is")
-        limits = self._settings.subscriber_limits(args)
+        limits = self._settings.subscriber_limits(
+            {
+                "max_retries": wanted.max_retries,
+                "backoff_ms": wanted.backoff_ms,
+                "queue_config": wanted.queue_config,
+            }
+        )
         if observer.max_in_flight is not None:
             # What the observer bounds need not be refused by it.
             concurrency = min(limits.concurrency, observer.max_in_flight)

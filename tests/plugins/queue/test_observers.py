@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support import redis
 from support.jobs import Handler, drained, publish, stats, until
+from support.observing import Party
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.errors import CallerError
@@ -119,6 +123,7 @@ async def test_an_observer_at_its_end_leaves_the_rest_in_the_queue(host: Host) -
         ({"topic": 5}, "topic"),
         ({"topic": "t", "group": "g"}, "group"),
         ({"topic": "t", "max_retries": "many"}, "max_retries"),
+        ({"topic": "t", "backoff_ms": -1}, "backoff_ms"),
     ],
 )
 async def test_args_that_are_none_are_refused(args: Any, says: str) -> None:
@@ -134,3 +139,59 @@ async def test_nobody_calls_it() -> None:
         with pytest.raises(InvocationError) as refused:
             await host.trigger(ON_MESSAGE, {"topic": "t"})
         assert refused.value.code == "FORBIDDEN"
+
+
+async def test_messages_outlive_the_host_for_the_observer_that_comes_back(tmp_path: Path) -> None:
+    settings = {"data_dir": str(tmp_path / "data")}
+    async with open_host(adapter="file", adapter_config=settings) as host:
+        handler = Handler(host)
+        await host.observe(ON_MESSAGE, "work", args={"topic": "t"})
+        await publish(host, 1)
+        await handler.has(1)
+        await drained(host, "t")
+    async with open_host(adapter="file", adapter_config=settings) as host:
+        await publish(host, 2)
+        handler = Handler(host)
+        assert handler.got == []
+        await host.observe(ON_MESSAGE, "work", args={"topic": "t"})
+        assert await handler.has(1) == [2]
+
+
+async def test_hosts_that_share_a_store_share_the_messages_of_one_target() -> None:
+    settings = redis.settings()
+    async with AsyncExitStack() as stack:
+        hosts = [
+            await stack.enter_async_context(open_host(adapter="redis", adapter_config=settings))
+            for _ in range(2)
+        ]
+        handlers = [Handler(host) for host in hosts]
+        for host in hosts:
+            await host.observe(ON_MESSAGE, "work", args={"topic": "t"})
+        for number in range(30):
+            await publish(hosts[number % 2], number)
+        await drained(hosts[0], "t")
+        await drained(hosts[1], "t")
+        assert sorted(handlers[0].got + handlers[1].got) == list(range(30))
+
+
+async def test_a_worker_gets_the_message_with_the_observers_metadata_and_its_error_counts() -> None:
+    async with open_host() as host:
+        worker = Party(host.engine, "worker")
+        worker.register("w::take")
+        args = {"topic": "t", "max_retries": 1}
+        observer_id = worker.observe(ON_MESSAGE, "w::take", args=args, metadata={"m": 1})
+        assert worker.states() == [("active", None)]
+        worker.observe(ON_MESSAGE, "w::take", args={})
+        assert worker.states() == [("error", "INVALID_ARGS")]
+        for number in range(2):
+            await publish(host, number)
+        calls: list[Any] = []
+        await until(lambda: calls.extend(worker.calls()) or len(calls) == 2)
+        assert [call["data"] for call in calls] == [0, 1]
+        assert all(call["metadata"] == {"m": 1} for call in calls)
+        assert worker.shown(observer_id)["in_flight"] == 2
+        worker.answer(calls[0], result=None)
+        worker.answer(calls[1], error={"code": "BAD", "message": "no"})
+        await drained(host, "t", dead=1)
+        shown = worker.shown(observer_id)
+        assert (shown["fires"], shown["in_flight"]) == (2, 0)
