@@ -172,13 +172,13 @@ def test_a_host_says_which_file_counted_and_writes_none(tmp_path: Path) -> None:
 
 
 def test_a_host_does_not_fall_back_to_memory_when_the_stored_adapter_is_missing(tmp_path: Path) -> None:
-    store(tmp_path / "config", "iii-state", {"adapter": {"name": "postgres", "config": {"dsn": "x"}}})
+    store(tmp_path / "config", "iii-state", {"adapter": {"name": "mongodb", "config": {"url": "x"}}})
     path = tmp_path / "config.yaml"
     path.write_text("workers: [{name: iii-state}]")
     with pytest.raises(HostFailed) as caught, running_host(tmp_path, "--config", str(path), ports=False):
         pass
     assert (
-        "config/iii-state.yaml: value.adapter.name: There is no state adapter 'postgres'."
+        "config/iii-state.yaml: value.adapter.name: There is no state adapter 'mongodb'."
         in caught.value.stderr
     )
 
@@ -196,7 +196,7 @@ def test_a_companion_that_is_listed_runs_with_what_was_stored_for_it(tmp_path: P
     assert config.companions[0].config == {"adapter": {"name": "local"}}
     with running_host(tmp_path, "--config", str(path), ports=False) as host:
         assert host.ready["config_files"] == {"iii-pubsub": str(stored)}
-        assert "not served by this host, ignored: iii-observability" in host.stderr
+    assert "not served by this host, ignored: iii-observability" in host.stderr
 
 
 def test_a_companion_that_is_not_listed_does_not_run(tmp_path: Path) -> None:

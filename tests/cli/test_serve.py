@@ -194,8 +194,8 @@ async def test_both_generations_of_the_configuration_run(tmp_path: Path, text: s
             await client.result("state::set", {"scope": "s", "key": "k", "value": 1})
             code = await client.code("state::set", {"scope": "s", "key": "k", "value": "x" * 200})
             assert code == "VALUE_TOO_LARGE"
-        assert host.stderr.lower().count("not served by this host, ignored:") == 1
-        assert "bridge" in host.stderr
+    assert host.stderr.lower().count("not served by this host, ignored:") == 1
+    assert "bridge" in host.stderr
 
 
 def test_a_configuration_without_state_or_http_serves_neither(tmp_path: Path) -> None:
@@ -266,4 +266,4 @@ def test_a_file_runs_the_workers_that_it_lists(tmp_path: Path) -> None:
     )
     with running_host(tmp_path, "--config", "iii-config.yaml") as host:
         assert host.ready["companions"] == {"iii-cron": {}}
-        assert "not served by this host, ignored: iii-bridge" in host.stderr
+    assert "not served by this host, ignored: iii-bridge" in host.stderr

@@ -118,6 +118,7 @@ def twice(tree: ast.Module) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(600)
 def test_python_parses_and_defines_nothing_twice() -> None:
     tried = dict(candidates("python"))
     assert len(tried) > 300

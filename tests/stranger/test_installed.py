@@ -125,7 +125,13 @@ def interpreter(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_stranger_is_listed_beside_ours(environment: Environment) -> None:
     report = environment.adapters()
-    assert [adapter["name"] for adapter in report["adapters"]] == ["file", "lmdb", "memory", "redis"]
+    assert [adapter["name"] for adapter in report["adapters"]] == [
+        "file",
+        "lmdb",
+        "memory",
+        "postgres",
+        "redis",
+    ]
     (lmdb,) = [adapter for adapter in report["adapters"] if adapter["name"] == "lmdb"]
     assert (lmdb["package"], lmdb["version"], lmdb["durability"]) == ("acme-iii-lmdb", "0.3.0", "disk")
     assert report["failed"] == []
@@ -175,7 +181,7 @@ def test_every_broken_plugin_is_named_with_the_reason(broken: Environment) -> No
 
 def test_the_sound_adapters_are_still_there(broken: Environment) -> None:
     names = [adapter["name"] for adapter in broken.adapters()["adapters"]]
-    assert names == ["file", "memory", "redis", "sulky"]
+    assert names == ["file", "memory", "postgres", "redis", "sulky"]
 
 
 @pytest.mark.usefixtures("broken", "interpreter")
