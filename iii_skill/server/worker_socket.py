@@ -294,7 +294,15 @@ class WorkerSocket(MessageSocket):
         self.connection.warnings.clear()
 
     def _release(self) -> None:
-        for message in self.connection.release():
+        held = self.connection.release()
+        if held and self._grace_s:
+            logger.warning(
+                "%s did not register itself within %g s: what it offers was held back until now and is in "
+                "the namespace 'default'; III_NAMESPACE_GRACE_MS=0 ends the wait",
+                self.worker.label,
+                self._grace_s,
+            )
+        for message in held:
             self._handle(self.worker, message)
 
     def _wake(self, waiting: int) -> None:

@@ -196,7 +196,9 @@ async def test_a_message_over_the_limit_is_refused_with_its_code(host: Host, cli
     assert await client.result("state::list_groups", {}) == {"groups": []}
 
 
-async def test_registrations_without_identification_wait_for_the_grace(host: Host) -> None:
+async def test_registrations_without_identification_wait_for_the_grace(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     async with raw_client(await url_of(host), hello=False) as worker:
         await worker.register("w::f", lambda data: {"got": data["n"]})
         async with raw_client(await url_of(host)) as caller:
@@ -204,6 +206,7 @@ async def test_registrations_without_identification_wait_for_the_grace(host: Hos
             while (await caller.call("w::f", {"n": 1})).get("error"):
                 await asyncio.sleep(0.01)
             assert await caller.result("w::f", {"n": 2}) == {"got": 2}
+    assert caplog.text.count("did not register itself within 0.05 s") == 1
 
 
 async def test_the_end_of_the_host_closes_with_the_code_after_which_sdks_reconnect(host: Host) -> None:
