@@ -44,7 +44,7 @@ INSTALLERS = (
     Installer("add-skill", "2.0.0", sources=("directory", "git-https-url")),
 )
 """The newest that runs on Node 20 and on Node 22, and the older ones whose rules of copying differ."""
-MOST_FILES, MOST_BYTES = 300, 1_000_000
+MOST_FILES, MOST_BYTES = 300, 1 << 20
 """What lands in a user's project, at most."""
 ROWS: dict[tuple[str, str, str], str] = {}
 

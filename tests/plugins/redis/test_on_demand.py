@@ -8,11 +8,18 @@ from typing import Any
 from support.redis import RedisServer, until
 
 from iii_skill import Host, open_host
+from iii_skill.config.settings import Config, StateConfig
 
 
 def followers(server: RedisServer) -> int:
-    """Connections that wait for changes."""
+    """Connections that wait for changes; companions would have some of their own."""
     return str(server.cli("CLIENT", "LIST")).count("cmd=xread")
+
+
+def alone(server: RedisServer) -> Config:
+    """State without companions."""
+    state = StateConfig(adapter_name="redis", adapter_config={"redis_url": server.url})
+    return Config(state=state, companions=())
 
 
 def listening(host: Host, events: asyncio.Queue[Any], name: str) -> str:
@@ -28,8 +35,8 @@ def listening(host: Host, events: asyncio.Queue[Any], name: str) -> str:
 async def test_a_host_follows_from_its_first_trigger_to_its_last(server: RedisServer) -> None:
     events: asyncio.Queue[Any] = asyncio.Queue()
     async with (
-        open_host(adapter="redis", adapter_config={"redis_url": server.url}) as one,
-        open_host(adapter="redis", adapter_config={"redis_url": server.url}) as two,
+        open_host(config=alone(server)) as one,
+        open_host(config=alone(server)) as two,
     ):
         await one.trigger("state::set", {"scope": "s", "key": "k", "value": 0})
         await two.trigger("state::get", {"scope": "s", "key": "k"})
