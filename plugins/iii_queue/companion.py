@@ -11,75 +11,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from iii_skill.companion import Call, Change, Companion, CompanionHost, Failure, Family
-from iii_skill.errors import AdapterError, AdapterUnavailable, CallerError, IiiSkillError, InputError
-from iii_skill.serde.reader import Shape, anything, optional_count, optional_string, read_input, string
+from iii_skill.errors import AdapterError, CallerError, IiiSkillError, InputError
+from iii_skill.serde.reader import read_input
 
+from .inputs import (
+    DEFINE,
+    LETTERS,
+    PUBLISH,
+    REDRIVE,
+    STATS,
+    Refusal,
+    enqueue_request,
+    group_of,
+    message_of,
+    need,
+)
 from .jobs import Record
+from .loading import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loading, not_stored
 from .settings import JobLimits, NamedQueue, QueueSettings
 from .topics import Admission, DurableSubscribers, Messages, Subscription, Topics, TopicSubscriber
 from .work_queue import WorkQueue
 
 _DEFINITIONS, _SUBSCRIBERS = "definitions", "subscribers"
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_LOAD_S = 1.0
-"""So long the start waits for what the store holds; after that the host goes on, and calls wait instead."""
-
-MOST_WAITING = 10_000
-"""Calls that may wait until the store has given what it holds."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
 
 MOST_LETTERS = 1_000
 """Dead letters in one answer, at most."""
-
-NULL = msgspec.Raw(b"null")
-
-
-class EnqueueInput(msgspec.Struct, frozen=True):
-    """What the engine hands to whoever provides queues."""
-
-    queue: str
-    function_id: str
-    messageReceiptId: str
-    data: msgspec.Raw = NULL
-    namespace: str | None = None
-    traceparent: str | None = None
-    baggage: str | None = None
-
-
-_enqueue_input = msgspec.json.Decoder(EnqueueInput).decode
-
-_ENQUEUE = Shape(
-    "EnqueueInput",
-    {
-        "queue": string,
-        "function_id": string,
-        "messageReceiptId": string,
-        "data": anything,
-        "namespace": optional_string,
-        "traceparent": optional_string,
-        "baggage": optional_string,
-    },
-    {"data": NULL, "namespace": None, "traceparent": None, "baggage": None},
-)
-_PUBLISH = Shape("QueueInput", {"topic": string, "data": anything}, aliases={"queue": "topic"})
-_REDRIVE = Shape("RedriveInput", {"queue": string}, aliases={"topic": "queue"})
-_MESSAGE = Shape("RedriveMessageInput", {"queue": string, "message_id": string}, aliases={"topic": "queue"})
-_STATS = Shape("TopicInput", {"topic": optional_string}, {"topic": None}, {"queue": "topic"})
-_DEFINE = Shape("DefineInput", {"queue": string, "config": anything})
-_LETTERS = Shape(
-    "DlqMessagesInput",
-    {"topic": optional_string, "offset": optional_count, "limit": optional_count},
-    {"topic": None, "offset": None, "limit": None},
-    {"queue": "topic"},
-)
 
 
 class StoredSubscriber(msgspec.Struct, frozen=True):
@@ -101,10 +66,6 @@ class StoredSubscriber(msgspec.Struct, frozen=True):
 
 
 _stored_subscriber = msgspec.json.Decoder(StoredSubscriber).decode
-
-
-class Refusal(CallerError):
-    """A call that lacks what it needs, with the engine's code and text."""
 
 
 class Queue(Companion):
@@ -135,11 +96,7 @@ class Queue(Companion):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._follower: asyncio.Task[None] | None = None
         self._stopping = False
-        self._loaded = asyncio.Event()
-        self._waiting: list[tuple[Callable[[], None], Call | None]] = []
-        """What came before that: in order, each with the call that is to be answered, if it is one."""
-        self._unreadable: BaseException | None = None
-        self._pausing = False
+        self._loading = Loading(self._load, host.log)
         if self._store.shared:
             self._follower = asyncio.ensure_future(self._follow(self._store.changes()))
             await asyncio.sleep(0)
@@ -148,12 +105,7 @@ class Queue(Companion):
             host.add_trigger_type(DurableSubscribers(trigger_type, host, settings, self))
         host.add_source(Messages(settings, self))
         host.on_functions(self._functions_changed)
-        self._loading = asyncio.ensure_future(self._load_at_last())
-        if not (await asyncio.wait([self._loading], timeout=_LOAD_S))[0]:
-            host.log.warning(
-                "the store has not told yet which jobs it holds: until it has, none starts, and calls of "
-                "queues wait or are refused"
-            )
+        await self._loading.start()
 
     async def stop(self) -> None:
         """Start no job any more and let those that run end; the rest waits in the store."""
@@ -162,14 +114,7 @@ class Queue(Companion):
             self._follower.cancel()
         for task in self._tasks:
             task.cancel()
-        self._refuse_waiting(AdapterUnavailable("The host stops."))
-        if self._pausing:
-            self._loading.cancel()
-        try:
-            # A store that does not answer may keep a thread: who stops the host is told by its deadline.
-            await asyncio.wait([self._loading])
-        finally:
-            self._loading.cancel()
+        await self._loading.stop()
         await asyncio.gather(*(queue.stop() for queue in self._queues.values()))
 
     def _offer(self) -> None:
@@ -177,13 +122,13 @@ class Queue(Companion):
         topic = {"type": "string"}
         host.add_handler(
             "engine::queue::enqueue",
-            self._when_loaded(self._enqueue),
+            self._loading.guarded(self._enqueue),
             description="Store a job for a function; what the action Enqueue of a call does.",
         )
         for function_id in ("iii::durable::publish", "enqueue"):
             host.add_handler(
                 function_id,
-                self._when_loaded(self._publish),
+                self._loading.guarded(self._publish),
                 description="Store a message for every subscriber of a topic, also for those that are away.",
                 request_schema=_object(topic=topic, data={}, required=["data", "topic"]),
             )
@@ -197,7 +142,7 @@ class Queue(Companion):
             ("engine::queue::dlq_messages", self._dlq_messages, "Dead letters, newest first."),
             ("queue::define", self._define, "Set how the jobs of a queue run; kept in the store."),
         ):
-            handler = self._when_loaded(self._answering(function_id, function))
+            handler = self._loading.guarded(self._answering(function_id, function))
             host.add_handler(function_id, handler, description=description)
 
     def _answering(self, function_id: str, function: Callable[[bytes], Any]) -> Callable[[Call], None]:
@@ -226,56 +171,6 @@ class Queue(Companion):
 
     # What the store holds.
 
-    async def _load_at_last(self) -> None:
-        """Load, again while the store refuses; then do what waited for it."""
-        pause = _FIRST_PAUSE_S
-        while True:
-            try:
-                await self._load()
-                break
-            except AdapterError as error:
-                if self._unreadable is None:
-                    self._host.log.warning("what the store holds of queues cannot be read: %s", error)
-                self._unreadable = error
-            except Exception as error:
-                self._host.log.exception("what the store holds of queues cannot be taken up")
-                self._unreadable = error
-            self._refuse_waiting(self._unreadable)
-            if self._stopping:
-                return
-            self._pausing = True
-            await asyncio.sleep(pause)
-            self._pausing = False
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-        self._loaded.set()
-        waiting, self._waiting = self._waiting, []
-        for begin, _ in waiting:
-            begin()
-
-    def _refuse_waiting(self, reason: BaseException) -> None:
-        """Refuse the calls that wait; what else waits goes on waiting."""
-        calls = [call for _, call in self._waiting if call is not None]
-        self._waiting = [waiting for waiting in self._waiting if waiting[1] is None]
-        for call in calls:
-            call.reply(_not_stored(reason))
-
-    def _when_loaded(self, handler: Callable[[Call], None]) -> Callable[[Call], None]:
-        """The handler, for calls that may come before the store has told what it holds."""
-
-        def handle(call: Call) -> None:
-            if self._loaded.is_set():
-                handler(call)
-            elif self._unreadable is not None:
-                call.reply(_not_stored(self._unreadable))
-            elif len(self._waiting) >= MOST_WAITING:
-                call.reply(
-                    _not_stored(AdapterUnavailable(f"{MOST_WAITING} calls wait for the store already."))
-                )
-            else:
-                self._waiting.append((lambda: handler(call), call))
-
-        return handle
-
     async def _load(self) -> None:
         store = self._store
         for name, value in await store.read(store.list(_DEFINITIONS)):
@@ -301,19 +196,19 @@ class Queue(Companion):
 
     async def _follow(self, changes: AsyncIterator[Change]) -> None:
         """Hear of what other hosts do to the same store; after a break, look at all of it again."""
-        pause = _FIRST_PAUSE_S
+        pause = FIRST_PAUSE_S
         while True:
             try:
                 async for change in changes:
-                    pause = _FIRST_PAUSE_S
-                    if not self._loaded.is_set():
+                    pause = FIRST_PAUSE_S
+                    if not self._loading.over:
                         # Jobs that are older may be read yet, and in a fifo queue they come first.
-                        await self._loaded.wait()
+                        await self._loading.wait()
                     self._heard(change)
             except Exception as error:
                 self._host.log.warning("what other hosts do to the queues cannot be followed: %s", error)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
             changes = self._store.changes()
             with contextlib.suppress(AdapterError):
                 await self._load()
@@ -385,7 +280,7 @@ class Queue(Companion):
 
     def _enqueue(self, call: Call) -> None:
         try:
-            given = _enqueue_request(call.data)
+            given = enqueue_request(call.data)
             scope = _scope("queue", given.queue)
             queue = self._queues.get(scope)
             if queue is None:
@@ -402,19 +297,19 @@ class Queue(Companion):
                 namespace=given.namespace,
                 traceparent=given.traceparent,
                 baggage=given.baggage,
-                group=_group(given, queue.limits),
+                group=group_of(given, queue.limits),
             )
             queue.accept(
                 record,
                 lambda: call.succeed(_encode({"messageReceiptId": record.id})),
-                lambda error: call.reply(_not_stored(error)),
+                lambda error: call.reply(not_stored(error)),
             )
         except CallerError as error:
             call.fail(error)
 
     def _publish(self, call: Call) -> None:
         try:
-            message = read_input(call.function_id, _PUBLISH, call.data)
+            message = read_input(call.function_id, PUBLISH, call.data)
             topic, data = message["topic"], msgspec.Raw(bytes(message["data"]))
             if not topic:
                 raise Refusal("Topic is not set", code="topic_not_set")
@@ -434,7 +329,7 @@ class Queue(Companion):
                 nonlocal error_told
                 if not error_told:
                     error_told = True
-                    call.reply(_not_stored(error))
+                    call.reply(not_stored(error))
 
             # A message is acknowledged when every copy is durable; a crash before that repeats it.
             for subscriber, known in subscribers.items():
@@ -456,8 +351,8 @@ class Queue(Companion):
 
     def subscribed(self, subscription: Subscription) -> None:
         """A trigger came: its function gets what waits for it, and all that is published from now on."""
-        if not self._loaded.is_set():
-            self._waiting.append((lambda: self.subscribed(subscription), None))
+        if not self._loading.over:
+            self._loading.put_off(lambda: self.subscribed(subscription))
             return
         topic = subscription.subscriber.topic
         first = not self._subscribers(topic) and topic not in self._unparking
@@ -472,8 +367,8 @@ class Queue(Companion):
 
     def unsubscribed(self, trigger_id: str) -> None:
         """A trigger ended: what comes for its function is kept for a while."""
-        if not self._loaded.is_set():
-            self._waiting.append((lambda: self.unsubscribed(trigger_id), None))
+        if not self._loading.over:
+            self._loading.put_off(lambda: self.unsubscribed(trigger_id))
             return
         gone = self._topics.remove(trigger_id)
         if gone is None:
@@ -555,7 +450,7 @@ class Queue(Companion):
             self._store.set(scope, key, value),
             call,
             lambda call, _change: call.succeed(None),
-            lambda call, error: call.reply(_not_stored(error)),
+            lambda call, error: call.reply(not_stored(error)),
             key=(scope, key),
         )
 
@@ -601,18 +496,18 @@ class Queue(Companion):
     # Functions.
 
     async def _redrive(self, payload: bytes) -> Any:
-        name = read_input("iii::queue::redrive", _REDRIVE, payload)["queue"]
-        _need(name, "queue_not_set", "Queue name is required")
+        name = read_input("iii::queue::redrive", REDRIVE, payload)["queue"]
+        need(name, "queue_not_set", "Queue name is required")
         count = sum([await queue.redrive(lambda _job: True) for queue in self._queues_of(name)])
         return {"queue": name, "redriven": count}
 
     async def _redrive_message(self, payload: bytes) -> Any:
-        name, message_id = _message("iii::queue::redrive_message", payload)
+        name, message_id = message_of("iii::queue::redrive_message", payload)
         count = sum([await q.redrive(lambda job: job.id == message_id) for q in self._queues_of(name)])
         return {"queue": name, "message_id": message_id, "redriven": count}
 
     async def _discard_message(self, payload: bytes) -> Any:
-        name, message_id = _message("iii::queue::discard_message", payload)
+        name, message_id = message_of("iii::queue::discard_message", payload)
         count = sum([await q.discard(lambda job: job.id == message_id) for q in self._queues_of(name)])
         return {"queue": name, "message_id": message_id, "redriven": count}
 
@@ -639,8 +534,8 @@ class Queue(Companion):
         return rows
 
     async def _topic_stats(self, payload: bytes) -> Any:
-        topic = read_input("engine::queue::topic_stats", _STATS, payload)["topic"]
-        _need(topic, "topic_required", "topic is required")
+        topic = read_input("engine::queue::topic_stats", STATS, payload)["topic"]
+        need(topic, "topic_required", "topic is required")
         queues = self._queues_of(topic)
         consumers = len(self._topics.by_topic.get(topic, {}))
         if topic in self._named:
@@ -663,8 +558,8 @@ class Queue(Companion):
         ]
 
     async def _dlq_messages(self, payload: bytes) -> Any:
-        given = read_input("engine::queue::dlq_messages", _LETTERS, payload)
-        _need(given["topic"], "topic_required", "topic is required")
+        given = read_input("engine::queue::dlq_messages", LETTERS, payload)
+        need(given["topic"], "topic_required", "topic is required")
         offset = given["offset"] or 0
         limit = 50 if given["limit"] is None else given["limit"]
         found = [(job, queue) for queue in self._queues_of(given["topic"]) for job in queue.dead]
@@ -673,9 +568,9 @@ class Queue(Companion):
         return [await queue.dead_letter(job) for job, queue in page]
 
     async def _define(self, payload: bytes) -> Any:
-        given = read_input("queue::define", _DEFINE, payload)
+        given = read_input("queue::define", DEFINE, payload)
         name = given["queue"]
-        _need(name, "queue_not_set", "Queue name is required")
+        need(name, "queue_not_set", "Queue name is required")
         try:
             config = _decode(given["config"], type=NamedQueue)
         except msgspec.ValidationError as error:
@@ -702,46 +597,6 @@ def _parts(scope: str) -> list[Any]:
     parts = _decode(scope)
     assert isinstance(parts, list)
     return parts
-
-
-def _enqueue_request(payload: bytes) -> EnqueueInput:
-    try:
-        return _enqueue_input(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return EnqueueInput(**read_input("engine::queue::enqueue", _ENQUEUE, payload))
-
-
-def _group(given: EnqueueInput, limits: JobLimits) -> str | None:
-    """The group of a job of a fifo queue: the value of its field, as text."""
-    field = limits.group_field
-    if not limits.fifo or field is None:
-        return None
-    data = _decode(given.data)
-    if not isinstance(data, Mapping) or field not in data:
-        text = f"FIFO queue '{given.queue}' requires field '{field}' in data, but it was not found"
-        raise Refusal(text, code="enqueue_error")
-    value = data[field]
-    if value is None:
-        text = f"FIFO queue '{given.queue}': field '{field}' must not be null"
-        raise Refusal(text, code="enqueue_error")
-    return value if isinstance(value, str) else _encode(value).decode()
-
-
-def _message(function_id: str, payload: bytes) -> tuple[str, str]:
-    given = read_input(function_id, _MESSAGE, payload)
-    _need(given["queue"], "queue_not_set", "Queue name is required")
-    _need(given["message_id"], "message_id_not_set", "Message ID is required")
-    return given["queue"], given["message_id"]
-
-
-def _need(value: object, code: str, message: str) -> None:
-    if not value:
-        raise Refusal(message, code=code)
-
-
-def _not_stored(error: BaseException) -> Failure:
-    text = error.message if isinstance(error, IiiSkillError) else f"{type(error).__name__}: {error}"
-    return Failure("enqueue_error", text)
 
 
 def _object(*, required: list[str], **properties: Any) -> dict[str, Any]:
