@@ -17,8 +17,10 @@ the host and keeps what it must remember in a store of its own. The rules:
 from __future__ import annotations
 
 import abc
+import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -27,12 +29,16 @@ from iii_skill.adapter import NoConfig, StateAdapter, settled
 from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock, Timer
+from iii_skill.errors import AdapterError
 from iii_skill.figures import Family
 from iii_skill.filters.filter import Filter
 from iii_skill.sources import Event, Hear, Source, SourceTriggers
 from iii_skill.triggers import Match, Subscriber, Trigger, TriggerProvider
 from iii_skill.values import KEEP, PRIVATE_SCOPES, Answer, Change, ChangeFunction, Durability
 from iii_skill.websockets import WebSocketHandler, WebSocketPeer, WebSocketPort, WebSocketRequest
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+"""Seconds between tries to follow the changes of a store."""
 
 
 class PrivateStore:
@@ -109,6 +115,42 @@ class PrivateStore:
     def changes(self) -> AsyncIterator[Change]:
         """The changes of this store's scopes made by any host from now on; only when `shared`."""
         return self._own(self._adapter.changes_below(self._prefix))
+
+    def follow(
+        self,
+        heard: Callable[[Change], Awaitable[None]],
+        *,
+        log: logging.Logger,
+        missed: Callable[[], Awaitable[None]] | None = None,
+    ) -> asyncio.Task[None]:
+        """Await `heard(change)` for each of `changes()`, in order, until the task is cancelled.
+
+        When they break, or `heard` raises, that is logged and they are followed anew after a pause;
+        `missed()` is for what happened in between, and may raise AdapterError.
+        """
+        return asyncio.ensure_future(self._follow(self.changes(), heard, log, missed))
+
+    async def _follow(
+        self,
+        changes: AsyncIterator[Change],
+        heard: Callable[[Change], Awaitable[None]],
+        log: logging.Logger,
+        missed: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async for change in changes:
+                    pause = _FIRST_PAUSE_S
+                    await heard(change)
+            except Exception as error:
+                log.warning("what other hosts do to the store cannot be followed: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            changes = self.changes()
+            if missed is not None:
+                with contextlib.suppress(AdapterError):
+                    await missed()
 
     async def _own(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
         async for change in changes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +33,7 @@ from .inputs import (
     need,
 )
 from .jobs import Record
-from .loading import FIRST_PAUSE_S, LONGEST_PAUSE_S, Loading, not_stored
+from .loading import Loading, not_stored
 from .settings import JobLimits, NamedQueue, QueueSettings
 from .topics import Admission, DurableSubscribers, Messages, Subscription, Topics, TopicSubscriber
 from .work_queue import WorkQueue
@@ -98,7 +98,7 @@ class Queue(Companion):
         self._stopping = False
         self._loading = Loading(self._load, host.log)
         if self._store.shared:
-            self._follower = asyncio.ensure_future(self._follow(self._store.changes()))
+            self._follower = self._store.follow(self._followed, log=host.log, missed=self._load)
             await asyncio.sleep(0)
         self._offer()
         for trigger_type in ("durable:subscriber", "queue"):
@@ -194,24 +194,11 @@ class Queue(Companion):
             stored = _stored_subscriber(value)
             self._known.setdefault(stored.topic, {})[stored.subscriber] = stored
 
-    async def _follow(self, changes: AsyncIterator[Change]) -> None:
-        """Hear of what other hosts do to the same store; after a break, look at all of it again."""
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                async for change in changes:
-                    pause = FIRST_PAUSE_S
-                    if not self._loading.over:
-                        # Jobs that are older may be read yet, and in a fifo queue they come first.
-                        await self._loading.wait()
-                    self._heard(change)
-            except Exception as error:
-                self._host.log.warning("what other hosts do to the queues cannot be followed: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
-            changes = self._store.changes()
-            with contextlib.suppress(AdapterError):
-                await self._load()
+    async def _followed(self, change: Change) -> None:
+        if not self._loading.over:
+            # Jobs that are older may be read yet, and in a fifo queue they come first.
+            await self._loading.wait()
+        self._heard(change)
 
     def _heard(self, change: Change) -> None:
         parts = _parts(change.scope)

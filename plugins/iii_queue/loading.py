@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from iii_skill.companion import Call, Failure
 from iii_skill.errors import AdapterError, AdapterUnavailable, IiiSkillError
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 """Seconds between tries to read the store."""
 
 _LOAD_S = 1.0
@@ -91,7 +91,7 @@ class Loading:
         return handle
 
     async def _load_at_last(self) -> None:
-        pause = FIRST_PAUSE_S
+        pause = _FIRST_PAUSE_S
         while True:
             try:
                 await self._load()
@@ -109,7 +109,7 @@ class Loading:
             self._pausing = True
             await asyncio.sleep(pause)
             self._pausing = False
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         self._loaded.set()
         waiting, self._waiting = self._waiting, []
         for begin, _ in waiting:

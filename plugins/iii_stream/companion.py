@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -37,8 +37,6 @@ DEFAULT_PORT = 3112
 
 _SENT = "sent"
 """The scope through which hosts of one store tell each other of events that are not kept."""
-
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -93,7 +91,7 @@ class Stream(Companion):
         self._sent = 0
         self._follower: asyncio.Task[None] | None = None
         if self._store.shared:
-            self._follower = asyncio.ensure_future(self._follow(self._store.changes()))
+            self._follower = self._store.follow(self._heard, log=host.log)
         for name, handler, description in (
             ("set", self._set, "Store an item and tell of it."),
             ("get", self._get, "An item; no result when there is none."),
@@ -383,26 +381,14 @@ class Stream(Companion):
         if self.changed.listeners:
             self.changed.happened(event.order, payload, event.plain)
 
-    async def _follow(self, changes: AsyncIterator[Change]) -> None:
+    async def _heard(self, change: Change) -> None:
         """Tell the listeners of this host what any host of the store did."""
-        pause = _FIRST_PAUSE_S
-        while True:
-            try:
-                async for change in changes:
-                    pause = _FIRST_PAUSE_S
-                    if change.scope.startswith("["):
-                        stream, group = _decode(change.scope)
-                        self._changed(stream, group, change)
-                    elif change.scope == _SENT and change.new is not None:
-                        stream, group, item, data = _decode(
-                            change.new, type=tuple[str, str, str | None, msgspec.Raw]
-                        )
-                        self._tell(StreamEvent(stream, group, item, "event", bytes(data), self._now()))
-            except Exception as error:
-                self._host.log.warning("what other hosts do to streams cannot be followed: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-            changes = self._store.changes()
+        if change.scope.startswith("["):
+            stream, group = _decode(change.scope)
+            self._changed(stream, group, change)
+        elif change.scope == _SENT and change.new is not None:
+            stream, group, item, data = _decode(change.new, type=tuple[str, str, str | None, msgspec.Raw])
+            self._tell(StreamEvent(stream, group, item, "event", bytes(data), self._now()))
 
     def _now(self) -> int:
         return int(self._host.clock.now() * 1000)
