@@ -56,6 +56,11 @@ class AdapterAnswers:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def passed(self) -> None:
+        """Wait for what is under way now; what comes meanwhile is not waited for."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     def abandon(self) -> int:
         """Refuse the calls that the adapter has not answered and wait for them no longer; how many."""
         queued = sum(len(calls) for calls in self._waiting.values())

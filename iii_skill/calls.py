@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from iii_skill.errors import IiiSkillError, InvocationError
 from iii_skill.outline import Short
 
 
+@final
 class Result(msgspec.Struct, frozen=True, gc=False):
     """Success. `value` is encoded JSON; None is an answer without a `result`, unlike b"null"."""
 
@@ -21,6 +22,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """What takes the place of a value that is too large for its caller: it says that a write was made."""
 
 
+@final
 class Failure(msgspec.Struct, frozen=True, gc=False):
     """An error with its code on the wire."""
 
@@ -36,6 +38,9 @@ NOTHING = Result()
 
 CHAIN: contextvars.ContextVar[int] = contextvars.ContextVar("CHAIN", default=0)
 """While a write is told of: how many triggers in a row, all inside the host, led to it."""
+TRACE: contextvars.ContextVar[str | None] = contextvars.ContextVar("TRACE", default=None)
+"""While a write is told of, or a function of a plugin runs: the `traceparent` of the call, with which what
+they call goes on. Log lines carry it; one written elsewhere is given it as `extra={"traceparent": ...}`."""
 STOPPED = Failure("invocation_stopped", "Invocation stopped")
 """What a caller gets when whoever executes its call is gone."""
 
@@ -94,7 +99,8 @@ class Call(msgspec.Struct):
 
     def succeed(self, value: bytes | None) -> None:
         """Answer with encoded JSON; None is an answer without a `result`."""
-        self.reply(NOTHING if value is None else Result(value))
+        reply = self.reply
+        reply(NOTHING if value is None else Result(value))
 
     def fail(self, error: IiiSkillError) -> None:
         """Answer with the error's code and message."""

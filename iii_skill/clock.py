@@ -56,6 +56,10 @@ class Clock:
         """The present moment."""
         return time.time() + self._ahead
 
+    def now_ms(self) -> int:
+        """The same in whole milliseconds."""
+        return int(self.now() * 1000)
+
     def call_at(self, when: float, callback: Callable[..., Any], *arguments: Any) -> Timer:
         """Call back at a moment, at once when it is past; never before it."""
         timer = Timer(self, when, callback, arguments)
@@ -75,6 +79,11 @@ class Clock:
         now = self.now()
         for timer in sorted(self._timers, key=lambda timer: timer.when):
             timer.arm(timer.when - now)
+
+    @property
+    def ahead(self) -> float:
+        """Seconds that it was moved forward by: how far it is before the clocks of others."""
+        return self._ahead
 
     @property
     def pending(self) -> int:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.adapter_answers import AdapterAnswers
-from iii_skill.calls import Call, Failure, Handler, Outcome, Result
+from iii_skill.calls import Call, Failure, Handler, Outcome, Reply, Result
 from iii_skill.clock import Clock
 from iii_skill.companion import Companion, PrivateStore
+from iii_skill.config import Config, adapter_settings
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import PythonFunctions, decoded, encoded
 from iii_skill.engine.workers import Worker
-from iii_skill.errors import InvocationError
+from iii_skill.errors import ConfigurationError, InvocationError
 from iii_skill.sources import Source
 from iii_skill.triggers import Subscriber, Trigger, TriggerProvider
 from iii_skill.websockets import WebSocketPort
@@ -127,6 +129,8 @@ class EngineDoor:
 
     def invoke(self, call: Call) -> None:
         """Route a call."""
+        if self._engine.counting:
+            call.reply = partial(_counted, self._engine, call.reply)
         self._engine.invoke(call)
 
     def abandon(self, call: Call) -> None:
@@ -225,3 +229,46 @@ class Companions:
                 logger.error("%s failed while it stopped", stopping[task], exc_info=error)
         self.running.clear()
         return owed
+
+
+def _counted(engine: Engine, reply: Reply, outcome: Outcome) -> None:
+    if type(outcome) is Failure:
+        engine.failed(outcome.code)
+    reply(outcome)
+
+
+class Chosen(NamedTuple):
+    """The companions that a configuration asks for, with their settings, and names that nobody here is."""
+
+    settings: dict[type[Companion], msgspec.Struct]
+    unserved: list[str]
+
+
+def no_companions(config: Config) -> bool:
+    """Whether it asks for none, so that none need be loaded."""
+    return config.companions is not None and not (config.companions or config.without)
+
+
+def chosen_companions(config: Config, installed: Mapping[str, type[Companion]]) -> Chosen:
+    """Those that it lists, or those that are on without a list; ConfigurationError for what cannot be."""
+    by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
+    off = set()
+    for name in config.without:
+        if name not in by_name:
+            known = ", ".join(sorted(installed)) or "none"
+            raise ConfigurationError(f"There is no companion '{name}' to leave out. Installed: {known}.")
+        off.add(by_name[name])
+    chosen = Chosen({}, [])
+    if config.companions is None:
+        for kind in installed.values():
+            if kind.on_by_default and kind not in off:
+                chosen.settings[kind] = kind.config_type()
+    for section in config.companions or ():
+        found = by_name.get(section.name)
+        if found is None:
+            chosen.unserved.append(section.given or section.name)
+        elif found in chosen.settings:
+            raise ConfigurationError(f"{section.where}: '{found.name}' is listed twice; it runs once.")
+        elif found not in off:
+            chosen.settings[found] = adapter_settings(found.config_type, section.config, where=section.where)
+    return chosen

@@ -32,6 +32,12 @@ class CallerError(IiiSkillError):
     """The caller asked for something that cannot be done as asked."""
 
 
+class CursorTooOld(CallerError):
+    """Changes after the cursor were forgotten: read the state again and go on from now."""
+
+    code = "CURSOR_TOO_OLD"
+
+
 class InputError(CallerError):
     """The payload does not have the shape that the function takes."""
 
@@ -74,6 +80,12 @@ class AdapterError(IiiSkillError):
 
 class AdapterUnavailable(AdapterError):
     """The store cannot be reached now; the call had no effect and may be repeated."""
+
+
+FATE_UNKNOWN = (
+    "the fate of the write is unknown: it may have happened or not, so read the key before you repeat it"
+)
+"""What an AdapterTimeout says of a write."""
 
 
 class AdapterTimeout(AdapterError):

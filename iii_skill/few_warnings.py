@@ -16,8 +16,11 @@ class FewWarnings:
         self._limit = limit
         self._warned: set[str] = set()
 
-    def warn(self, subject: str, message: str, *values: str) -> None:
-        """Log the message, with the beginnings of the values, unless the subject was warned of before."""
+    def warn(self, subject: str, message: str, *values: str, traceparent: str | None = None) -> None:
+        """Log the message, with the beginnings of the values, unless the subject was warned of before.
+
+        `traceparent` is that of the call which the warning is about.
+        """
         subject = subject[:MAX_TEXT]
         if subject in self._warned or len(self._warned) > self._limit:
             return
@@ -25,7 +28,7 @@ class FewWarnings:
         if len(self._warned) > self._limit:
             self._logger.warning("there are more warnings about %s; they are not logged any more", self._kind)
         else:
-            self._logger.warning(message, *map(one_line, values))
+            self._logger.warning(message, *map(one_line, values), extra={"traceparent": traceparent})
 
 
 def one_line(text: str) -> str:

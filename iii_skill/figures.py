@@ -7,7 +7,16 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Sample: TypeAlias = tuple[Mapping[str, str], int | float]
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How many values were at most each bound; the last of `counts` were above all of them."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    sum: float
+
+
+Sample: TypeAlias = tuple[Mapping[str, str], int | float | Histogram]
 """Labels and value."""
 
 
@@ -15,6 +24,6 @@ class Family(msgspec.Struct, frozen=True):
     """Samples of one name. A counter's name stands without the `_total` that its samples end with."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help: str
     samples: Sequence[Sample]

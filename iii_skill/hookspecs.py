@@ -18,7 +18,7 @@ from iii_skill.entry_points import GROUP
 if TYPE_CHECKING:
     import click
 
-    from iii_skill.adapter import StateAdapter
+    from iii_skill.adapter import LazyAdapter, StateAdapter
     from iii_skill.companion import Companion
 
 hookspec = pluggy.HookspecMarker(GROUP)
@@ -36,8 +36,8 @@ class PluginHost(Protocol):
 
 
 @hookspec
-def iii_state_adapters() -> Iterable[type[StateAdapter]]:  # type: ignore[empty-body]
-    """The adapter classes of this plugin."""
+def iii_state_adapters() -> Iterable[type[StateAdapter] | LazyAdapter]:  # type: ignore[empty-body]
+    """The adapter classes of this plugin; a LazyAdapter for one that takes its time to import."""
 
 
 @hookspec

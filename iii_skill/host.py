@@ -10,23 +10,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from iii_skill.adapter import StateAdapter
 from iii_skill.clock import Clock
-from iii_skill.companion import Companion
-from iii_skill.companions import Companions
-from iii_skill.config import Config, StateConfig, adapter_settings
+from iii_skill.companions import Companions, chosen_companions, no_companions
+from iii_skill.config import Config, StateConfig
 from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.placeholders import Exposed
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import DEPTH, PythonFunctions, decoded, encoded
 from iii_skill.errors import (
     ConfigurationError,
-    IiiSkillError,
-    PluginError,
     StorageFailed,
-    StoreRefused,
 )
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.source import HttpSource
@@ -34,14 +28,17 @@ from iii_skill.introspection.functions import add_engine_functions
 from iii_skill.observers.hosted import HostedObserver
 from iii_skill.observers.messages import ObserverMessages, read_observe
 from iii_skill.observers.table import Observers
+from iii_skill.opening import checked_settings, chosen_adapter, open_adapter
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.closing import close_state
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.worker import StateWorker
+from iii_skill.traces import Tracer
 from iii_skill.triggers import Trigger
 from iii_skill.wiring import add_configuration, add_state
 
 if TYPE_CHECKING:
+    from iii_skill.console.port import ConsoleServer
     from iii_skill.metrics.readings import Readings
     from iii_skill.server.ports import Servers
     from iii_skill.server.telemetry import Collector
@@ -84,6 +81,7 @@ class Host:
         self.unserved: list[str] = []
         """Workers that the configuration lists and nobody here is."""
         self._servers: Servers | None = None
+        self._console: ConsoleServer | None = None
         self._configurations: Configurations | None = None
         self._observing: ObserverMessages | None = None
         self._closed = False
@@ -238,6 +236,9 @@ class Host:
         from iii_skill.server.telemetry import Forwarder
 
         if self._servers is None:
+            forwarder = None if collector is None else Forwarder(collector)
+            if collector is not None and forwarder is not None and collector.sampler is not None:
+                self.engine.tracer = Tracer(collector.sampler, forwarder.take, service=collector.service)
             servers = Servers(
                 self.config,
                 self.engine,
@@ -251,11 +252,28 @@ class Host:
                 beside=self.companions.ports,
                 readings=None if metrics_port is None else self._readings(),
                 metrics_port=metrics_port,
-                forwarder=None if collector is None else Forwarder(collector),
+                forwarder=forwarder,
             )
             await servers.start()
             self._servers = servers
         return self._servers
+
+    async def serve_console(self, port: int) -> str:
+        """Open the console on loopback (0: any free port); the address to open, good until the host ends."""
+        # Late: a host without one needs none of it.
+        from iii_skill.console.port import ConsoleServer
+        from iii_skill.console.source import EngineSource
+
+        if self._closed:
+            raise ConfigurationError("This host is closed and opens no ports; open another one.")
+        if self._console is None:
+            label = "no state" if self.adapter is None else f"state in {self.adapter.name}"
+            if self._servers is not None:
+                label = f"{self._servers.ws_url}, {label}"
+            console = ConsoleServer(EngineSource(self.engine, label=label, session_id=self.session_id))
+            await console.start(port)
+            self._console = console
+        return self._console.url
 
     async def close(self, *, grace_s: float = 2.0) -> None:
         """Stop accepting, finish what is in flight up to `grace_s` seconds, close store and sockets."""
@@ -263,6 +281,8 @@ class Host:
             return
         self._closed = True
         deadline = asyncio.get_running_loop().time() + grace_s
+        if self._console is not None:
+            self._console.stop()
         if self._servers is not None:
             await self._servers.drain(grace_s)
         owed = await self.companions.stop(deadline)
@@ -308,21 +328,11 @@ class Host:
 
     async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:
         adapter = self._adapter_type(config)()
-        settings = adapter_settings(
-            type(adapter).config_type,
-            config.adapter_config,
-            where=config.where,
-            from_text=config.from_text,
-        )
+        settings = checked_settings(type(adapter), config)
         adapter.on_failure = self._store_failed
+        adapter.clock = self.clock
         self.adapter = adapter
-        try:
-            await adapter.open(settings)
-        except IiiSkillError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreRefused(f"The adapter '{adapter.name}' cannot be opened: {reason}") from error
+        await open_adapter(adapter, settings)
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
         self.state = add_state(
             self.engine,
@@ -334,46 +344,22 @@ class Host:
         await self.state.start()
 
     async def _start_companions(self) -> None:
-        """Start the companions that the configuration lists, or those that are on without one."""
-        if self.config.companions is not None and not (self.config.companions or self.config.without):
-            return  # None is listed, and none is loaded.
-        installed = self.plugins.companions()
-        by_name = {name: kind for kind in installed.values() for name in (kind.name, *kind.aliases)}
-        off = set()
-        for name in self.config.without:
-            if name not in by_name:
-                known = ", ".join(sorted(installed)) or "none"
-                raise ConfigurationError(f"There is no companion '{name}' to leave out. Installed: {known}.")
-            off.add(by_name[name])
-        chosen: dict[type[Companion], msgspec.Struct] = {}
-        if self.config.companions is None:
-            for kind in installed.values():
-                if kind.on_by_default and kind not in off:
-                    chosen[kind] = kind.config_type()
-        for section in self.config.companions or ():
-            found = by_name.get(section.name)
-            if found is None:
-                self.unserved.append(section.given or section.name)
-            elif found in chosen:
-                raise ConfigurationError(f"{section.where}: '{found.name}' is listed twice; it runs once.")
-            elif found not in off:
-                chosen[found] = adapter_settings(found.config_type, section.config, where=section.where)
-        if not chosen:
+        """Start those that the configuration asks for, over the store of the host."""
+        if no_companions(self.config):
+            return  # None is loaded.
+        chosen = chosen_companions(self.config, self.plugins.companions())
+        self.unserved += chosen.unserved
+        if not chosen.settings:
             return
         adapter = self.adapter
         if adapter is None:
             # A host without state: what companions must remember lives as long as the process.
             adapter = self._memory = self.plugins.adapter("memory")()
             await adapter.open(adapter.config_type())
-        await self.companions.start(chosen, adapter)
+        await self.companions.start(chosen.settings, adapter)
 
     def _adapter_type(self, config: StateConfig) -> type[StateAdapter]:
-        try:
-            return self.plugins.adapter(config.adapter_name)
-        except PluginError as error:
-            if config.name_where is None:
-                raise
-            raise PluginError(f"{config.name_where}: {error.message}") from None
+        return chosen_adapter(self.plugins, config)
 
     def _store_failed(self, error: StorageFailed) -> None:
         if not self.failed.done():

@@ -177,7 +177,7 @@ def _cut(piece: bytes, opened: Open) -> tuple[int, Open | None]:
     """Where the piece can be cut, and what is open there; None when there is no such place."""
     # Escaped quotes and backslashes are masked byte for byte, so that every quote left is a real one.
     masked = piece
-    if b"\\" in piece:
+    if piece.find(b"\\") >= 0:
         masked = piece.replace(b"\\\\", _PAIR).replace(b'\\"', _PAIR)
     parts = masked.split(b'"')
     # Parts at even places are outside of strings, unless the piece begins inside one.

@@ -11,6 +11,9 @@ from typing import Any
 MAX_FILLED = 4 * 1024 * 1024
 """Characters that the placeholders of one document may stand for: a short text can hold many long ones."""
 
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What the name of a variable looks like."""
+
 SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -16,7 +16,7 @@ import msgspec
 import pluggy
 
 from iii_skill import hookspecs
-from iii_skill.adapter import ADAPTER_NAME, StateAdapter
+from iii_skill.adapter import ADAPTER_NAME, LazyAdapter, StateAdapter
 from iii_skill.entry_points import GROUP, name_and_version, read_entry_points
 from iii_skill.errors import PluginError
 from iii_skill.hookspecs import PluginHost
@@ -51,10 +51,30 @@ class BrokenPlugin:
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """An adapter class and the plugin that brought it."""
+    """An adapter and the plugin that brought it."""
 
-    adapter: type[StateAdapter]
+    given: type[StateAdapter] | LazyAdapter
     source: PluginSource
+
+    @property
+    def adapter(self) -> type[StateAdapter]:
+        """Its class, imported when somebody first asks for it; PluginError when that fails."""
+        given = self.given
+        if not isinstance(given, LazyAdapter):
+            return given
+        try:
+            with _stdout_to_stderr():
+                adapter = given.load()
+            reason = _adapter_fault(adapter)
+            if reason is None and adapter.name != given.name:
+                reason = f"its class is named '{adapter.name}'."
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in `_load`
+            reason = _reason("import", error)
+        if reason is not None:
+            raise PluginError(f"The adapter '{given.name}' of plugin {self.source} failed: {reason}")
+        return adapter
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,15 @@ class Plugins:
         known = ", ".join(sorted(self.adapters)) or "none"
         failed = "".join(f" Plugin '{b.source.entry_point}' failed: {b.reason}" for b in self.broken)
         raise PluginError(f"There is no state adapter '{name}'. Installed adapters: {known}.{failed}")
+
+    def load_adapters(self) -> None:
+        """Import all adapters, for whoever shows them; what cannot be used is reported."""
+        for name, entry in list(self.adapters.items()):
+            try:
+                entry.adapter  # noqa: B018 - whether it can be had is all that is asked
+            except PluginError as error:
+                del self.adapters[name]
+                self.broken.append(BrokenPlugin(entry.source, error.message))
 
     def template_directories(self) -> list[tuple[Path, PluginSource]]:
         """Template directories of all plugins, each with its plugin; a failing hook is reported."""
@@ -271,7 +300,10 @@ def _clash(kind: str, name: str, sources: list[PluginSource]) -> str:
 
 
 def _adapter_fault(adapter: Any) -> str | None:
-    """Why this object is no usable adapter class, or None."""
+    """Why this object is no usable adapter class, or None; of a lazy one that is told when it is loaded."""
+    if isinstance(adapter, LazyAdapter):
+        fits = isinstance(adapter.name, str) and ADAPTER_NAME.match(adapter.name) and callable(adapter.load)
+        return None if fits else "iii_state_adapters gave a LazyAdapter without a usable name and loader."
     fault = _class_fault(adapter, "iii_state_adapters", base=StateAdapter, attributes=("name", "durability"))
     if fault is None and not isinstance(adapter.durability, Durability):
         fault = (

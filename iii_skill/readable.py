@@ -29,8 +29,8 @@ WHY_UNREADABLE = (
     "invalid UTF-8, or more than 125 levels)."
 )
 
-_SURELY_FLAT = 2 * MAX_NESTING
-"""No level takes less than two bytes."""
+SURELY_FLAT = 2 * MAX_NESTING
+"""Bytes that cannot nest too deep: no level takes less than two."""
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
@@ -41,12 +41,18 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDict
 def check_value(encoded: bytes) -> None:
     """Accept the encoded JSON of one value; ValueRefused says why it cannot be read back by everyone."""
     check_readable(encoded)
-    if len(encoded) > _SURELY_FLAT:
+    if len(encoded) > SURELY_FLAT:
         check_nesting(encoded)
 
 
 def readable(payload: bytes) -> bool:
     """True when every SDK can read the encoded payload back."""
+    if len(payload) <= SURELY_FLAT:
+        try:
+            orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return False
+        return True
     try:
         check_value(payload)
     except ValueRefused:
@@ -100,7 +106,7 @@ def check_readable(encoded: bytes) -> None:
 
 def check_nesting(encoded: bytes) -> None:
     """Accept readable JSON of at most MAX_NESTING levels."""
-    if len(encoded) <= _SURELY_FLAT:
+    if len(encoded) <= SURELY_FLAT:
         return
     if encoded.count(b"[") + encoded.count(b"{") > MAX_NESTING and not fits(encoded, MAX_NESTING):
         raise ValueRefused(TOO_DEEP)

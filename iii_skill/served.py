@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-_QUEUE, _PUBSUB, _CRON, _STREAM = "iii-queue", "iii-pubsub", "iii-cron", "iii-stream"
-_STATE, _HTTP = "iii-state", "iii-http"
+QUEUE: Final = "iii-queue"
+PUBSUB: Final = "iii-pubsub"
+CRON: Final = "iii-cron"
+STREAM: Final = "iii-stream"
+STATE: Final = "iii-state"
+HTTP: Final = "iii-http"
 
 WORKER_OF: Final = {
     **dict.fromkeys(
@@ -23,10 +27,10 @@ WORKER_OF: Final = {
             "queue::define",
             "queue::on-message",
         ),
-        _QUEUE,
+        QUEUE,
     ),
-    "publish": _PUBSUB,
-    "cron::on-tick": _CRON,
+    "publish": PUBSUB,
+    "cron::on-tick": CRON,
     **dict.fromkeys(
         (
             "stream::set",
@@ -41,7 +45,7 @@ WORKER_OF: Final = {
             "stream::on-join",
             "stream::on-leave",
         ),
-        _STREAM,
+        STREAM,
     ),
     **dict.fromkeys(
         (
@@ -56,27 +60,27 @@ WORKER_OF: Final = {
             "state::list_entries",
             "state::on-changed",
         ),
-        _STATE,
+        STATE,
     ),
-    "http::on-request": _HTTP,
+    "http::on-request": HTTP,
 }
 """Function ids, and sources of observers, to the worker that serves them."""
 
 WORKER_OF_TRIGGER: Final = {
-    "cron": _CRON,
-    "durable:subscriber": _QUEUE,
-    "http": _HTTP,
-    "queue": _QUEUE,
-    "stream": _STREAM,
-    "stream:join": _STREAM,
-    "stream:leave": _STREAM,
-    "subscribe": _PUBSUB,
+    "cron": CRON,
+    "durable:subscriber": QUEUE,
+    "http": HTTP,
+    "queue": QUEUE,
+    "stream": STREAM,
+    "stream:join": STREAM,
+    "stream:leave": STREAM,
+    "subscribe": PUBSUB,
 }
 """Trigger types to the worker that provides them."""
 
 
 def missing_worker(worker: str) -> str:
     """What to do when a worker of the engine is needed that this host runs, but was started without."""
-    if worker == _STATE:
+    if worker == STATE:
         return "This host was started without state; `iii-skill attach` serves it."
     return f"The worker `{worker}` serves it, and this host was started without: list it in iii-config.yaml."

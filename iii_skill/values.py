@@ -13,6 +13,9 @@ T = TypeVar("T")
 PRIVATE_SCOPES = "__iii_skill/"
 """What the scopes begin with that a companion keeps for itself; `state::*` neither shows nor touches them."""
 
+MAX_REVISION: Final = 2**63 - 1
+"""The largest revision: stores keep them in 64 bits with a sign."""
+
 Answer: TypeAlias = T | Awaitable[T]
 """What an adapter method gives back: the value itself, or an awaitable of it (`async def` works)."""
 

@@ -169,13 +169,31 @@ async function getProduct(state, data) {
   return await state.record(identifier(data, 'id'));
 }
 
-/** Every product, oldest first. */
-async function listProducts(state) {
+/** Every product, oldest first, or a page of `limit` behind `after`, the last `next`. */
+async function listProducts(state, data) {
+  const { limit, after } = pageOf(data);
   const values = await state.call('list', { scope: SCOPE });
   const records = values.filter((value) => isObject(value) && typeof value.id === 'string');
-  const place = ({ created_at, id }) => `${created_at} ${id}`;
-  records.sort((one, other) => (place(one) < place(other) ? -1 : 1));
-  return { count: records.length, products: records };
+  const rest = records.filter((record) => placeOf(record) > after);
+  rest.sort((one, other) => (placeOf(one) < placeOf(other) ? -1 : 1));
+  const page = rest.slice(0, limit);
+  const answer = { count: page.length, products: page };
+  return page.length === rest.length ? answer : { ...answer, next: placeOf(rest[page.length - 1]) };
+}
+
+/** Where a record stands in the list; it keeps its place when others are removed. */
+const placeOf = ({ created_at, id }) => `${created_at}~${id}`;
+
+/** `limit` and `after`. A query has digits where a direct call has a number. */
+function pageOf({ limit, after }) {
+  const digits = typeof limit === 'string' && /^[0-9]{1,4}$/.test(limit);
+  const number = digits ? Number(limit) : (limit ?? undefined);
+  const fits = typeof number === 'number' && Number.isInteger(number) && number >= 1 && number <= 1000;
+  if (number !== undefined && !fits) throw invalid('limit', 'must be a whole number from 1 to 1000');
+  const place = after ?? undefined;
+  const isPlace = typeof place === 'string' && place.includes('~');
+  if (place !== undefined && !isPlace) throw invalid('after', 'must be the `next` of a page');
+  return { limit: fits ? number : undefined, after: isPlace ? place : '' };
 }
 
 /** Remove a product. Of several calls at once the one that got the old value did it. */
@@ -306,13 +324,19 @@ function directInput(payload) {
   return payload;
 }
 
-/** Body and path values of a request; path values win. The host leaves percent signs as they came. */
+/**
+ * Body and path values of a request, and the query of a GET; path values win.
+ *
+ * The host has decoded the query and leaves the percent signs of a path as they came.
+ */
 function httpInput(request) {
   const empty = ['GET', 'DELETE'].includes(request.method) ? {} : null;
   const body = request.body ?? empty;
   if (!isObject(body)) throw invalid('body', 'must be a JSON object');
+  const query = request.method === 'GET' ? request.query_params : {};
   const values = Object.entries(request.path_params);
-  return { ...body, ...Object.fromEntries(values.map(([name, value]) => [name, decoded(name, value)])) };
+  const path = Object.fromEntries(values.map(([name, value]) => [name, decoded(name, value)]));
+  return { ...query, ...body, ...path };
 }
 
 /** A path value with its percent signs resolved. */
@@ -330,14 +354,16 @@ function httpAnswer({ status, path }, body) {
   return { status_code: status, ...(created && { headers: { location: `${path}/${body.id}` } }), body };
 }
 
-/** Publish the state trigger, then every function and its route. */
+/** Publish what follows changes, then every function and its route. */
 function register(iii) {
   const state = new State(iii);
   const triggers = [];
   const functions = [];
-  functions.push(iii.registerFunction('products::on-change', onChange));
-  const watch = { type: 'state', function_id: 'products::on-change', config: { scope: SCOPE } };
-  triggers.push(iii.registerTrigger(watch));
+  const watch = (id, scope, handler) => {
+    functions.push(iii.registerFunction(id, handler));
+    triggers.push(iii.registerTrigger({ type: 'state', function_id: id, config: { scope } }));
+  };
+  watch('products::on-change', SCOPE, onChange);
   for (const entry of FUNCTIONS) {
     functions.push(iii.registerFunction(entry.id, answering(state, entry)));
     const config = { api_path: entry.path, http_method: entry.method };

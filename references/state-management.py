@@ -230,11 +230,31 @@ async def get_product(state: State, data: Json) -> Json:
 
 @function("products::list-all", "GET", "/products")
 async def list_products(state: State, data: Json) -> Json:
-    """Every product, oldest first."""
+    """Every product, oldest first, or a page of `limit` behind `after`, the last `next`."""
+    limit, after = page_of(data)
     values = await state.call("list", scope=SCOPE)
     records = [value for value in values if isinstance(value, dict) and isinstance(value.get("id"), str)]
-    records.sort(key=lambda record: (str(record.get("created_at")), record["id"]))
-    return {"count": len(records), "products": records}
+    rest = sorted((record for record in records if place_of(record) > after), key=place_of)
+    page = rest[:limit]
+    answer = {"count": len(page), "products": page}
+    return answer if len(page) == len(rest) else answer | {"next": place_of(page[-1])}
+
+
+def place_of(record: Json) -> str:
+    """Where a record stands in the list; it keeps its place when others are removed."""
+    return f"{record.get('created_at')}~{record['id']}"
+
+
+def page_of(data: Json) -> tuple[int | None, str]:
+    """`limit` and `after`. A query has digits where a direct call has a number."""
+    limit, after = data.get("limit"), data.get("after")
+    if isinstance(limit, str) and re.fullmatch(r"[0-9]{1,4}", limit):
+        limit = int(limit)
+    if limit is not None and (type(limit) is not int or not 1 <= limit <= 1000):
+        raise invalid("limit", "must be a whole number from 1 to 1000")
+    if after is not None and (not isinstance(after, str) or "~" not in after):
+        raise invalid("after", "must be the `next` of a page")
+    return limit, after or ""
 
 
 @function("products::remove", "DELETE", "/products/:id")
@@ -325,16 +345,19 @@ class Worker:
         self.functions: list[Any] = []
 
     def register(self) -> None:
-        """Publish the state trigger, then every function and its route."""
-        name, config = "products::on-change", {"scope": SCOPE}
-        self.functions.append(self.iii.register_function(name, on_change))
-        watch = {"type": "state", "function_id": name, "config": config}
-        self.triggers.append(self.iii.register_trigger(watch))
+        """Publish what follows changes, then every function and its route."""
+        self.watch("products::on-change", SCOPE, on_change)
         for entry in FUNCTIONS:
             self.functions.append(self.iii.register_function(entry.id, self.answering(entry)))
             config = {"api_path": entry.path, "http_method": entry.method}
             route = {"type": "http", "function_id": entry.id, "config": config}
             self.triggers.append(self.iii.register_trigger(route))
+
+    def watch(self, id: str, scope: str, handler: Callable[[Json], Awaitable[Json]]) -> None:
+        """Have the host call `handler` after every change in the scope."""
+        self.functions.append(self.iii.register_function(id, handler))
+        watch = {"type": "state", "function_id": id, "config": {"scope": scope}}
+        self.triggers.append(self.iii.register_trigger(watch))
 
     def answering(self, entry: Function) -> Callable[[Any], Awaitable[Json]]:
         """What the SDK calls: the handler with its input checked and its outcome in the caller's form."""
@@ -385,13 +408,18 @@ def direct_input(payload: Any) -> Json:
 
 
 def http_input(request: Json) -> Json:
-    """Body and path values of a request; path values win. The host leaves percent signs as they came."""
+    """Body and path values of a request, and the query of a GET; path values win.
+
+    The host has decoded the query and leaves the percent signs of a path as they came.
+    """
     body = request.get("body")
     if body is None and request["method"] in {"GET", "DELETE"}:
         body = {}
     if not isinstance(body, dict):
         raise invalid("body", "must be a JSON object")
-    return body | {name: decoded(name, value) for name, value in request["path_params"].items()}
+    query = request.get("query_params") if request["method"] == "GET" else None
+    path = {name: decoded(name, value) for name, value in request["path_params"].items()}
+    return {**(query or {}), **body, **path}
 
 
 def decoded(name: str, value: str) -> str:

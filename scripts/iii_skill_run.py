@@ -57,8 +57,8 @@ def wheel_in_skill():
     return next((wheel for folder in folders for wheel in sorted(folder.glob("iii_skill-*.whl"))), None)
 
 
-def choose():
-    """The way to run iii-skill: its name, the command, and what must be installed first."""
+def choose(command):
+    """The way to run a command of iii-skill: its name, the program, and what must be installed first."""
     folder = package_beside()
     installed = None if folder else shutil.which("iii-skill")
     if installed:
@@ -72,27 +72,27 @@ def choose():
     place = "package beside" if folder else "wheel in the skill"
     uvx = shutil.which("uvx")
     if uvx:
-        return {"way": "uvx, " + place, "command": [uvx, "--from", requirement(source), "iii-skill"]}
-    environment = cache_directory() / fingerprint(source)
+        return {"way": "uvx, " + place, "command": [uvx, "--from", requirement(source, command), "iii-skill"]}
+    environment = cache_directory() / fingerprint(requirement(source, command), source)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     suffix = ".exe" if os.name == "nt" else ""
     return {
         "way": "virtual environment, " + place,
         "command": [str(scripts / ("iii-skill" + suffix))],
-        "install": requirement(source),
+        "install": requirement(source, command),
         "environment": str(environment),
         "python": str(scripts / ("python" + suffix)),
     }
 
 
-def requirement(source):
-    """The package at this place, with what its adapter `redis` needs."""
-    return "{}[redis]".format(source)
+def requirement(source, command):
+    """The package at this place, with what its adapters on a server need, and for `mcp` its MCP server."""
+    return "{}[{}]".format(source, "redis,postgres,mcp" if command == "mcp" else "redis,postgres")
 
 
-def fingerprint(source):
-    """A name for the environment: another for each content of the package, place and Python."""
-    digest = hashlib.sha256("{} {}".format(source, sys.version).encode())
+def fingerprint(requirement, source):
+    """A name for the environment: another for each content of the package, place, extras and Python."""
+    digest = hashlib.sha256("{} {}".format(requirement, sys.version).encode())
     files = [source] if source.is_file() else [source / name for name in PACKAGE]
     for top in files:
         inside = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
@@ -224,7 +224,7 @@ def main(arguments):
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())
         raise SystemExit(0 if arguments else 2)
-    way = choose()
+    way = choose(arguments[1] if arguments[:1] == ["--how"] and arguments[1:] else arguments[0])
     if "environment" in way and sys.version_info < OLDEST:
         newer_python()
     if arguments[0] == "--how":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -54,3 +56,22 @@ def test_every_place_that_the_page_names_exists() -> None:
         if not any(place.exists() for place in (package / name, package / f"{name}.py", ROOT / name))
     }
     assert missing == set()
+
+
+SAME_IN_STORES = {"Ends", "History"}
+"""What several stores have, each in its own way."""
+NAMED_FOR_OTHERS = ("iii_skill/cli/mcp/shapes.py", "iii_skill/testing/engine/", "iii_skill/testing/control/")
+"""Their names are read by agents and by authors of tests, next to none of the others."""
+
+
+def test_no_two_classes_share_a_name() -> None:
+    homes: dict[str, set[str]] = defaultdict(set)
+    for path in (*(ROOT / "iii_skill").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")):
+        home = str(path.relative_to(ROOT))
+        if home.startswith(NAMED_FOR_OTHERS):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].add(home)
+    shared = {name: found for name, found in homes.items() if len(found) > 1}
+    assert shared.keys() - SAME_IN_STORES == set(), shared

@@ -196,6 +196,7 @@ def test_a_companion_that_is_listed_runs_with_what_was_stored_for_it(tmp_path: P
     assert config.companions[0].config == {"adapter": {"name": "local"}}
     with running_host(tmp_path, "--config", str(path), ports=False) as host:
         assert host.ready["config_files"] == {"iii-pubsub": str(stored)}
+        assert host.sigterm() == 0
     assert "not served by this host, ignored: iii-observability" in host.stderr
 
 

@@ -221,6 +221,66 @@ def test_hook_iii_state_adapters(site: Path) -> None:
     assert load(site).adapter("mine").name == "mine"
 
 
+LAZY = (
+    "import iii_skill\nfrom iii_skill.adapter import LazyAdapter\n"
+    "def _load():\n    {body}\n"
+    "@iii_skill.hookimpl\ndef iii_state_adapters(): return [LazyAdapter('mine', _load)]"
+)
+
+
+def test_an_adapter_may_be_loaded_by_whoever_uses_it(site: Path) -> None:
+    body = "from iii_state_memory import MemoryAdapter as A; return type('A', (A,), {'name': 'mine'})"
+    install(site, "lazy", LAZY.format(body=body))
+    plugins = load(site)
+    assert plugins.adapter("mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("import no_such_module", "import: ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "from iii_state_memory import MemoryAdapter as A; return A",
+            "failed: its class is named 'memory'.",
+        ),
+        ("return int", "iii_state_adapters gave int, which is not a subclass of iii_skill.StateAdapter."),
+    ],
+)
+def test_an_adapter_that_cannot_be_loaded_says_so_where_it_is_asked_for(
+    site: Path, body: str, reason: str
+) -> None:
+    install(site, "lazy", LAZY.format(body=body))
+    install(site, "stores", adapter_source("other"))
+    plugins = load(site)
+    with pytest.raises(PluginError) as caught:
+        plugins.adapter("mine")
+    assert caught.value.message.endswith(reason)
+    plugins.load_adapters()
+    assert sorted(plugins.adapters) == ["other"]
+    assert [broken.source.entry_point for broken in plugins.broken] == ["lazy"]
+
+
+def test_a_host_imports_nothing_of_the_adapters_and_ports_that_it_does_not_use() -> None:
+    program = (
+        "import sys, iii_skill.cli.serve, iii_skill.server.ports\n"
+        "from iii_skill.plugins import load_plugins\n"
+        "load_plugins().adapter('memory')\n"
+        "print(*sorted(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "iii_state_memory" in loaded
+    for unused in (
+        "iii_state_file.adapter",
+        "iii_state_redis.adapter",
+        "iii_state_postgres.adapter",
+        "iii_skill.console.port",
+        "iii_skill.metrics.readings",
+        "http.client",
+    ):
+        assert unused not in loaded
+
+
 def test_hook_iii_companions(site: Path) -> None:
     companion = (
         HEAD + "from iii_skill.companion import Companion\nclass C(Companion):\n    name = 'mine'\n"

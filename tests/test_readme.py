@@ -35,6 +35,8 @@ KNOWN = {
     "bash adapter",
     "bash doctor",
     "python test",
+    "ts test",
+    "rust test",
     "text diagnosis",
 }
 BIN = Path(sys.executable).parent
@@ -53,16 +55,22 @@ def test_the_opening_is_two_sentences_and_the_two_commands() -> None:
     assert all(os.access(ROOT / command, os.X_OK) for command in commands)
 
 
-def test_links_lead_somewhere() -> None:
-    text = README.read_text()
-    for link in links(text):
+FOR_PEOPLE = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize(
+    "name", [*FOR_PEOPLE, *(f"clients/{client}/README.md" for client in ("node", "rust"))]
+)
+def test_links_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    for link in links(page.read_text()):
         if link.startswith("https://"):
             continue
         path, _, anchor = link.partition("#")
-        assert (ROOT / path).exists(), link
+        target = page.parent / path if path else page
+        assert target.exists(), link
         if anchor:
-            page = (ROOT / path).read_text() if path else text
-            assert anchor in headings(page), link
+            assert anchor in headings(target.read_text()), link
 
 
 def test_the_demo_ends_by_itself_with_nothing_lost() -> None:

@@ -41,7 +41,7 @@ def test_the_test_script_names_every_missing_tool_and_how_to_get_it(tmp_path: Pa
     )
     assert done.returncode == 1
     missing = [line.split(" is missing: install ")[0] for line in done.stderr.splitlines()]
-    assert missing == ["[test] node", "[test] npm", "[test] cargo", "[test] git"]
+    assert missing == ["[test] chromium", "[test] node", "[test] npm", "[test] cargo", "[test] git"]
 
 
 def test_continuous_integration_runs_the_test_script() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from iii_skill.attach.engine_link import Link, Refused
 from iii_skill.calls import Failure
 from iii_skill.config.names import STATE
+from iii_skill.engine_link import Link
+from iii_skill.protocol.unreached import Refused
 
 _PROBE = "state::set"
 _OURS = "state::list_keys"

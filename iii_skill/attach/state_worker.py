@@ -21,18 +21,20 @@ from picows import WSError
 
 from iii_skill import __version__
 from iii_skill.adapter import StateAdapter
-from iii_skill.attach.engine_link import FunctionName, Link, Refused, connect
 from iii_skill.attach.owners import refuse_second_owner, second_owner
 from iii_skill.calls import Call, Failure, Outcome, Result
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.workers import MESSAGE_LIMIT, TOO_LARGE
+from iii_skill.engine.workers import TOO_LARGE
+from iii_skill.engine_link import FunctionName, Link, connect
 from iii_skill.errors import TriggerRefused
 from iii_skill.filters.filter import Filter
 from iii_skill.protocol import client
 from iii_skill.protocol.codec import encode
+from iii_skill.protocol.limits import MESSAGE_LIMIT
 from iii_skill.protocol.messages import ErrorBody, Outcomes, TriggerRegistrationResult
-from iii_skill.protocol.outgoing import Answer, ObserverView, WithdrawTrigger
+from iii_skill.protocol.outgoing import InvocationReply, ObserverView, WithdrawTrigger
+from iii_skill.protocol.unreached import Refused
 from iii_skill.sources import Event
 from iii_skill.state.settings import LiveSettings, StateSettings
 from iii_skill.state.triggers import EVENT_SCHEMA, StateTriggers, state_changed, state_source
@@ -250,12 +252,12 @@ def _shortened(outcome: Outcome, size: int) -> Outcome:
     )
 
 
-def _answer(message: client.Invoked, outcome: Outcome) -> Answer:
+def _answer(message: client.Invoked, outcome: Outcome) -> InvocationReply:
     if isinstance(outcome, Result):
         result = UNSET if outcome.value is None else Raw(outcome.value)
-        return Answer(message.invocation_id, message.function_id, result)
+        return InvocationReply(message.invocation_id, message.function_id, result)
     error = ErrorBody(outcome.code, outcome.message, outcome.stacktrace)
-    return Answer(message.invocation_id, message.function_id, UNSET, error)
+    return InvocationReply(message.invocation_id, message.function_id, UNSET, error)
 
 
 def _listener(observer_id: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.cli.key_values import KEY_VALUE
+from iii_skill.cli.key_values import KEY_VALUE, settings_in
 from iii_skill.cli.output import print_json
 from iii_skill.config.reader import adapter_settings
 from iii_skill.errors import ConfigurationError
@@ -51,7 +51,7 @@ def test(
     try:
         plugins = load_plugins()
         adapter_type = plugins.adapter(name)
-        fresh = _fresh_settings(adapter_type, dict(settings))
+        fresh = _fresh_settings(adapter_type, settings_in(settings, "--config"))
         checks = [check for check in checks_for(adapter_type) if _wanted(check, only)]
         if not checks:
             raise ConfigurationError(f"No check's group or name contains '{only}'.")
@@ -75,27 +75,38 @@ def test(
 
 
 def _fresh_settings(
-    adapter_type: type[StateAdapter], given: dict[str, str]
-) -> Callable[[Path], Mapping[str, str]]:
+    adapter_type: type[StateAdapter], given: dict[str, Any]
+) -> Callable[[Path], Mapping[str, Any]]:
     """Makes the settings of each check; refused where checks would share or touch storage in use."""
     config_type = adapter_type.config_type
     if any(field.encode_name == "data_dir" for field in msgspec.structs.fields(config_type)):
         given.setdefault("data_dir", "{tmp}/data")
-    fresh = any("{tmp}" in value or "{unique}" in value for value in given.values())
+    fresh = any("{tmp}" in value or "{unique}" in value for value in _texts(given))
     if not fresh and (adapter_type.durability is not Durability.NONE or adapter_type.shared):
         raise ConfigurationError(
             f"Each check needs a fresh storage of the adapter '{adapter_type.name}': put {{tmp}} or "
             "{unique} into a setting, for example --config key_prefix={unique}."
         )
 
-    def settings(place: Path) -> dict[str, str]:
-        word = unique()
-        return {
-            key: value.replace("{tmp}", str(place)).replace("{unique}", word) for key, value in given.items()
-        }
+    def settings(place: Path) -> dict[str, Any]:
+        return _filled(given, str(place), unique())
 
     adapter_settings(config_type, settings(Path("/")), where="--config", from_text=True)
     return settings
+
+
+def _texts(given: Mapping[str, Any]) -> Iterator[str]:
+    for value in given.values():
+        yield from _texts(value) if isinstance(value, Mapping) else (value,)
+
+
+def _filled(given: Mapping[str, Any], place: str, word: str) -> dict[str, Any]:
+    return {
+        key: _filled(value, place, word)
+        if isinstance(value, Mapping)
+        else value.replace("{tmp}", place).replace("{unique}", word)
+        for key, value in given.items()
+    }
 
 
 def _wanted(check: Check, only: str | None) -> bool:

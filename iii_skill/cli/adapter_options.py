@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
-from iii_skill.cli.key_values import KEY_VALUE
-from iii_skill.config import StateConfig
+from iii_skill.cli.key_values import KEY_VALUE, on_top, settings_in
+
+if TYPE_CHECKING:
+    from iii_skill.config import StateConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +27,7 @@ def adapter_options(function: F) -> F:
             type=KEY_VALUE,
             metavar="KEY=VALUE",
             multiple=True,
-            help="A setting of the adapter; may be repeated.",
+            help="A setting of the adapter, as timeout=2 or history.keep=10; may be repeated.",
         ),
         click.option("--data-dir", metavar="DIR", help="Where the adapter `file` keeps its data."),
         click.option("--redis-url", metavar="URL", help="Which server the adapter `redis` uses."),
@@ -51,7 +52,7 @@ def with_adapter(
     database_url: str | None,
 ) -> StateConfig:
     """The state settings with the command line on top; another adapter drops the settings of the file."""
-    given = dict(adapter_config)
+    given = settings_in(adapter_config, "--adapter-config")
     if data_dir is not None:
         given["data_dir"] = data_dir
     if redis_url is not None:
@@ -64,11 +65,13 @@ def with_adapter(
         adapter = "postgres"
     if adapter is None and not given:
         return state
+    import msgspec
+
     same = adapter is None or adapter == state.adapter_name
     return msgspec.structs.replace(
         state,
         adapter_name=state.adapter_name if adapter is None else adapter,
-        adapter_config=({**state.adapter_config} if same else {}) | given,
+        adapter_config=on_top(state.adapter_config if same else {}, given),
         where=f"adapter '{adapter or state.adapter_name}'",
         name_where=state.name_where if adapter is None else None,
         from_text=True,

@@ -6,6 +6,7 @@ import ast
 import inspect
 import itertools
 import textwrap
+import types
 from typing import Annotated, Any, get_args, get_origin
 
 import click
@@ -20,6 +21,7 @@ from iii_skill.plugins import AdapterEntry, Plugins, load_plugins
 def adapters(*, as_json: bool) -> None:
     """List the installed state adapters and the plugins that failed to load."""
     plugins = load_plugins()
+    plugins.load_adapters()
     if as_json:
         print_json(report(plugins))
         return
@@ -60,7 +62,7 @@ def adapter_report(entry: AdapterEntry) -> dict[str, Any]:
 
 
 def settings_of(config_type: type[msgspec.Struct]) -> list[dict[str, Any]]:
-    """Name, type, default and description of each setting."""
+    """Name, type, default and description of each setting, and the `settings` that it may have itself."""
     texts = _texts_below(config_type)
     return [_setting(field, texts.get(field.name)) for field in msgspec.structs.fields(config_type)]
 
@@ -70,6 +72,9 @@ def _setting(field: msgspec.structs.FieldInfo, text: str | None) -> dict[str, An
     said = next((meta.description for meta in _metas(field.type) if meta.description), None) or text
     if said:
         setting["description"] = " ".join(said.split())
+    inner = _struct_in(field.type)
+    if inner is not None:
+        setting["settings"] = settings_of(inner)
     if field.required:
         return {**setting, "required": True}
     default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
@@ -78,7 +83,19 @@ def _setting(field: msgspec.structs.FieldInfo, text: str | None) -> dict[str, An
 
 def _type_name(kind: Any) -> str:
     plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if isinstance(plain, types.UnionType):
+        return " | ".join(map(_type_name, get_args(plain)))
+    if plain is types.NoneType:
+        return "None"
     return plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that a setting is or may be."""
+    if isinstance(kind, type):
+        return kind if issubclass(kind, msgspec.Struct) else None
+    parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    return next((found for part in parts if (found := _struct_in(part)) is not None), None)
 
 
 def _metas(kind: Any) -> list[msgspec.Meta]:
@@ -114,10 +131,17 @@ def _lines(adapter: dict[str, Any]) -> list[str]:
     shared = ", shared with other hosts" if adapter["shared"] else ""
     head = f"{adapter['name']}: durability {adapter['durability']}{shared}"
     lines = [f"{head} ({adapter['package']} {adapter['version']}, plugin {adapter['plugin']})"]
-    for setting in adapter["settings"]:
+    return lines + _setting_lines(adapter["settings"], "")
+
+
+def _setting_lines(settings: list[dict[str, Any]], ahead: str) -> list[str]:
+    lines: list[str] = []
+    for setting in settings:
         default = "required" if setting["required"] else f"default {setting['default']!r}"
-        lines.append(f"  {setting['name']}: {setting['type']}, {default}")
+        name = ahead + setting["name"]
+        lines.append(f"  {name}: {setting['type']}, {default}")
         if "description" in setting:
             said = textwrap.wrap(setting["description"], 100, initial_indent="    ", subsequent_indent="    ")
             lines.extend(said)
+        lines.extend(_setting_lines(setting.get("settings", []), f"{name}."))
     return lines

@@ -20,8 +20,9 @@ from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.log import log_format_option, log_to_stderr
 from iii_skill.cli.loop import leave, run_loop
 from iii_skill.cli.secrets import token_of, token_options
-from iii_skill.config import StateConfig, adapter_settings
+from iii_skill.config import StateConfig
 from iii_skill.errors import IiiSkillError, StorageFailed
+from iii_skill.opening import checked_settings, chosen_adapter, open_adapter
 from iii_skill.plugins import load_plugins
 from iii_skill.state.closing import close_state
 
@@ -47,10 +48,10 @@ def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: st
     "--engine",
     "url",
     metavar="URL",
+    envvar=["III_SKILL_ATTACH_ENGINE", "III_URL", "III_ENGINE_URL"],
     default="ws://127.0.0.1:49134",
-    show_default=True,
     callback=_websocket_url,
-    help="The engine's port for workers.",
+    help="The engine's port for workers.  [default: III_URL, else ws://127.0.0.1:49134]",
 )
 @adapter_options
 @token_options("attach", "What the engine wants to be presented.")
@@ -101,10 +102,8 @@ def attach(
 
 
 async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json: bool) -> int:
-    adapter = load_plugins().adapter(state.adapter_name)()
-    settings = adapter_settings(
-        type(adapter).config_type, state.adapter_config, where=state.where, from_text=state.from_text
-    )
+    adapter = chosen_adapter(load_plugins(), state)()
+    settings = checked_settings(type(adapter), state)
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[StorageFailed] = loop.create_future()
     adapter.on_failure = lambda error: None if failed.done() else failed.set_result(error)
@@ -118,7 +117,7 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
             collector.settle()
 
     try:
-        await adapter.open(settings)
+        await open_adapter(adapter, settings)
         attached = Attached(
             url,
             adapter,

@@ -12,6 +12,8 @@ from iii_skill import __version__
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
 from iii_skill.cli.loop import run_loop
 from iii_skill.cli.output import print_json
+from iii_skill.cli.printable import printable
+from iii_skill.cli.seconds import Seconds
 from iii_skill.cli.secrets import TOKEN_VARIABLES
 from iii_skill.config import StateConfig
 from iii_skill.doctor.outcome import Finding, Status
@@ -56,6 +58,14 @@ _LABELS = {
 @click.option("--dangerously-no-auth", is_flag=True, help="As for `iii-skill serve`.")
 @click.option("--no-state", is_flag=True, help="As for `iii-skill serve`.")
 @click.option("--only", metavar="ID", multiple=True, help="Only this check or group; may be repeated.")
+@click.option(
+    "--timeout",
+    "seconds",
+    type=Seconds(0.1, 300),
+    default=1.2,
+    show_default=True,
+    help="For servers and hosts to answer in, all of them side by side.",
+)
 @click.option("--fix", is_flag=True, help="Put right what is safe to put right, and say what was done.")
 @click.option("--strict", is_flag=True, help="Warnings count as failures.")
 @click.option("--verbose", "-v", is_flag=True, help="List the checks that are fine too.")
@@ -77,6 +87,7 @@ def doctor(
     dangerously_no_auth: bool,
     no_state: bool,
     only: tuple[str, ...],
+    seconds: float,
     fix: bool,
     strict: bool,
     verbose: bool,
@@ -88,7 +99,7 @@ def doctor(
     may be warnings), 1 a check failed, 2 something could not be checked.
     """
     from iii_skill.doctor.examine import chosen, examine
-    from iii_skill.doctor.setup import Asked, Setup
+    from iii_skill.doctor.setup import GivenOptions, Setup
 
     try:
         checks = chosen(only)
@@ -108,7 +119,7 @@ def doctor(
         )
 
     root = click.get_current_context().find_root()
-    asked = Asked(
+    asked = GivenOptions(
         config_file=config_file,
         url=url,
         address=address,
@@ -118,8 +129,9 @@ def doctor(
         token_file=token_file,
         no_auth=dangerously_no_auth,
         no_state=no_state,
+        seconds=seconds,
         state=with_options,
-        variables=lambda: _variables(root),
+        variables=lambda: variables_of(root),
     )
     setup = Setup(asked, cwd=Path.cwd(), home=Path.home(), env=os.environ)
     findings, done = run_loop(examine(setup, checks, mend=fix))
@@ -171,9 +183,9 @@ def _print(findings: list[Finding], done: list[str], *, verbose: bool) -> None:
         quiet = finding.status in (Status.OK, Status.SKIPPED)
         if quiet and not verbose:
             continue
-        click.echo(f"{_LABELS[finding.status]:<5} {finding.id}: {finding.found}")
+        click.echo(f"{_LABELS[finding.status]:<5} {finding.id}: {printable(finding.found, lines=True)}")
         if not quiet:
-            click.echo(f"      fix: {finding.fix}")
+            click.echo(f"      fix: {printable(finding.fix, lines=True)}")
             click.echo(f"      see: {finding.docs}")
     said = "Nothing is wrong"
     if counts[Status.FAIL]:
@@ -188,7 +200,7 @@ def _print(findings: list[Finding], done: list[str], *, verbose: bool) -> None:
     click.echo(f"{said}: {', '.join(rest)}, {counts[Status.SKIPPED]} not for this set-up.")
 
 
-def _variables(root: click.Context) -> frozenset[str]:
+def variables_of(root: click.Context) -> frozenset[str]:
     """The variables that the options of all commands are read from."""
     assert isinstance(root.command, click.Group)
     names = {*TOKEN_VARIABLES.values(), *(f"{name}_FILE" for name in TOKEN_VARIABLES.values())}

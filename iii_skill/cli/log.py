@@ -13,6 +13,9 @@ from typing import Any, Protocol, TextIO
 
 import click
 
+from iii_skill.calls import TRACE, trace_context
+from iii_skill.cli.printable import printable
+
 WAITING_BYTES = 1024 * 1024
 """What may wait for a reader of stderr; lines beyond that are counted and left out."""
 
@@ -52,10 +55,7 @@ class TextLines:
 
     def of(self, record: logging.LogRecord) -> str:
         """One line; a traceback follows it indented. No text of a worker begins a line of its own."""
-        message = "".join(
-            letter if letter.isprintable() else _escaped(letter) for letter in record.getMessage()
-        )
-        line = f"{record.levelname} {record.name}: {message}"
+        line = f"{record.levelname} {record.name}: {printable(record.getMessage())}"
         if record.exc_info:
             line = "\n  ".join((line, *_traceback(record).splitlines()))
         return line
@@ -72,7 +72,8 @@ class TextLines:
 class JsonLines:
     """For programs: one object on each line, with `ts`, `level`, `logger` and `event`.
 
-    `exception` holds a traceback; `repeated` stands where a line was held back so many times.
+    `trace_id` and `span_id` are there when the line tells of a call that has a trace, `exception` holds a
+    traceback; `repeated` stands where a line was held back so many times.
     """
 
     def of(self, record: logging.LogRecord) -> str:
@@ -83,13 +84,21 @@ class JsonLines:
             "logger": record.name,
             "event": record.getMessage(),
         }
+        trace_id, span_id = _trace_of(record)
+        if trace_id:
+            fields["trace_id"] = trace_id
+        if span_id:
+            fields["span_id"] = span_id
         if record.exc_info:
             fields["exception"] = _traceback(record)
         return _json(fields)
 
     def again(self, line: str, count: int) -> str:
-        """The same object, now, with the count."""
-        return _json({**json.loads(line), "ts": _timestamp(time.time()), "repeated": count})
+        """The same object, now, with the count; the calls of the others had traces of their own."""
+        fields = json.loads(line)
+        fields.pop("trace_id", None)
+        fields.pop("span_id", None)
+        return _json({**fields, "ts": _timestamp(time.time()), "repeated": count})
 
     def lost(self, count: int) -> str:
         """A warning of the log itself, with the count."""
@@ -248,6 +257,15 @@ def log_to_stderr(level: str, log_format: str = "text") -> None:
     root.setLevel(level.upper())
 
 
+def _trace_of(record: logging.LogRecord) -> tuple[str, str]:
+    """Trace and span of a line: what a worker said, the `traceparent` of its call, or where it is written."""
+    told: tuple[str, str] | None = getattr(record, "trace", None)
+    if told is not None and told[0]:
+        return told
+    traceparent = trace_context(getattr(record, "traceparent", None) or TRACE.get())
+    return ("", "") if traceparent is None else (traceparent[3:35], traceparent[36:52])
+
+
 def _traceback(record: logging.LogRecord) -> str:
     assert record.exc_info is not None
     return logging.Formatter().formatException(record.exc_info)
@@ -260,10 +278,3 @@ def _timestamp(seconds: float) -> str:
 def _json(fields: dict[str, Any]) -> str:
     """One line of pure ASCII: no terminal and no reader of lines takes anything in it for an end of line."""
     return json.dumps(fields, separators=(",", ":"))
-
-
-def _escaped(letter: str) -> str:
-    # By hand: the codec for it would be loaded now, which fails when no file can be opened.
-    number = ord(letter)
-    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(letter)
-    return known or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")

@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import resource
+import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +26,31 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)
+
+
+def told_to_stop(*, until_eof: bool) -> asyncio.Future[None]:
+    """Done on SIGTERM and SIGINT, and when stdin ends if that is asked for."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if until_eof:
+
+        def read() -> None:
+            # A thread: a loop cannot wait for every kind of file.
+            with contextlib.suppress(OSError):
+                while os.read(0, 65536):
+                    pass
+            with contextlib.suppress(RuntimeError):  # the loop has ended before
+                loop.call_soon_threadsafe(stop)
+
+        threading.Thread(target=read, name="until-eof", daemon=True).start()
+    return stopped
 
 
 def leave(code: int) -> NoReturn:

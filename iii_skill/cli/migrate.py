@@ -11,11 +11,11 @@ from dataclasses import asdict
 
 import click
 
-from iii_skill.cli.key_values import KEY_VALUE
+from iii_skill.cli.key_values import KEY_VALUE, settings_in
 from iii_skill.cli.output import print_json
 from iii_skill.errors import AdapterError, ConfigurationError
-from iii_skill.migrate.ends import End, open_source, open_target, plan
 from iii_skill.migrate.move import Report, move, require_empty, survey
+from iii_skill.migrate.sides import Side, open_source, open_target, plan
 from iii_skill.plugins import load_plugins
 
 
@@ -33,7 +33,7 @@ from iii_skill.plugins import load_plugins
     type=KEY_VALUE,
     metavar="KEY=VALUE",
     multiple=True,
-    help="A setting of the target; may be repeated.",
+    help="A setting of the target, as timeout=2 or history.keep=10; may be repeated.",
 )
 @click.option(
     "--from-config",
@@ -79,8 +79,8 @@ def migrate(
             location=location,
             target_name=target_name,
             shared={"data_dir": data_dir, "redis_url": redis_url, "database_url": database_url},
-            source_settings=dict(from_config),
-            target_settings=dict(adapter_config),
+            source_settings=settings_in(from_config, "--from-config"),
+            target_settings=settings_in(adapter_config, "--adapter-config"),
         )
         report = asyncio.run(_run(source, target, merge=merge, dry_run=dry_run, quiet=as_json))
     except (AdapterError, ConfigurationError) as error:
@@ -99,8 +99,8 @@ def migrate(
     sys.exit(0 if report.ok else 1)
 
 
-async def _run(source_end: End, target_end: End, *, merge: bool, dry_run: bool, quiet: bool) -> Report:
-    source = await open_source(source_end)
+async def _run(source_side: Side, target_side: Side, *, merge: bool, dry_run: bool, quiet: bool) -> Report:
+    source = await open_source(source_side)
     try:
         scopes = await source.scopes()
         shown = sys.stderr if sys.stderr.isatty() and not quiet else io.StringIO()
@@ -110,14 +110,14 @@ async def _run(source_end: End, target_end: End, *, merge: bool, dry_run: bool, 
                 bar.update(1)
 
             if dry_run:
-                if target_end.exists:
-                    target = await open_target(target_end)
+                if target_side.exists:
+                    target = await open_target(target_side)
                     try:
                         await require_empty(target, merge=merge)
                     finally:
                         await target.close()
                 return await survey(source, scopes, progress=progress)
-            target = await open_target(target_end)
+            target = await open_target(target_side)
             try:
                 return await move(source, scopes, target, merge=merge, progress=progress)
             finally:
@@ -126,7 +126,7 @@ async def _run(source_end: End, target_end: End, *, merge: bool, dry_run: bool, 
         await source.close()
 
 
-def _tell(report: Report, target: End, *, dry_run: bool) -> None:
+def _tell(report: Report, target: Side, *, dry_run: bool) -> None:
     for finding in report.skipped:
         click.echo(f"skipped: {finding.name}: {finding.reason}")
     for finding in report.damaged:

@@ -6,38 +6,45 @@ The order: `--url`, options of a store, `III_URL`, `.iii/host.json` in this dire
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
+import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 import msgspec
 
+from iii_skill.cli import plain_wire
 from iii_skill.cli.adapter_options import adapter_options
-from iii_skill.cli.host_note import running_here
+from iii_skill.cli.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    LEFT,
+    NOT_FOUND,
+    REFUSED,
+    UNREACHABLE,
+    USAGE,
+)
+from iii_skill.cli.printable import printable
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.errors import ConfigurationError, IiiSkillError, InvocationError
+from iii_skill.protocol.unreached import Refused, no_answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from iii_skill.cli.loop_wire import LoopWire
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DEFAULT_URL = "ws://127.0.0.1:49134"
+CLOSE_S = 20.0
+"""How long a store that is opened here may take to close."""
 
-FAILED, USAGE, NOT_FOUND, CONFLICT, UNREACHABLE, REFUSED, LEFT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
-EXIT_CODES = {
-    0: "done",
-    FAILED: "failed",
-    USAGE: "wrong use of the command",
-    NOT_FOUND: "no such key, scope or function",
-    CONFLICT: "somebody else changed it first",
-    UNREACHABLE: "nothing answers, or not in time",
-    REFUSED: "the value is refused",
-    LEFT: "a part was left behind",
-    INTERRUPTED: "interrupted",
-}
+LOST = frozenset({"TIMEOUT", "not_connected", "invocation_stopped"})
+"""Codes of errors that say nothing about the call, but that its answer did not come."""
 
 _CODE_OF = {
     "function_not_found": NOT_FOUND,
@@ -83,7 +90,27 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool
 
 
+STORE_OPTIONS = ("adapter", "adapter_config", "data_dir", "redis_url", "database_url")
+
+
+def reach_of(
+    *, url: str | None, token: str | None = None, as_json: bool = False, quiet: bool = False, **store: Any
+) -> Reach:
+    """What the options ask for; `store` has those of STORE_OPTIONS."""
+    given = store if any(store.values()) else {}
+    return Reach(url=url, token=token, store=given, as_json=as_json, quiet=quiet)
+
+
+_quiet = click.option("--quiet", "-q", is_flag=True, help="Do not say where it goes.")
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, one object a line.")
+
+
 def reach_options(function: F) -> F:
+    """Add the options that say where a command goes and how it speaks; the function gets one `reach`."""
+    return _quiet(_json(place_options(function)))
+
+
+def place_options(function: F) -> F:
     """Add the options that say where a command goes; the function gets them as one `reach`."""
 
     def with_reach(
@@ -91,19 +118,14 @@ def reach_options(function: F) -> F:
         url: str | None,
         token: str | None,
         token_file: Path | None,
-        as_json: bool,
-        quiet: bool,
+        as_json: bool = False,
+        quiet: bool = False,
         **options: Any,
     ) -> Any:
-        names = ("adapter", "adapter_config", "data_dir", "redis_url", "database_url")
-        store = {name: options.pop(name) for name in names}
-        reach = Reach(
-            url=url,
-            token=token_of(token, token_file),
-            store=store if any(store.values()) else {},
-            as_json=as_json,
-            quiet=quiet,
-        )
+        store = {name: options.pop(name) for name in STORE_OPTIONS}
+        for value in (*args, *options.values()):
+            _check_text(value)
+        reach = reach_of(url=url, token=token_of(token, token_file), as_json=as_json, quiet=quiet, **store)
         if reach.url is not None and reach.store:
             raise click.UsageError("--url names a host, the other options a store: leave one of them out.")
         return function(*args, reach=reach, **options)
@@ -115,8 +137,6 @@ def reach_options(function: F) -> F:
         if hasattr(function, attribute):
             setattr(wrapped, attribute, getattr(function, attribute))
     for option in (
-        click.option("--quiet", "-q", is_flag=True, help="Do not say where it goes."),
-        click.option("--json", "as_json", is_flag=True, help="JSON on stdout, one object a line."),
         token_options("state", "What the host or engine wants to be presented."),
         adapter_options,
         click.option("--url", metavar="URL", help="A host or engine.  [default: III_URL, or what runs here]"),
@@ -125,10 +145,43 @@ def reach_options(function: F) -> F:
     return wrapped  # type: ignore[no-any-return]
 
 
-def run(reach: Reach, work: Callable[[Backend], Awaitable[int | None]]) -> None:
-    """Open the backend, do the work, and end the process with its exit code."""
+def _check_text(value: Any) -> None:
+    """UsageError for an argument whose bytes are not UTF-8: it comes as a text that no JSON can hold."""
+    if isinstance(value, tuple):
+        for one in value:
+            _check_text(one)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            said = printable(os.fsencode(value).decode(errors="backslashreplace"))
+            raise click.UsageError(f"'{said}' is not UTF-8, as names and texts must be.") from None
+
+
+def own_options(function: F) -> F:
+    """Add `--json` and `--quiet` to a command that has its own way to the store; it gets them as `reach`."""
+
+    @functools.wraps(function)
+    def with_reach(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        reach = Reach(url=None, token=None, store={}, as_json=as_json, quiet=quiet)
+        return function(*args, reach=reach, **options)
+
+    wrapped: Any = with_reach
+    for option in (_quiet, _json):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def run(
+    reach: Reach, work: Callable[[Backend], Coroutine[Any, Any, int | None]], *, only_calls: bool = False
+) -> None:
+    """Open the backend, do the work, and end the process with its exit code.
+
+    `only_calls`: the work awaits nothing but one call of the backend after the other. Where that is a host or
+    an engine, no event loop is needed, whose import would take longer than the work.
+    """
     try:
-        code = asyncio.run(_run(reach, work))
+        code = run_calls(reach, work) if only_calls else _run_loop(_run(reach, work))
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except (Stopped, IiiSkillError) as error:
@@ -147,18 +200,52 @@ def tell(reach: Reach, error: Exception) -> int:
         assert isinstance(error, IiiSkillError)
         code, name, message = FAILED, error.code, error.message
     if reach.as_json:
-        said = {"code": name, "message": message} | ({} if fix is None else {"fix": fix})
-        click.echo(json.dumps({"error": said}), err=True)
+        import json
+
+        fields = {"code": name, "message": message} | ({} if fix is None else {"fix": fix})
+        click.echo(json.dumps({"error": fields}), err=True)
     else:
-        click.echo(f"Error: {message}" + ("" if fix is None else f" {fix}"), err=True)
+        said = message if fix is None else f"{message} {fix}"
+        click.echo(f"Error: {printable(said, lines=True)}", err=True)
     return code
 
 
-async def _run(reach: Reach, work: Callable[[Backend], Awaitable[int | None]]) -> int | None:
+def run_calls(
+    reach: Reach, work: Callable[[Backend], Coroutine[Any, Any, T]], *, within_s: float | None = None
+) -> T:
+    """What work comes to that awaits nothing but one call after the other."""
+    url = reach.url or usual_url()
+    if reach.store or not plain_wire.takes(url):
+        return _run_loop(_run(reach, work), within_s=within_s)
+    with _reaching(url, plain_wire.UNREACHED):
+        wire = plain_wire.open_wire(url, reach.token, within_s=within_s or plain_wire.OPEN_S)
+    with contextlib.closing(wire):
+        _say_where(reach, wire)
+        working = work(wire)
+        try:
+            working.send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        working.close()
+    raise AssertionError("it awaits something else than a call")
+
+
+def _run_loop(work: Coroutine[Any, Any, T], *, within_s: float | None = None) -> T:
+    import asyncio
+
+    return asyncio.run(asyncio.wait_for(work, within_s))
+
+
+async def _run(reach: Reach, work: Callable[[Backend], Coroutine[Any, Any, T]]) -> T:
     async with backend(reach) as opened:
-        if not reach.quiet:
-            click.echo(f"[{opened.label}]", err=True)
+        _say_where(reach, opened)
         return await work(opened)
+
+
+def _say_where(reach: Reach, opened: Backend) -> None:
+    if not reach.quiet:
+        click.echo(f"[{opened.label}]", err=True)
 
 
 @contextlib.asynccontextmanager
@@ -168,73 +255,50 @@ async def backend(reach: Reach) -> AsyncIterator[Backend]:
         async with _opened_store(reach.store) as store:
             yield store
         return
-    url, token = reach.url, reach.token
-    if url is None:
-        url = os.environ.get("III_URL") or running_here() or DEFAULT_URL
-    async with connected(url, token) as wire:
+    async with connected(reach.url or usual_url(), reach.token) as wire:
         yield wire
 
 
-class _Wire:
-    """A connection to a host or an engine."""
+def usual_url() -> str:
+    """Where a command goes that is told nothing."""
+    from iii_skill.cli.host_note import running_here
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.label = url
-
-    async def call(self, function_id: str, payload: bytes, *, timeout: float | None = 30.0) -> bytes | None:
-        from iii_skill.calls import Call, Failure, Outcome
-
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def settle(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        call = Call(function_id, payload, settle, "default")
-        self.link.call(call)
-        try:
-            outcome = await asyncio.wait_for(future, timeout)
-        except TimeoutError:
-            self.link.abandon(call)
-            text = f"'{function_id}' did not answer within {timeout:g} s; its outcome is unknown."
-            raise InvocationError(text, code="TIMEOUT") from None
-        if isinstance(outcome, Failure):
-            raise InvocationError(outcome.message, code=outcome.code)
-        return outcome.value
-
-    link: Any = None
-
-    def called(self, _link: Any, _message: Any) -> None:
-        """It offers nothing, so nothing is called."""
-
-    delivered = withdrawn = observed = unobserved = called
+    return os.environ.get("III_URL") or running_here() or DEFAULT_URL
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, token: str | None) -> AsyncIterator[_Wire]:
+async def connected(url: str, token: str | None) -> AsyncIterator[LoopWire]:
     """A connection; Stopped with what to do when there is none."""
-    from iii_skill import __version__
-    from iii_skill.attach.engine_link import UNREACHED, Refused, connect
-    from iii_skill.protocol import client
+    from iii_skill.cli import loop_wire
 
-    owner: Any = _Wire(url)
+    with _reaching(url, loop_wire.UNREACHED):
+        wire = await loop_wire.open_wire(url, token)
     try:
-        owner.link = await asyncio.wait_for(connect(owner, token=token), 10)
-    except UNREACHED as error:
+        yield wire
+    finally:
+        wire.close()
+
+
+@contextlib.contextmanager
+def _reaching(url: str, unreached: tuple[type[Exception], ...]) -> Iterator[None]:
+    try:
+        yield
+    except unreached as error:
         raise Stopped(
             UNREACHABLE,
-            f"Nothing answers at {url}: {str(error) or 'not in time'}.",
+            no_answer(url, error),
             error="unreachable",
             fix="Start `iii-skill serve`, name another place with --url, or open a store with --data-dir.",
         ) from None
     except Refused as error:
         raise Stopped(UNREACHABLE, error.message, error="refused") from None
-    owner.link.send(client.identify("iii-skill-cli", __version__, []))
-    try:
-        yield owner
-    finally:
-        owner.link.leave()
+
+
+def may_be_called(opened: Backend) -> bool:
+    """False once the connection to a host or an engine is lost."""
+    from iii_skill.cli.loop_wire import LoopWire
+
+    return not (isinstance(opened, LoopWire) and opened.link.lost.is_set())
 
 
 class _Store:
@@ -270,7 +334,7 @@ async def _opened_store(options: dict[str, Any]) -> AsyncIterator[Backend]:
         place = adapter.data_dir or next(filter(None, urls), "")
         yield _Store(host, f"{adapter.name} {_without_password(str(place))}".strip())
     finally:
-        await host.close()
+        await host.close(grace_s=CLOSE_S)
 
 
 def _without_password(url: str) -> str:

@@ -22,9 +22,11 @@ _TEXTS = {
     "plural": "Its plural: prefix of functions and routes.",
     "scope": "The state scope of the records.  [default: the plural]",
     "fields": "NAME:TYPE or NAME:TYPE=DEFAULT, ... Types: text, amount, integer, boolean.",
-    "operations": "Of create, get, list, update, delete, counter, flag, session, cache, claim, skeleton.",
+    "operations": "Of create, get, list, update, delete, counter, flag, session, cache, claim, hold, total, "
+    "skeleton.",
     "update-field": "The field that `update` sets.",
     "counter-field": "The whole number that `counter` adds to and takes from.",
+    "total-field": "The number that `total` adds up.  [default: the first one]",
     "api": "How routes and reactions are registered: triggers or observers (Python, Rust).",
     "adapter": "Where the host keeps the state: memory, file or redis.",
     "store": "What an adapter plugin keeps data in: file (of one host) or server (shared by hosts).",
@@ -40,6 +42,8 @@ _SWITCHES = {
 def template_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that answer questions; those of other templates are answered with --data."""
     options = [click.option(f"--{name}", help=text) for name, text in _TEXTS.items()]
+    joined = "Of queue, pubsub, cron, stream: companions that the records are joined to; repeatable."
+    options.append(click.option("--with", multiple=True, callback=_joined, metavar="NAMES", help=joined))
     options += [
         click.option(f"--{name}/--no-{name}", default=None, help=text) for name, text in _SWITCHES.items()
     ]
@@ -50,6 +54,10 @@ def template_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _joined(_context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> str | None:
+    return ",".join(words) if words else None
 
 
 def given_answers(

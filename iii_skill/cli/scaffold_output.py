@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iii_skill.cli.started_by import host_command
+from iii_skill.cli.started_by import host_command, kit
 from iii_skill.scaffold.plan import WRITES, FileAction
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def print_oddities(destination: Path, *, has_base: bool) -> None:
 def next_commands(renderer: Renderer, answers: Mapping[str, Any], destination: Path) -> list[dict[str, Any]]:
     """The next steps, ready to run."""
     python = shlex.quote(sys.executable)
-    context = {**renderer.context(answers), "host": host_command(), "python": python}
+    context = {**renderer.context(answers), "host": host_command(), "python": python, "kit": kit()}
     commands = []
     if destination != Path():
         commands.append({"run": f"cd {shlex.quote(str(destination))}", "note": "", "background": False})

@@ -26,11 +26,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 TOKEN_VARIABLES = {
     "serve": "III_SKILL_TOKEN",
     "attach": "III_TOKEN",
+    "console": "III_TOKEN",
     "state": "III_TOKEN",
     "trigger": "III_TOKEN",
+    "mcp": "III_TOKEN",
     "doctor": "III_SKILL_DOCTOR_TOKEN",
 }
-COMMANDS = ("serve", "attach", "migrate", "state", "trigger", "doctor")
+COMMANDS = ("serve", "attach", "console", "migrate", "state", "trigger", "mcp", "doctor")
 _SETTINGS = ("--adapter-config", "--from-config")
 """Options that may be repeated: their variable holds several, with blanks between."""
 _SECRET_WORDS = ("password", "secret", "token", "dsn", "key")

@@ -6,9 +6,8 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ import msgspec
 
 from iii_skill.cli import collector
 from iii_skill.cli.adapter_options import adapter_options, with_adapter
+from iii_skill.cli.controlled import refuse_for_control, serve_controlled
 from iii_skill.cli.host_note import HostNote
 from iii_skill.cli.log import log_format_option, log_to_stderr
-from iii_skill.cli.loop import leave, raise_file_limit, run_loop
+from iii_skill.cli.loop import leave, raise_file_limit, run_loop, told_to_stop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import Config, StateConfig, load_config
+from iii_skill.console import PORT
 from iii_skill.errors import IiiSkillError
 from iii_skill.host import Host
 from iii_skill.server.ports import Servers
@@ -42,6 +43,12 @@ GRACE_S = 2.0
     "--metrics-port",
     type=click.IntRange(0, 65535),
     help="Serve /metrics, /healthz and /readyz on loopback; 0 picks a port.  [default: off]",
+)
+@click.option("--console", is_flag=True, help="Serve the console, a page in the browser, on loopback.")
+@click.option(
+    "--console-port",
+    type=click.IntRange(0, 65535),
+    help="The same on this port, 0 picks one.  [default: 3113]",
 )
 @click.option("--host", "address", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
 @click.option(
@@ -72,6 +79,12 @@ GRACE_S = 2.0
 )
 @click.option("--no-state", is_flag=True, help="Serve no state::*; `iii-skill attach` may bring it.")
 @click.option("--ready-json", is_flag=True, help="Print one line of JSON on stdout when ready.")
+@click.option("--until-eof", is_flag=True, help="End when stdin ends, as it does with what started this.")
+@click.option(
+    "--control",
+    is_flag=True,
+    help="For tests alone: engines that record and misbehave on demand, and a port that says how.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -90,6 +103,8 @@ def serve(
     port: int | None,
     http_port: int | None,
     metrics_port: int | None,
+    console: bool,
+    console_port: int | None,
     address: str | None,
     allowed_hosts: tuple[str, ...],
     token: str | None,
@@ -100,6 +115,8 @@ def serve(
     engine_functions_only: bool,
     no_state: bool,
     ready_json: bool,
+    until_eof: bool,
+    control: bool,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -115,12 +132,16 @@ def serve(
         "--redis-url": redis_url,
         "--database-url": database_url,
     }
+    if console and console_port is None:
+        console_port = PORT
     asked = [option for option, value in of_state.items() if value]
     if no_state and asked:
         raise click.UsageError(
             f"--no-state serves no state, so {asked[0]} says nothing: leave one of them out."
         )
     presented = token_of(token, token_file)
+    if control:
+        refuse_for_control(click.get_current_context())
     log_to_stderr(log_level, log_format)
     raise_file_limit()
     try:
@@ -150,43 +171,60 @@ def serve(
             )
             for note in config.notes:
                 logger.warning("%s", note)
-            serving = _serve(
-                config,
-                port=port,
-                http_port=http_port,
-                metrics_port=metrics_port,
-                address=address,
-                allowed_hosts=allowed_hosts,
-                token=presented,
-                no_auth=dangerously_no_auth,
-                ready_json=ready_json,
-            )
+            serving: Coroutine[Any, Any, int]
+            if control:
+                serving = serve_controlled(
+                    config, port=port, http_port=http_port, ready_json=ready_json, until_eof=until_eof
+                )
+            else:
+                serving = _serve(
+                    config,
+                    port=port,
+                    http_port=http_port,
+                    metrics_port=metrics_port,
+                    console_port=console_port,
+                    address=address,
+                    allowed_hosts=allowed_hosts,
+                    token=presented,
+                    no_auth=dangerously_no_auth,
+                    ready_json=ready_json,
+                    until_eof=until_eof,
+                )
             code = run_loop(serving)
     except IiiSkillError as error:
         raise click.ClickException(error.message) from None
     sys.exit(code)
 
 
-async def _serve(config: Config, *, ready_json: bool, metrics_port: int | None, **options: Any) -> int:
+async def _serve(
+    config: Config,
+    *,
+    ready_json: bool,
+    until_eof: bool,
+    metrics_port: int | None,
+    console_port: int | None,
+    **options: Any,
+) -> int:
     host = Host(config, watched=metrics_port is not None)
     await host.open()
     if host.unserved:
         logger.warning("not served by this host, ignored: %s", ", ".join(host.unserved))
     try:
         servers = await host.serve(metrics_port=metrics_port, collector=collector_of(os.environ), **options)
+        console = None if console_port is None else await host.serve_console(console_port)
     except BaseException:
         await host.close()
         raise
 
-    note = HostNote(servers.ws_url)
+    note = HostNote(servers.ws_url, None if host.adapter is None else host.adapter.data_dir)
 
     def ready() -> None:
         note.write()
-        _announce(host, servers, ready_json)
+        _announce(host, servers, console, ready_json)
         collector.settle()
 
     try:
-        code = await _run(host, ready)
+        code = await _run(host, ready, until_eof=until_eof)
     finally:
         note.remove()
     if host.left:
@@ -194,17 +232,9 @@ async def _serve(config: Config, *, ready_json: bool, metrics_port: int | None, 
     return code
 
 
-async def _run(host: Host, ready: Callable[[], None]) -> int:
+async def _run(host: Host, ready: Callable[[], None], *, until_eof: bool) -> int:
     """Serve until SIGTERM, SIGINT or a failed store; the exit code. `ready` is called once."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[None] = loop.create_future()
-
-    def stop() -> None:
-        if not stopped.done():
-            stopped.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    stopped = told_to_stop(until_eof=until_eof)
     ready()
     await asyncio.wait((stopped, host.failed), return_when=asyncio.FIRST_COMPLETED)
     if host.failed.done():
@@ -215,7 +245,7 @@ async def _run(host: Host, ready: Callable[[], None]) -> int:
     return 0
 
 
-def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
+def _announce(host: Host, servers: Servers, console: str | None, ready_json: bool) -> None:
     adapter = host.adapter
     name = None if adapter is None else adapter.name
     data_dir = None if adapter is None or adapter.data_dir is None else str(adapter.data_dir)
@@ -232,6 +262,8 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
         }
         if servers.metrics_url is not None:
             ready["metrics"] = servers.metrics_url
+        if console is not None:
+            ready["console"] = console
         print(json.dumps(ready, separators=(",", ":")), flush=True)
         return
     state = "no state" if name is None else f"state in {name}" + (f" ({data_dir})" if data_dir else "")
@@ -244,6 +276,8 @@ def _announce(host: Host, servers: Servers, ready_json: bool) -> None:
         f"iii-skill is ready: workers on {servers.ws_url}{http}, {state}{beside}{stored}. Ctrl-C stops it.",
         flush=True,
     )
+    if console is not None:
+        print(f"The console is at {console}", flush=True)
 
 
 def _counting(host: Host) -> dict[str, Path]:

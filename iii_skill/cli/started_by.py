@@ -39,9 +39,14 @@ def uvx_options() -> list[str]:
     return options
 
 
-def requirement(dist: metadata.Distribution) -> str:
+def kit() -> str:
+    """What brings the pytest plugin of this very program, as a word for a shell."""
+    return shlex.quote(requirement(metadata.distribution(NAME), "test"))
+
+
+def requirement(dist: metadata.Distribution, *more: str) -> str:
     """The distribution as an installer reads it: place, revision and the extras whose packages are there."""
-    extras = ",".join(present_extras(dist))
+    extras = ",".join(sorted({*present_extras(dist), *more}))
     named = f"{dist.name}[{extras}]" if extras else dist.name
     text = dist.read_text("direct_url.json")
     if not text:

@@ -7,11 +7,15 @@ import msgspec
 
 from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.cli.reach import Backend, Reach, reach_options, run
-from iii_skill.cli.state.values import given_value, shown
-from iii_skill.readable import unreadable_because
+from iii_skill.cli.state.values import given_value, put, shown
+
+EXAMPLES = (
+    "state::get scope=shop key=chair",
+    """state::set --payload '{"scope": "shop", "key": "chair", "value": 3}'""",
+)
 
 
-@click.command()
+@click.command(epilog="\n".join(["\b", "Examples:", *(f"  iii-skill trigger {one}" for one in EXAMPLES)]))
 @click.argument("function_id", metavar="FUNCTION")
 @click.argument("fields", metavar="[KEY=VALUE]...", nargs=-1, type=KEY_VALUE)
 @click.option("--payload", metavar="JSON", help="The whole payload (`-`: stdin) instead of KEY=VALUE.")
@@ -26,15 +30,17 @@ def trigger(
 
     async def work(opened: Backend) -> None:
         if payload is not None:
-            data = given_value(payload, as_string=False)
+            data = given_value(payload)
         else:
             data = msgspec.json.encode({key: _value(text) for key, text in fields})
         result = await opened.call(function_id, data, timeout=timeout_ms / 1000)
-        click.echo("null" if result is None else shown(result))
+        put("null" if result is None else shown(result))
 
-    run(reach, work)
+    run(reach, work, only_calls=True)
 
 
-def _value(text: str) -> msgspec.Raw:
+def _value(text: str) -> msgspec.Raw | str:
+    from iii_skill.readable import unreadable_because  # late: a call without KEY=VALUE does without it
+
     raw = text.encode("utf-8", "surrogateescape")
-    return msgspec.Raw(raw if unreadable_because(raw) is None else msgspec.json.encode(text))
+    return msgspec.Raw(raw) if unreadable_because(raw) is None else text

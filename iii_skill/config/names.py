@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from iii_skill import served
 from iii_skill.config.reader import Text
 from iii_skill.errors import ConfigurationError
 
@@ -30,9 +31,8 @@ def chosen_name(entry: Named, where: str, *, of_class: Callable[[str], str]) -> 
 
 
 WORKER: Final = "iii-worker-manager"
-HTTP: Final = "iii-http"
-STATE: Final = "iii-state"
-
+HTTP: Final = served.HTTP
+STATE: Final = served.STATE
 CONFIGURATION: Final = "configuration"
 EXEC: Final = "iii-exec"
 
@@ -46,13 +46,13 @@ OLD_CLASSES: Final = {
     "modules::worker::WorkerModule": WORKER,
     "modules::api::RestApiModule": HTTP,
     "modules::state::StateModule": STATE,
-    "modules::stream::StreamModule": "iii-stream",
-    "modules::cron::CronModule": "iii-cron",
-    "modules::pubsub::PubSubModule": "iii-pubsub",
-    "modules::queue::QueueModule": "iii-queue",
+    "modules::stream::StreamModule": served.STREAM,
+    "modules::cron::CronModule": served.CRON,
+    "modules::pubsub::PubSubModule": served.PUBSUB,
+    "modules::queue::QueueModule": served.QUEUE,
     "modules::observability::OtelModule": "iii-observability",
     "modules::telemetry::TelemetryModule": "iii-telemetry",
-    "modules::shell::ExecModule": "iii-exec",
+    "modules::shell::ExecModule": EXEC,
     "modules::bridge_client::BridgeClientModule": "iii-bridge",
     "modules::http_functions::HttpFunctionsModule": "iii-http-functions",
 }

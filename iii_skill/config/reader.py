@@ -69,7 +69,15 @@ def read(
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$")
         raise ConfigurationError(
-            _sentence(reason, place.rstrip("`"), kind=kind, data=given, where=where, joint=joint)
+            _sentence(
+                reason,
+                place.rstrip("`"),
+                kind=kind,
+                data=given,
+                where=where,
+                joint=joint,
+                from_text=from_text,
+            )
         ) from None
 
 
@@ -109,7 +117,14 @@ def _unknown(key: Any, known: Sequence[str], no_keys: str) -> str:
 
 
 def _sentence(
-    reason: str, place: str, *, kind: type[msgspec.Struct], data: Any, where: str, joint: str
+    reason: str,
+    place: str,
+    *,
+    kind: type[msgspec.Struct],
+    data: Any,
+    where: str,
+    joint: str,
+    from_text: bool,
 ) -> str:
     """What msgspec says, as a sentence: where, what must stand there, what does."""
     steps = [name or number for name, number in _STEP.findall(place)]
@@ -121,6 +136,10 @@ def _sentence(
         return f"{at}: {_unknown(found['name'], [field.encode_name for field in fields], 'it has none')}"
     if found is not None:
         return f"{at}: has no '{found['name']}'."
+    inner = [field.encode_name for field in getattr(wanted, "fields", ())]
+    if from_text and inner and isinstance(value, str):
+        names = " and ".join(f"{place.removeprefix('.')}.{name}=…" for name in inner)
+        return f"{at}: takes no value but settings of its own: {names}"
     bounds = _bounds(wanted)
     mismatch = _MISMATCH.match(reason)
     if mismatch is not None and mismatch["got"] is not None:

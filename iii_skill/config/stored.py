@@ -16,10 +16,9 @@ import msgspec
 from iii_skill.config.names import both_names
 from iii_skill.config.text import load_yaml, read_text
 from iii_skill.errors import ConfigurationError
-from iii_skill.placeholders import MAX_FILLED, fill_value
+from iii_skill.placeholders import MAX_FILLED, VARIABLE, fill_value
 
 _MOVED = re.compile(r"^[ \t]*# '([a-z0-9_-]{1,64})': value now lives in the configuration worker", re.M)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -79,4 +78,4 @@ def _value(path: Path, env: Mapping[str, str]) -> Any:
             raise ConfigurationError(f"{shown}: is too large with its placeholders filled in.")
         return found
 
-    return fill_value(document.get("value"), _NAME, filled)
+    return fill_value(document.get("value"), VARIABLE, filled)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from iii_skill.calls import FunctionInfo
+from iii_skill.config.names import CONFIGURATION
 
-WORKER_NAME = "configuration"
+WORKER_NAME = CONFIGURATION
 
 _TEXT = {"type": "string"}
 

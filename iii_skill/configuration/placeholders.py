@@ -6,15 +6,13 @@ operator named are filled in. The others count as not set.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from iii_skill.errors import CallerError
-from iii_skill.placeholders import MAX_FILLED, fill_value
+from iii_skill.placeholders import MAX_FILLED, VARIABLE, fill_value
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN = "III_SKILL_"
 
 
@@ -65,4 +63,4 @@ def expanded(value: Any, environment: Mapping[str, str]) -> Any:
             raise ExpandFailed("the value with its placeholders filled in is too large")
         return found
 
-    return fill_value(value, _NAME, filled)
+    return fill_value(value, VARIABLE, filled)

@@ -15,12 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from iii_skill.doctor.listeners import ports_of
 from iii_skill.doctor.outcome import (
-    Check,
     Outcome,
     Outcomes,
+    SetupCheck,
     fail,
     ok,
     page,
@@ -29,6 +30,7 @@ from iii_skill.doctor.outcome import (
     unknown,
     warn,
 )
+from iii_skill.doctor.patience import in_time
 from iii_skill.doctor.setup import Setup
 
 FILES = ("lock", "state.db", "state.db-wal", "state.db-shm", "state.db-journal")
@@ -36,7 +38,6 @@ NO_SPACE = 16 * 1024 * 1024
 LITTLE_SPACE = 200 * 1024 * 1024
 LARGE = 256 * 1024 * 1024
 """Bytes from which on a store is not read row by row here."""
-CHECK_S = 20.0
 FLUSHES = 8
 SLOW_FLUSH_S = 0.05
 LONG_LOG = 1024 * 1024 * 1024
@@ -176,6 +177,8 @@ def lock(setup: Setup) -> Outcome:
         return ok(f"in use by {owner}")
     number = _OWNER.match(owner)
     ports = ports_of(int(number[1])) if number is not None else []
+    if _port_here(setup.target.url) in ports:
+        return ok(f"in use by {owner}, which is what listens at {setup.target.url}")
     if ports:
         return fail(
             f"The data directory {path} is in use by {owner}, which listens on {_ports(ports)} "
@@ -186,6 +189,15 @@ def lock(setup: Setup) -> Outcome:
         f"The data directory {path} is in use by {owner}, so no host can open it.",
         f"End that process, or {_ELSEWHERE}",
     )
+
+
+def _port_here(url: str) -> int | None:
+    """The port of an address of this machine."""
+    try:
+        place = urlsplit(url)
+        return place.port if place.hostname in ("localhost", "127.0.0.1", "::1") else None
+    except ValueError:
+        return None
 
 
 def _ports(ports: list[int]) -> str:
@@ -229,11 +241,11 @@ async def integrity(setup: Setup) -> Outcome:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), CHECK_S)
+        output, errors = await in_time(process.communicate(), setup.asked.seconds)
     except TimeoutError:
         process.kill()
         await process.wait()
-        return unknown(f"Reading the store took more than {CHECK_S:g} s.", by_hand)
+        return skipped(f"not read to its end within {setup.asked.seconds:g} s (--timeout): {by_hand}")
     said = (errors or output).decode("utf-8", "replace").strip().removeprefix("Error: ")
     if process.returncode == 0:
         return ok(output.decode("utf-8", "replace").strip())
@@ -319,18 +331,18 @@ _PAGE = page("data-directory")
 _AFTER = ("python.packages", "config.file", "config.variable", "plugins.adapter", "config.adapter")
 _USABLE = (*_AFTER, "directory.place", "directory.files")
 CHECKS = (
-    Check("directory.place", "Data directory", place, _PAGE, after=_AFTER),
-    Check("directory.files", "Files of the store", files, _PAGE, after=(*_AFTER, "directory.place")),
-    Check("directory.space", "Free space", space, _PAGE, after=(*_AFTER, "directory.place")),
-    Check("directory.filesystem", "File system", file_system, _PAGE, after=(*_AFTER, "directory.place")),
-    Check("directory.lock", "Lock", lock, _PAGE, after=_USABLE),
-    Check(
+    SetupCheck("directory.place", "Data directory", place, _PAGE, after=_AFTER),
+    SetupCheck("directory.files", "Files of the store", files, _PAGE, after=(*_AFTER, "directory.place")),
+    SetupCheck("directory.space", "Free space", space, _PAGE, after=(*_AFTER, "directory.place")),
+    SetupCheck("directory.filesystem", "File system", file_system, _PAGE, after=(*_AFTER, "directory.place")),
+    SetupCheck("directory.lock", "Lock", lock, _PAGE, after=_USABLE),
+    SetupCheck(
         "directory.integrity",
         "Every row",
         integrity,
         _PAGE,
         after=(*_USABLE, "directory.space", "directory.lock"),
     ),
-    Check("directory.flush", "Flush", flush, _PAGE, after=(*_USABLE, "directory.space")),
-    Check("directory.log", "Log", log, _PAGE, after=_USABLE),
+    SetupCheck("directory.flush", "Flush", flush, _PAGE, after=(*_USABLE, "directory.space")),
+    SetupCheck("directory.log", "Log", log, _PAGE, after=_USABLE),
 )

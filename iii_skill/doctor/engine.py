@@ -8,10 +8,11 @@ import time
 
 from iii_skill.calls import Failure
 from iii_skill.doctor.listeners import holder
-from iii_skill.doctor.outcome import Check, Outcome, fail, ok, page, skipped, split_remedy, warn
+from iii_skill.doctor.outcome import Outcome, SetupCheck, fail, ok, page, skipped, split_remedy, warn
 from iii_skill.doctor.setup import Setup
 from iii_skill.doctor.target import remove_host_file
 from iii_skill.errors import IiiSkillError
+from iii_skill.state.functions import CHANGES
 
 _START = "Start one: iii-skill serve (or the iii engine)"
 SLOW_S = 1.0
@@ -67,14 +68,14 @@ async def _accepts(place: str, port: int) -> bool:
 
 def reachable(setup: Setup) -> Outcome:
     """Whether a host or an engine answers."""
-    from iii_skill.doctor.probe import Answer
+    from iii_skill.doctor.probe import ConnectOutcome
 
     target, probe = setup.target, setup.probe
     if probe is None:
         return skipped("not looked for")
     at = f"at {target.url} ({target.source})"
-    if probe.answer in (Answer.CLOSED, Answer.NO_SUCH_HOST):
-        what = "There is no such host" if probe.answer is Answer.NO_SUCH_HOST else "Nothing answers"
+    if probe.answer in (ConnectOutcome.CLOSED, ConnectOutcome.NO_SUCH_HOST):
+        what = "There is no such host" if probe.answer is ConnectOutcome.NO_SUCH_HOST else "Nothing answers"
         said = f"{what} {at}: {probe.detail}."
         if target.asked:
             return fail(said, _elsewhere(setup) or f"{_START}, or correct {target.source}.")
@@ -96,12 +97,12 @@ def _elsewhere(setup: Setup) -> str | None:
 
 def greeting(setup: Setup) -> Outcome:
     """Whether what answers is an engine that lets workers in."""
-    from iii_skill.doctor.probe import Answer
+    from iii_skill.doctor.probe import ConnectOutcome
 
     target, probe = setup.target, setup.probe
-    if probe is None or probe.answer in (Answer.CLOSED, Answer.NO_SUCH_HOST):
+    if probe is None or probe.answer in (ConnectOutcome.CLOSED, ConnectOutcome.NO_SUCH_HOST):
         return skipped("nothing answers")
-    if probe.answer in (Answer.FOREIGN, Answer.SILENT):
+    if probe.answer in (ConnectOutcome.FOREIGN, ConnectOutcome.SILENT):
         return fail(
             f"What answers at {target.url} does not greet as an iii engine does: {probe.detail.rstrip('.')}.",
             "Use the worker port of the host (49134 unless configured), not its HTTP port.",
@@ -111,12 +112,12 @@ def greeting(setup: Setup) -> Outcome:
 
 def token(setup: Setup) -> Outcome:
     """Whether the engine takes the token."""
-    from iii_skill.doctor.probe import Answer
+    from iii_skill.doctor.probe import ConnectOutcome
 
     probe = setup.probe
-    if probe is None or probe.answer not in (Answer.REFUSED, Answer.REACHED):
+    if probe is None or probe.answer not in (ConnectOutcome.REFUSED, ConnectOutcome.REACHED):
         return skipped("nothing answers")
-    if probe.answer is Answer.REACHED:
+    if probe.answer is ConnectOutcome.REACHED:
         return ok("workers are let in")
     found, fix = split_remedy(probe.detail, f"Look at what listens at {setup.target.url}.")
     if "token" in probe.detail:
@@ -129,11 +130,7 @@ async def kind(setup: Setup) -> Outcome:
     if setup.reached is None:
         return skipped("nothing answers")
     ids = {row.function_id for row in await setup.reached.functions()}
-    name = (
-        "an iii-skill host with state"
-        if "iii-skill::state::changes" in ids
-        else "an iii engine, or a host without state"
-    )
+    name = "an iii-skill host with state" if CHANGES in ids else "an iii engine, or a host without state"
     return ok(f"{name}, {len(ids)} functions")
 
 
@@ -210,26 +207,26 @@ def left_behind(setup: Setup) -> Outcome:
 _PAGE = page("host-or-engine")
 _MET = ("python.packages", "engine.url", "engine.reachable", "engine.greeting", "engine.token")
 CHECKS = (
-    Check("engine.url", "The address", url, _PAGE),
-    Check("engine.localhost", "localhost", localhost, _PAGE, after=("engine.url",)),
-    Check("engine.left", "Left behind", left_behind, _PAGE),
-    Check(
+    SetupCheck("engine.url", "The address", url, _PAGE),
+    SetupCheck("engine.localhost", "localhost", localhost, _PAGE, after=("engine.url",)),
+    SetupCheck("engine.left", "Left behind", left_behind, _PAGE),
+    SetupCheck(
         "engine.reachable",
         "Reachable",
         reachable,
         _PAGE,
         after=("python.packages", "engine.url", "engine.left", "engine.localhost"),
     ),
-    Check(
+    SetupCheck(
         "engine.greeting",
         "An engine",
         greeting,
         _PAGE,
         after=("python.packages", "engine.url", "engine.left", "engine.reachable", "ports.workers"),
     ),
-    Check("engine.token", "Lets workers in", token, _PAGE, after=_MET[:4]),
-    Check("engine.kind", "Which one", kind, _PAGE, after=_MET),
-    Check("state.served", "State is served", state_served, _PAGE, after=_MET),
-    Check("state.owners", "One owner", second_owner, _PAGE, after=_MET),
-    Check("state.answers", "State answers", state_answers, _PAGE, after=(*_MET, "state.served")),
+    SetupCheck("engine.token", "Lets workers in", token, _PAGE, after=_MET[:4]),
+    SetupCheck("engine.kind", "Which one", kind, _PAGE, after=_MET),
+    SetupCheck("state.served", "State is served", state_served, _PAGE, after=_MET),
+    SetupCheck("state.owners", "One owner", second_owner, _PAGE, after=_MET),
+    SetupCheck("state.answers", "State answers", state_answers, _PAGE, after=(*_MET, "state.served")),
 )

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Collection, Sequence
 
 from iii_skill.doctor import directory, engine, installation, ports, settings, skill, store, workers
-from iii_skill.doctor.outcome import Check, Finding, Outcome, Status, skipped, unknown
+from iii_skill.doctor.outcome import Finding, Outcome, SetupCheck, Status, skipped, unknown
 from iii_skill.doctor.setup import Setup
 from iii_skill.errors import IiiSkillError
 
@@ -15,7 +15,7 @@ CHECK_S = 30.0
 """Seconds that one check may take."""
 
 
-def _all() -> tuple[Check, ...]:
+def _all() -> tuple[SetupCheck, ...]:
     """Every check, causes first: the order in which faults are shown."""
     by_id = {
         check.id: check
@@ -44,10 +44,13 @@ def _all() -> tuple[Check, ...]:
 
 CHECKS = _all()
 
+_REACHES = ("engine.", "ports.", "state.", "workers.", "triggers.", "directory.lock")
+"""Checks that look at what answers at the target."""
+
 RANK = {Status.FAIL: 0, Status.UNKNOWN: 1, Status.WARN: 2, Status.OK: 3, Status.SKIPPED: 4}
 
 
-def chosen(only: Collection[str]) -> list[Check]:
+def chosen(only: Collection[str]) -> list[SetupCheck]:
     """The checks of these ids or groups (`store`), all without one; KeyError names what there is not."""
     for name in only:
         if not any(_is(check, name) for check in CHECKS):
@@ -55,72 +58,113 @@ def chosen(only: Collection[str]) -> list[Check]:
     return [check for check in CHECKS if not only or any(_is(check, name) for name in only)]
 
 
-def _is(check: Check, name: str) -> bool:
+def _is(check: SetupCheck, name: str) -> bool:
     return check.id == name or check.id.partition(".")[0] == name
 
 
-async def examine(setup: Setup, checks: Sequence[Check], *, mend: bool) -> tuple[list[Finding], list[str]]:
+async def examine(
+    setup: Setup, checks: Sequence[SetupCheck], *, mend: bool
+) -> tuple[list[Finding], list[str]]:
     """What the checks found, what is wrong first; with `mend`, what could be put right is, and is told."""
-    findings: list[Finding] = []
-    done: list[str] = []
-    failed: set[str] = set()
-    waiting = list(checks)
+    examination = _Examination(setup, checks, mend=mend)
     try:
-        while waiting:
-            # A check waits for those that may name its cause.
-            names = {check.id for check in waiting}
-            check = next(one for one in waiting if not names.intersection(one.after))
-            waiting.remove(check)
-            outcomes = await _outcomes(check, setup, failed)
-            if mend and any(outcome.mend for outcome in outcomes):
-                done += [_mended(check, outcome) for outcome in outcomes if outcome.mend is not None]
-                setup.forget()
-                outcomes = await _outcomes(check, setup, failed)
-            if any(outcome.status is Status.FAIL for outcome in outcomes):
-                failed.add(check.id)
-            findings += [_finding(check, outcome) for outcome in outcomes]
+        if mend:
+            for check in checks_in_order(checks):
+                await examination.make(check)
+        else:
+            # Side by side: a wait for one server is no wait for another. Those that wait for nobody come
+            # first, so that they hold up nobody who does.
+            await asyncio.gather(*map(examination.make, sorted(checks, key=_waits)))
     finally:
         if setup.probe is not None:
             setup.probe.leave()
     order = {check.id: place for place, check in enumerate(checks)}
-    findings.sort(key=lambda finding: (RANK[finding.status], order[finding.id]))
-    return findings, done
+    examination.findings.sort(key=lambda finding: (RANK[finding.status], order[finding.id]))
+    return examination.findings, examination.done
 
 
-async def _outcomes(check: Check, setup: Setup, failed: Collection[str]) -> Sequence[Outcome]:
-    causes = [name for name in check.after if name in failed]
-    if causes:
-        return [skipped(f"first mend {causes[0]}")]
-    try:
-        if check.id.startswith(("engine.", "ports.", "state.", "workers.", "triggers.", "directory.lock")):
-            await _reach(setup, failed)
-        found = check.look(setup)
-        if inspect.isawaitable(found):
-            found = await asyncio.wait_for(found, CHECK_S)
-    except TimeoutError:
-        return [unknown(f"It took more than {CHECK_S:g} s.", "Try again when the machine is less busy.")]
-    except IiiSkillError as error:
-        # What several checks need and one of them reports: the configuration, the plugins.
-        return [skipped(f"it cannot be looked at: {error.message}")]
-    except Exception as error:
-        return [
-            unknown(
-                f"It cannot be looked at: {type(error).__name__}: {error}",
-                f"Try it alone: iii-skill doctor --only {check.id}",
-            )
-        ]
-    return [found] if isinstance(found, Outcome) else found
+def _waits(check: SetupCheck) -> bool:
+    return inspect.iscoroutinefunction(check.look) or check.id.startswith(_REACHES)
 
 
-async def _reach(setup: Setup, failed: Collection[str]) -> None:
-    """Look once what answers at the target, when there is a target to look at."""
-    if setup.probe is None and setup.target.fault is None and "python.packages" not in failed:
-        from iii_skill.doctor.probe import probe
+def checks_in_order(checks: Sequence[SetupCheck]) -> list[SetupCheck]:
+    """Each behind those that may name its cause."""
+    waiting, found = list(checks), []
+    while waiting:
+        names = {check.id for check in waiting}
+        check = next(one for one in waiting if not names.intersection(one.after))
+        waiting.remove(check)
+        found.append(check)
+    return found
 
-        setup.probe = await probe(setup.target.url, token=setup.presented)
+
+class _Examination:
+    """Checks of one set-up; each waits for those that may name its cause."""
+
+    def __init__(self, setup: Setup, checks: Sequence[SetupCheck], *, mend: bool) -> None:
+        self.findings: list[Finding] = []
+        self.done: list[str] = []
+        self._setup = setup
+        self._mend = mend
+        self._made = {check.id: asyncio.Event() for check in checks}
+        self._failed: set[str] = set()
+        self._looking = asyncio.Lock()
+
+    async def make(self, check: SetupCheck) -> None:
+        try:
+            for name in check.after:
+                if name in self._made:
+                    await self._made[name].wait()
+            outcomes = await self._outcomes(check)
+            if self._mend and any(outcome.mend for outcome in outcomes):
+                self.done += [_mended(check, outcome) for outcome in outcomes if outcome.mend is not None]
+                self._setup.forget()
+                outcomes = await self._outcomes(check)
+            if any(outcome.status is Status.FAIL for outcome in outcomes):
+                self._failed.add(check.id)
+            self.findings += [_finding(check, outcome) for outcome in outcomes]
+        finally:
+            self._made[check.id].set()
+
+    async def _outcomes(self, check: SetupCheck) -> Sequence[Outcome]:
+        causes = [name for name in check.after if name in self._failed]
+        if causes:
+            return [skipped(f"first mend {causes[0]}")]
+        try:
+            if check.id.startswith(
+                ("engine.", "ports.", "state.", "workers.", "triggers.", "directory.lock")
+            ):
+                await self._reach()
+            found = check.look(self._setup)
+            if inspect.isawaitable(found):
+                found = await asyncio.wait_for(found, CHECK_S)
+        except TimeoutError:
+            return [unknown(f"It took more than {CHECK_S:g} s.", "Try again when the machine is less busy.")]
+        except IiiSkillError as error:
+            # What several checks need and one of them reports: the configuration, the plugins.
+            return [skipped(f"it cannot be looked at: {error.message}")]
+        except Exception as error:
+            return [
+                unknown(
+                    f"It cannot be looked at: {type(error).__name__}: {error}",
+                    f"Try it alone: iii-skill doctor --only {check.id}",
+                )
+            ]
+        return [found] if isinstance(found, Outcome) else found
+
+    async def _reach(self) -> None:
+        """Look once what answers at the target, when there is a target to look at."""
+        setup = self._setup
+        async with self._looking:
+            if setup.probe is None and setup.target.fault is None and "python.packages" not in self._failed:
+                from iii_skill.doctor.probe import probe
+
+                setup.probe = await probe(
+                    setup.target.url, token=setup.presented, seconds=setup.asked.seconds
+                )
 
 
-def _mended(check: Check, outcome: Outcome) -> str:
+def _mended(check: SetupCheck, outcome: Outcome) -> str:
     assert outcome.mend is not None
     try:
         return f"{check.id}: {outcome.mend()}"
@@ -128,7 +172,7 @@ def _mended(check: Check, outcome: Outcome) -> str:
         return f"{check.id}: could not: {error.strerror or error}"
 
 
-def _finding(check: Check, outcome: Outcome) -> Finding:
+def _finding(check: SetupCheck, outcome: Outcome) -> Finding:
     return Finding(
         id=check.id,
         status=outcome.status,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped, warn
+from iii_skill.doctor.outcome import Outcome, Outcomes, SetupCheck, fail, ok, page, skipped, warn
 from iii_skill.doctor.setup import Setup
 from iii_skill.errors import PluginError
 
@@ -134,6 +134,7 @@ def open_files(_setup: Setup) -> Outcome:
 def plugins(setup: Setup) -> Outcomes:
     """Whether every plugin could be loaded."""
     found = setup.plugins
+    found.load_adapters()
     found.companions()  # what these hooks raise is reported too
     found.template_directories()
     if not found.broken:
@@ -160,13 +161,13 @@ def adapter(setup: Setup) -> Outcome:
 
 _PAGE = page("installation")
 CHECKS = (
-    Check("python.packages", "Packages", packages, _PAGE),
-    Check("python.uvloop", "Event loop", uvloop, _PAGE),
-    Check("python.files", "Open files", open_files, _PAGE),
-    Check("command.path", "The command", command, _PAGE),
-    Check("command.variables", "Variables", variables, _PAGE, after=("python.packages",)),
-    Check("plugins.load", "Plugins", plugins, _PAGE, after=("python.packages",)),
-    Check(
+    SetupCheck("python.packages", "Packages", packages, _PAGE),
+    SetupCheck("python.uvloop", "Event loop", uvloop, _PAGE),
+    SetupCheck("python.files", "Open files", open_files, _PAGE),
+    SetupCheck("command.path", "The command", command, _PAGE),
+    SetupCheck("command.variables", "Variables", variables, _PAGE, after=("python.packages",)),
+    SetupCheck("plugins.load", "Plugins", plugins, _PAGE, after=("python.packages",)),
+    SetupCheck(
         "plugins.adapter",
         "The adapter",
         adapter,

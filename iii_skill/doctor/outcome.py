@@ -44,7 +44,7 @@ Outcomes: TypeAlias = Outcome | Sequence[Outcome]
 Look: TypeAlias = Callable[..., Outcomes | Awaitable[Outcomes]]
 
 
-class Check(msgspec.Struct, frozen=True):
+class SetupCheck(msgspec.Struct, frozen=True):
     """One question about a set-up. When one of `after` failed, that is the cause, and this one is skipped."""
 
     id: str

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from iii_skill.config import adapter_settings
 from iii_skill.doctor.listeners import bind_error, holder, is_taken
-from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped
+from iii_skill.doctor.outcome import Outcome, Outcomes, SetupCheck, fail, ok, page, skipped
 from iii_skill.doctor.setup import Setup
 from iii_skill.errors import IiiSkillError
 
@@ -96,7 +96,7 @@ def _who(port: int) -> str:
 _PAGE = page("ports")
 _AFTER = ("python.packages", "config.file", "config.variable", "config.address")
 CHECKS = (
-    Check("ports.workers", "Port for workers", workers, _PAGE, after=_AFTER),
-    Check("ports.http", "Port for HTTP", http, _PAGE, after=_AFTER),
-    Check("ports.companions", "Ports of other workers", companions, _PAGE, after=_AFTER),
+    SetupCheck("ports.workers", "Port for workers", workers, _PAGE, after=_AFTER),
+    SetupCheck("ports.http", "Port for HTTP", http, _PAGE, after=_AFTER),
+    SetupCheck("ports.companions", "Ports of other workers", companions, _PAGE, after=_AFTER),
 )

@@ -13,21 +13,22 @@ from typing import Any, TypeVar
 import msgspec
 
 from iii_skill import __version__
-from iii_skill.attach.engine_link import UNREACHED, FunctionName, Link, Refused, connect
 from iii_skill.calls import Failure
+from iii_skill.doctor.patience import in_time
 from iii_skill.engine.ids import fresh_id
+from iii_skill.engine_link import UNREACHED, FunctionName, Link, connect
 from iii_skill.protocol import client
 from iii_skill.protocol.outgoing import ObserverView, WithdrawTrigger
+from iii_skill.protocol.unreached import Refused
 
 T = TypeVar("T")
 
-CONNECT_S = 3.0
-"""Seconds that a connection and a greeting may take."""
-ASK_S = 5.0
-"""Seconds for one answer."""
+
+OWN = "iii-skill-doctor::"
+"""How the function begins that listens for us."""
 
 
-class Answer(enum.Enum):
+class ConnectOutcome(enum.Enum):
     """What a connection met."""
 
     REACHED = enum.auto()
@@ -40,7 +41,7 @@ class Answer(enum.Enum):
     REFUSED = enum.auto()
 
 
-class Function(msgspec.Struct, frozen=True):
+class FunctionRow(msgspec.Struct, frozen=True):
     """A row of `engine::functions::list`."""
 
     function_id: str
@@ -48,7 +49,7 @@ class Function(msgspec.Struct, frozen=True):
     namespace: str | None = None
 
 
-class Worker(msgspec.Struct, frozen=True):
+class WorkerRow(msgspec.Struct, frozen=True):
     """A row of `engine::workers::list`."""
 
     id: str = ""
@@ -59,7 +60,7 @@ class Worker(msgspec.Struct, frozen=True):
     function_count: int = 0
 
 
-class Trigger(msgspec.Struct, frozen=True):
+class TriggerRow(msgspec.Struct, frozen=True):
     """A row of `engine::registered-triggers::list`."""
 
     id: str
@@ -70,15 +71,15 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 class _Functions(msgspec.Struct):
-    functions: list[Function] = []
+    functions: list[FunctionRow] = []
 
 
 class _Workers(msgspec.Struct):
-    workers: list[Worker] = []
+    workers: list[WorkerRow] = []
 
 
 class _Triggers(msgspec.Struct):
-    registered_triggers: list[Trigger] = []
+    registered_triggers: list[TriggerRow] = []
 
 
 class _Event(msgspec.Struct):
@@ -132,11 +133,14 @@ class Probe:
 
     def __init__(
         self,
-        answer: Answer,
+        answer: ConnectOutcome,
         detail: str = "",
         link: Link | None = None,
         listener: _Listener | None = None,
+        seconds: float = 0.0,
     ) -> None:
+        """`seconds`: how long an answer may take."""
+        self._seconds = seconds
         self.answer = answer
         self.detail = detail
         self._link = link
@@ -148,40 +152,39 @@ class Probe:
     @property
     def is_engine(self) -> bool:
         """True when it speaks as an engine does."""
-        return self.answer in (Answer.REACHED, Answer.REFUSED)
+        return self.answer in (ConnectOutcome.REACHED, ConnectOutcome.REFUSED)
 
     @property
     def reached(self) -> bool:
         """True when an engine greeted us."""
-        return self.answer is Answer.REACHED
+        return self.answer is ConnectOutcome.REACHED
 
-    async def functions(self) -> list[Function]:
+    async def functions(self) -> list[FunctionRow]:
         """Everything that can be called."""
         asked = {"include_internal": True}
         return (await self._rows("engine::functions::list", asked, _Functions)).functions
 
-    async def workers(self) -> list[Worker]:
+    async def workers(self) -> list[WorkerRow]:
         """Who is connected, without us, and the parts of the engine itself."""
         rows = (await self._rows("engine::workers::list", {}, _Workers)).workers
         own = None if self._link is None or self._link.identity is None else self._link.identity[0]
         return [row for row in rows if row.id != own]
 
-    async def triggers(self) -> list[Trigger]:
+    async def triggers(self) -> list[TriggerRow]:
         """The triggers that there are."""
         asked = {"include_internal": True}
         rows = await self._rows("engine::registered-triggers::list", asked, _Triggers)
-        return rows.registered_triggers
+        return [row for row in rows.registered_triggers if not row.function_id.startswith(OWN)]
 
     async def ask(self, function_id: str, payload: object) -> bytes | Failure:
-        """Call a function."""
         assert self._link is not None, "asked without a link"
         if self._mute is not None:
-            raise Unanswered(f"{self._mute} was not answered within {ASK_S:g} s")
+            raise Unanswered(f"{self._mute} was not answered in time")
         try:
-            return await asyncio.wait_for(self._link.ask(function_id, payload), ASK_S)
+            return await in_time(self._link.ask(function_id, payload), self._seconds)
         except (Refused, TimeoutError, ConnectionError):
-            self._mute = function_id
-            raise Unanswered(f"{function_id} was not answered within {ASK_S:g} s") from None
+            self._mute = self._mute or function_id
+            raise Unanswered(f"{function_id} was not answered within {self._seconds:g} s") from None
 
     async def changes(self, scopes: Sequence[str | None], *, seconds: float) -> Counter[tuple[str, str]]:
         """How often each key of these scopes changes in so many seconds (None: of all scopes).
@@ -190,7 +193,7 @@ class Probe:
         """
         assert self._link is not None, "listened without a link"
         assert self._listener is not None
-        function_id = f"iii-skill-doctor::{fresh_id()}"
+        function_id = f"{OWN}{fresh_id()}"
         # Who has said its name waits for no grace; two of one name would be refused.
         self._link.send(client.identify(function_id, __version__, []))
         self._link.send(msgspec.json.encode({"type": "registerfunction", "id": function_id}))
@@ -209,7 +212,6 @@ class Probe:
         return self._listener.changes
 
     def leave(self) -> None:
-        """End the connection."""
         if self._link is not None:
             self._link.leave()
 
@@ -226,21 +228,21 @@ class Probe:
         return said
 
 
-async def probe(url: str, *, token: str | None) -> Probe:
+async def probe(url: str, *, token: str | None, seconds: float) -> Probe:
     """Connect and be greeted; never raises for what is there."""
     listener = _Listener(url)
     try:
-        link = await asyncio.wait_for(connect(listener, token=token), CONNECT_S)
+        link = await in_time(connect(listener, token=token), seconds)
     except Refused as error:
-        return Probe(Answer.REFUSED, error.message)
+        return Probe(ConnectOutcome.REFUSED, error.message)
     except TimeoutError:
-        return Probe(Answer.SILENT, f"no greeting within {CONNECT_S:g} s")
+        return Probe(ConnectOutcome.SILENT, f"no greeting within {seconds:g} s")
     except socket.gaierror as error:
-        return Probe(Answer.NO_SUCH_HOST, error.strerror or str(error))
+        return Probe(ConnectOutcome.NO_SUCH_HOST, error.strerror or str(error))
     except OSError as error:
         if error.errno is None:
-            return Probe(Answer.FOREIGN, str(error))
-        return Probe(Answer.CLOSED, os.strerror(error.errno))
+            return Probe(ConnectOutcome.FOREIGN, str(error))
+        return Probe(ConnectOutcome.CLOSED, os.strerror(error.errno))
     except UNREACHED as error:
-        return Probe(Answer.FOREIGN, str(error))
-    return Probe(Answer.REACHED, link=link, listener=listener)
+        return Probe(ConnectOutcome.FOREIGN, str(error))
+    return Probe(ConnectOutcome.REACHED, link=link, listener=listener, seconds=seconds)

@@ -12,9 +12,9 @@ from iii_skill.config import adapter_settings
 from iii_skill.config.names import both_names
 from iii_skill.doctor.listeners import bind_error, is_taken
 from iii_skill.doctor.outcome import (
-    Check,
     Outcome,
     Outcomes,
+    SetupCheck,
     fail,
     ok,
     page,
@@ -267,13 +267,15 @@ def _token_file(path: Path) -> Iterator[Outcome]:
 _PAGE = page("settings")
 _READ = ("python.packages", "config.file", "config.variable")
 CHECKS = (
-    Check("config.file", "The file", file, _PAGE, after=("python.packages",)),
-    Check("config.variable", "Variables in the file", variable, _PAGE, after=("python.packages",)),
-    Check("config.adapter", "Settings of the adapter", adapter, _PAGE, after=(*_READ, "plugins.adapter")),
-    Check("config.companions", "Other workers", companions, _PAGE, after=_READ),
-    Check("config.exposure", "Exposure", exposure, _PAGE, after=_READ),
-    Check("config.address", "Addresses", address, _PAGE, after=_READ),
-    Check("config.token", "Token", token, _PAGE, after=("python.packages",)),
-    Check("config.stored", "What an engine stored", stored, _PAGE, after=_READ),
-    Check("config.notes", "Without effect", notes, _PAGE, after=_READ),
+    SetupCheck("config.file", "The file", file, _PAGE, after=("python.packages",)),
+    SetupCheck("config.variable", "Variables in the file", variable, _PAGE, after=("python.packages",)),
+    SetupCheck(
+        "config.adapter", "Settings of the adapter", adapter, _PAGE, after=(*_READ, "plugins.adapter")
+    ),
+    SetupCheck("config.companions", "Other workers", companions, _PAGE, after=_READ),
+    SetupCheck("config.exposure", "Exposure", exposure, _PAGE, after=_READ),
+    SetupCheck("config.address", "Addresses", address, _PAGE, after=_READ),
+    SetupCheck("config.token", "Token", token, _PAGE, after=("python.packages",)),
+    SetupCheck("config.stored", "What an engine stored", stored, _PAGE, after=_READ),
+    SetupCheck("config.notes", "Without effect", notes, _PAGE, after=_READ),
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from iii_skill.config import Config, StateConfig, adapter_settings, load_config
-from iii_skill.doctor.target import HostFile, Target, choose, host_file
+from iii_skill.doctor.target import EngineAddress, HostFile, choose, host_file
 from iii_skill.errors import IiiSkillError
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from iii_skill.plugins import Plugins
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+PATIENCE_S = 1.2
+
+
+class GivenOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the user named: the options of `serve`, and an address."""
 
     config_file: Path | None = None
@@ -32,6 +35,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     token_file: Path | None = None
     no_auth: bool = False
     no_state: bool = False
+    seconds: float = PATIENCE_S
+    """How long a server, host or process may take to answer; the checks wait side by side."""
     state: Callable[[StateConfig], StateConfig] = lambda config: config
     """Puts the options that choose an adapter on top."""
     variables: Callable[[], frozenset[str]] = frozenset
@@ -41,7 +46,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Setup:
     """One set-up. What cannot be read raises IiiSkillError, which one check reports."""
 
-    def __init__(self, asked: Asked, *, cwd: Path, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, asked: GivenOptions, *, cwd: Path, home: Path, env: Mapping[str, str]) -> None:
         self.asked = asked
         self.cwd = cwd
         self.home = home
@@ -85,7 +90,6 @@ class Setup:
 
     @cached_property
     def plugins(self) -> Plugins:
-        """The installed plugins."""
         from iii_skill.plugins import load_plugins
 
         return load_plugins()
@@ -123,7 +127,7 @@ class Setup:
         return host_file(self.cwd)
 
     @cached_property
-    def target(self) -> Target:
+    def target(self) -> EngineAddress:
         """Where the host or engine is looked for."""
         try:
             worker = self.config.worker

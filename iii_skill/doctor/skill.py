@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iii_skill import __version__
-from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped, warn
+from iii_skill.doctor.outcome import Outcome, Outcomes, SetupCheck, fail, ok, page, skipped, warn
 from iii_skill.doctor.setup import Setup
 
 NAME = "iii-state-management"
@@ -88,7 +88,7 @@ def version(setup: Setup) -> Outcomes:
 
 _PAGE = page("skill")
 CHECKS = (
-    Check("skill.links", "Links", links, _PAGE),
-    Check("skill.parts", "Files of the skill", parts, _PAGE, after=("skill.links",)),
-    Check("skill.version", "Version of the skill", version, _PAGE),
+    SetupCheck("skill.links", "Links", links, _PAGE),
+    SetupCheck("skill.parts", "Files of the skill", parts, _PAGE, after=("skill.links",)),
+    SetupCheck("skill.version", "Version of the skill", version, _PAGE),
 )

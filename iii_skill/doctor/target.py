@@ -19,7 +19,7 @@ _MAX_BYTES = 65_536
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
-class Target(msgspec.Struct, frozen=True):
+class EngineAddress(msgspec.Struct, frozen=True):
     """A URL and where it comes from; `asked`: somebody said that it must be there."""
 
     url: str
@@ -55,16 +55,16 @@ class Target(msgspec.Struct, frozen=True):
 
 def choose(
     given: str | None, env: Mapping[str, str], running: HostFile | None, *, address: str, port: int
-) -> Target:
+) -> EngineAddress:
     """The option, III_URL, a running host's file, else the configured worker port."""
     if given is not None:
-        return Target(given, "--url", asked=True)
+        return EngineAddress(given, "--url", asked=True)
     if env.get("III_URL"):
-        return Target(env["III_URL"], "III_URL", asked=True)
+        return EngineAddress(env["III_URL"], "III_URL", asked=True)
     if running is not None and running.ws and running.alive:
-        return Target(running.ws, str(running.path), asked=True)
+        return EngineAddress(running.ws, str(running.path), asked=True)
     host = _WILDCARDS.get(address, f"[{address}]" if ":" in address else address)
-    return Target(f"ws://{host}:{port}", "the configuration", asked=False)
+    return EngineAddress(f"ws://{host}:{port}", "the configuration", asked=False)
 
 
 class HostFile(msgspec.Struct, frozen=True):

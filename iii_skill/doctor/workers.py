@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from iii_skill.doctor.outcome import Check, Outcome, Outcomes, fail, ok, page, skipped, warn
+from iii_skill.doctor.outcome import Outcome, Outcomes, SetupCheck, fail, ok, page, skipped, warn
 from iii_skill.doctor.setup import Setup
 
 if TYPE_CHECKING:
-    from iii_skill.doctor.probe import Trigger
+    from iii_skill.doctor.probe import TriggerRow
 
 _MOST = 20
 """Lines of one check."""
@@ -22,7 +22,7 @@ _RESTLESS = 40
 _NUMBERS = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 
-class Fault(msgspec.Struct, frozen=True):
+class SdkFault(msgspec.Struct, frozen=True):
     """A fault of an SDK up to and including a version."""
 
     runtime: str
@@ -34,10 +34,10 @@ class Fault(msgspec.Struct, frozen=True):
 
 _UPDATE = "pip install --upgrade 'iii-sdk>=0.24.6'"
 FAULTS = (
-    Fault(
+    SdkFault(
         "python", (0, 0, 0), (0, 24, 2), "does not connect again after a normal close (1000, 1001)", _UPDATE
     ),
-    Fault(
+    SdkFault(
         "python",
         (0, 0, 0),
         (0, 24, 4),
@@ -115,7 +115,7 @@ async def loops(setup: Setup) -> Outcomes:
     watching = [trigger for trigger in await setup.reached.triggers() if trigger.trigger_type == "state"]
     if not watching:
         return skipped("no trigger watches state")
-    by_scope: dict[str | None, Trigger] = {}
+    by_scope: dict[str | None, TriggerRow] = {}
     for trigger in watching:
         said = trigger.config.get("scope") if isinstance(trigger.config, dict) else None
         by_scope.setdefault(said if isinstance(said, str) and said else None, trigger)
@@ -139,8 +139,8 @@ async def loops(setup: Setup) -> Outcomes:
 _PAGE = page("workers-and-triggers")
 _MET = ("engine.url", "engine.reachable", "engine.greeting", "engine.token")
 CHECKS = (
-    Check("triggers.functions", "Functions of triggers", missing_functions, _PAGE, after=_MET),
-    Check("triggers.loops", "Loops", loops, _PAGE, after=_MET),
-    Check("workers.names", "Names of workers", names, _PAGE, after=_MET),
-    Check("workers.sdk", "SDK versions", versions, _PAGE, after=_MET),
+    SetupCheck("triggers.functions", "Functions of triggers", missing_functions, _PAGE, after=_MET),
+    SetupCheck("triggers.loops", "Loops", loops, _PAGE, after=_MET),
+    SetupCheck("workers.names", "Names of workers", names, _PAGE, after=_MET),
+    SetupCheck("workers.sdk", "SDK versions", versions, _PAGE, after=_MET),
 )

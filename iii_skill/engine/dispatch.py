@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from iii_skill.calls import Call, Failure, Handler, Outcome, Result, no_reply, trace_context
+from iii_skill.calls import Call, Failure, Result, no_reply, trace_context
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.functions import Function, private_call
-from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.trigger_table import TriggerType
+from iii_skill.engine.jobs import Jobs
+from iii_skill.engine.registrations import function_of, trigger_type_of
 from iii_skill.engine.workers import TOO_LARGE, Said, Worker
 from iii_skill.errors import TriggerRefused
-from iii_skill.few_warnings import FewWarnings
 from iii_skill.outline import Short
-from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE
+from iii_skill.protocol.connection import UNREADABLE
 from iii_skill.protocol.messages import (
     ErrorBody,
     FromWorker,
@@ -35,31 +33,24 @@ from iii_skill.protocol.messages import (
     UnregisterTriggerType,
 )
 from iii_skill.protocol.outgoing import RegistrationRejected
-from iii_skill.readable import WHY_UNREADABLE, Inspected, listable, readable
+from iii_skill.readable import WHY_UNREADABLE, Inspected, readable
+from iii_skill.state.functions import IMPORT
 from iii_skill.triggers import Trigger
 
 logger = logging.getLogger(__name__)
 
-ENQUEUE = "engine::queue::enqueue"
 CONFLICT = "FUNCTION_NAMESPACE_CONFLICT"
 
-LONGEST_PART = 256 * 1024
-"""Bytes of a schema or of metadata; the listings hold those of all functions."""
-
-VALUE_LEVELS = {"state::set": 3, "state::compare-and-set": 3, "state::update": 5}
+VALUE_LEVELS = {
+    "state::set": 3,
+    "state::compare-and-set": 3,
+    "state::update": 5,
+    IMPORT: 3,
+}
 """Functions of the host that bring values, and the level of a message from on which those lie."""
 
 _LONGEST = {"state::": 8 * 1024 * 1024, "engine::": 1024 * 1024, "configuration::": 1024 * 1024}
 """Bytes that the host's other functions take; reading more of them would hold everybody up."""
-
-
-class ObserverRules(msgspec.Struct, frozen=True):
-    """What SDK 0.25 says about the observers of a function; later ones say it in the message itself."""
-
-    delivery: str | None = None
-    args_format: Any = None
-    legacy_trigger_type: str | None = None
-    allow: bool | None = None
 
 
 class Dispatcher:
@@ -68,10 +59,11 @@ class Dispatcher:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._builtins = engine.functions.builtins
-        self._refused = FewWarnings(logger, "jobs that were not stored")
+        self._state = engine.functions.state
+        self._jobs = Jobs(engine)
         self._actions: dict[type, Callable[[Worker, Any], None]] = {
-            InvokeFunction: self._invoke,
-            InvocationResult: self._result,
+            InvokeFunction: self.invoke,
+            InvocationResult: self.result,
             RegisterFunction: self._register_function,
             UnregisterFunction: self._unregister_function,
             RegisterTrigger: self._register_trigger,
@@ -91,13 +83,14 @@ class Dispatcher:
     def handle_long(self, worker: Worker, message: FromWorker, found: Inspected, short: Short) -> None:
         """The same for a call or an answer out of a long text; `short` is the text that it was read from."""
         if type(message) is InvokeFunction and worker.live:
-            self._invoke(worker, message, (found, short))
+            self.invoke(worker, message, (found, short))
         elif type(message) is InvocationResult and worker.live:
-            self._result(worker, message, short)
+            self.result(worker, message, short)
 
-    def _invoke(
+    def invoke(
         self, worker: Worker, message: InvokeFunction, long: tuple[Inspected, Short] | None = None
     ) -> None:
+        """A call of a worker; `long`: it was looked at before, and the message was read from a short text."""
         action, metadata, traceparent = message.action, message.metadata, message.traceparent
         function_id, invocation_id = message.function_id, message.invocation_id
         call = Call(
@@ -118,7 +111,7 @@ class Dispatcher:
             call.depth = max(message.observe_depth, 0)
         if invocation_id is not None and (action is None or action.type != "void"):
             call.invocation_id = invocation_id
-            if function_id.startswith("state::") and function_id in self._builtins:
+            if function_id in self._state:
                 # Their answers may be large, and none waits for anything that this worker still sends.
                 worker.waiting += 1
                 call.reply = partial(worker.answer, call, 1)
@@ -130,7 +123,7 @@ class Dispatcher:
                 call.reply(refused)
                 return
         if action is not None and action.type == "enqueue":
-            self._enqueue(worker, call, action.queue)
+            self._jobs.enqueue(worker, call, action.queue)
         elif message.activation is not None:
             self._engine.through(worker, message.activation.observer_id, call)
         else:
@@ -155,7 +148,8 @@ class Dispatcher:
                     return Failure(TOO_LARGE, text)
         return None
 
-    def _result(self, worker: Worker, message: InvocationResult, short: Short | None = None) -> None:
+    def result(self, worker: Worker, message: InvocationResult, short: Short | None = None) -> None:
+        """An answer of a worker; `short`: the text that a long one was read from."""
         # Looked up among the calls of the sender alone: nobody answers for another worker.
         call = worker.executing.pop(message.invocation_id, None)
         if call is None:
@@ -175,96 +169,17 @@ class Dispatcher:
             text = f"The answer of {call.function_id} was not passed on: {WHY_UNREADABLE}"
             call.reply(Failure(UNREADABLE, text))
 
-    def _enqueue(self, worker: Worker, call: Call, queue: str | None) -> None:
-        """Hand an enqueue action to whoever provides the queue, or say who would."""
-        if self._engine.functions.lookup(ENQUEUE, None) is None:
-            text = (
-                f"No queue provider is installed: '{call.function_id}' was not enqueued"
-                f"{'' if queue is None else f' on {queue!r}'}. Queues are served by the worker `iii-queue`, "
-                "which this host was started without: list it in iii-config.yaml."
-            )
-            logger.warning("%s: %s", worker.label, text)
-            call.reply(Failure("enqueue_error", text))
-            return
-        receipt = fresh_id()
-        payload = {
-            "queue": queue,
-            "function_id": call.function_id,
-            "data": msgspec.Raw(call.data),
-            "messageReceiptId": receipt,
-            "traceparent": call.traceparent,
-            "baggage": ",".join(filter(None, (call.baggage, f"iii.function.id={call.function_id}"))),
-        }
-        if call.namespace not in (None, DEFAULT_NAMESPACE):
-            payload["namespace"] = call.namespace
-
-        def accepted(outcome: Outcome) -> None:
-            if type(outcome) is Result:
-                call.succeed(msgspec.json.encode({"messageReceiptId": receipt}))
-                return
-            assert isinstance(outcome, Failure)
-            self._refused.warn(call.function_id, "a job was not stored: %s", outcome.message)
-            if outcome.code != "enqueue_error":
-                outcome = Failure("enqueue_error", f"{outcome.code}: {outcome.message}")
-            call.reply(outcome)
-
-        self._engine.invoke(Call(ENQUEUE, msgspec.json.encode(payload), accepted, invocation_id=fresh_id()))
-
     def _register_function(self, worker: Worker, message: RegisterFunction) -> None:
         if self._engine.functions.is_reserved(message.id):
             self._reject(worker, message.id, "")
             return
-        function = self._function(worker, message)
+        function = function_of(worker, message)
         held = self._engine.functions.add(function)
         if held is not None:
             self._reject(worker, message.id, held.owner.id if held.owner else "")
             return
         self._engine.function_changed(function)
         self._engine.changed("functions", worker)
-
-    def _function(self, worker: Worker, message: RegisterFunction) -> Function:
-        said = _observed(message)
-        handler = None
-        if message.invocation is not None:
-            handler = _not_invokable(message.id)
-        elif message.private:
-            handler = _only_for(worker)
-        request, response, metadata, args_format = self._listable(
-            worker,
-            message.id,
-            (message.request_format, message.response_format, message.metadata, said.args_format),
-        )
-        return Function(
-            message.id,
-            worker.namespace,
-            worker,
-            handler,
-            message.description,
-            request,
-            response,
-            metadata,
-            args_format=args_format,
-            private=message.private is True,
-            observable=message.observable is not False and said.allow is not False,
-            own_delivery=said.delivery == "owner",
-            legacy_trigger_type=said.legacy_trigger_type,
-            in_process="local-dispatch.v1" in worker.features and message.invocation is None,
-        )
-
-    def _listable(self, worker: Worker, name: str, parts: Sequence[Any]) -> list[Any]:
-        """The parts, without those that would make the listings unreadable for every worker."""
-        kept: list[Any] = []
-        for part in parts:
-            if part is not None:
-                encoded = msgspec.json.encode(part)
-                if len(encoded) > LONGEST_PART or not listable(encoded):
-                    reason = WHY_UNREADABLE if len(encoded) <= LONGEST_PART else f"{len(encoded)} bytes."
-                    logger.warning(
-                        "%s: a schema or metadata of '%s' is left out: %s", worker.label, name, reason
-                    )
-                    part = None
-            kept.append(part)
-        return kept
 
     def _reject(self, worker: Worker, function_id: str, owner_id: str) -> None:
         by = f"worker {owner_id}" if owner_id else "this host"
@@ -318,17 +233,7 @@ class Dispatcher:
             # Python SDKs 0.24 and 0.25 end the worker for good on every code but this one.
             self._refuse(worker, CONFLICT, message.id)
             return
-        held = self._engine.triggers.add_type(
-            TriggerType(
-                message.id,
-                message.namespace or worker.namespace,
-                worker,
-                message.description,
-                *self._listable(
-                    worker, message.id, (message.trigger_request_format, message.call_request_format)
-                ),
-            )
-        )
+        held = self._engine.triggers.add_type(trigger_type_of(worker, message))
         if held is not None:
             logger.warning(
                 "%s may not provide the trigger type '%s' now: %s does",
@@ -368,36 +273,3 @@ def _caller(worker: Worker, said: bytes) -> bytes:
     except msgspec.DecodeError:
         return worker.as_caller
     return worker.caller_of(handler) if readable(said) else worker.as_caller
-
-
-def _observed(message: RegisterFunction) -> ObserverRules:
-    """What a worker says about the observers of its function, whichever SDK it has."""
-    try:
-        said = msgspec.convert(message.observe or {}, ObserverRules)
-    except msgspec.ValidationError:
-        said = ObserverRules()
-    if message.args_format is not None:
-        said = msgspec.structs.replace(said, args_format=message.args_format)
-    return said
-
-
-def _only_for(owner: Worker) -> Handler:
-    """The handler of a private function: its worker calls it, and the host for an observer."""
-
-    def handler(call: Call) -> None:
-        if call.caller_id == owner.id or call.activation is not None:
-            owner.execute(call)
-        else:
-            call.reply(private_call(call.function_id, owner.label))
-
-    return handler
-
-
-def _not_invokable(function_id: str) -> Handler:
-    """The function lives behind a URL, and this host calls none."""
-    failure = Failure(
-        "http_invocation_unsupported",
-        f"Function {function_id} is registered with an HTTP invocation. This host does not call URLs; "
-        "the worker `iii-http-functions` of the iii engine does.",
-    )
-    return lambda call: call.reply(failure)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from iii_skill.calls import CHAIN, STOPPED, Call, Failure, Handler, Outcome, Result
+from iii_skill.calls import CHAIN, STOPPED, TRACE, Call, Failure, Handler, Outcome, Result
 from iii_skill.engine.channels import Channels
 from iii_skill.engine.fanout import DEFAULT_TIMEOUT_S, Fanout
 from iii_skill.engine.functions import Function, Functions, private_call
@@ -20,6 +20,7 @@ from iii_skill.json_slices import SLICE
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.readable import MAX_NESTING, inspect
 from iii_skill.sources import Source
+from iii_skill.traces import Tracer, is_decided
 from iii_skill.triggers import Subscriber, Trigger, TriggerProvider
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 CALL_LIFE_S = 3600.0
 """Seconds that a worker has at least for the answer to another one's call; callers give up long before."""
+
+TIMED = 64
+"""How many calls of a function there are to one whose duration is measured; a power of two."""
+
+_UNTIMED = TIMED - 1
 
 
 class Engine:
@@ -50,6 +56,14 @@ class Engine:
         """Called with what changed: `functions`, `worker_connected`, `worker_metadata_updated`, …"""
         self.on_function: list[Callable[[Function], None]] = []
         """Called with every function that is there now, or is gone: `functions` knows which."""
+        self.tracer: Tracer | None = None
+        """Records what becomes of calls whose traces are sampled."""
+        self.counting = False
+        """Count the calls of each function."""
+        self.timed: Callable[[Call], None] = lambda _call: None
+        """While counting, given one call in TIMED before it is made."""
+        self.failed: Callable[[str], None] = lambda _code: None
+        """Told the code of every call that failed, by whoever made it."""
         self.sources: dict[str, Source] = {}
         """The functions inside the host that only the host calls, by id."""
         self.watches: dict[str, Callable[[Function, Call], None]] = {}
@@ -68,6 +82,7 @@ class Engine:
     def connect(self, worker: Worker) -> None:
         """A worker is there."""
         self.workers[worker.id] = worker
+        worker.failed = self.failed
         if self._ageing is None:
             self._ageing = asyncio.get_running_loop().call_later(self._call_life_s, self._age)
         self.changed("worker_connected", worker)
@@ -114,37 +129,67 @@ class Engine:
 
     def invoke(self, call: Call) -> None:
         """Route a call; `call.reply` is called exactly once, at once or later, without a time-out."""
+        tracer = self.tracer
+        if tracer is not None:
+            trace = call.traceparent
+            if trace is None:
+                if tracer.left:
+                    # As `begins` says it, without a call.
+                    tracer.left -= 1
+                    taken = False
+                else:
+                    taken = tracer.begins()
+            else:
+                # The first digit alone rules most of the others out.
+                taken = trace[21] <= tracer.first_digit and tracer.takes(trace)
+            if taken and not is_decided(call):
+                tracer.route(call, self._invoke_traced)
+                return
         function = self.functions.builtins.get(call.function_id)
         if function is None or call.namespace is not None:
             found = self.functions.find(call.function_id, call.namespace)
-            if isinstance(found, Failure):
+            # `type` says it at once; to ask `isinstance` for a Struct takes its time where the answer is no.
+            if type(found) is Failure:
                 self._not_found(call, found)
                 return
             function = found
+        if self.counting:
+            calls = function.calls
+            calls[0] = number = calls[0] + 1
+            if not number & _UNTIMED:
+                self.timed(call)
         if self.watches:
             watch = self.watches.get(function.id)
             if watch is not None:
                 watch(function, call)
-        if function.handler is None:
+        handler = function.handler
+        if handler is None:
             if function.owner is not None:
                 function.owner.execute(call)
             return
         try:
-            function.handler(call)
+            handler(call)
         except Exception as error:
-            logger.exception("function %s failed", call.function_id)
+            extra = {"traceparent": call.traceparent}
+            logger.exception("function %s failed", call.function_id, extra=extra)
             call.reply(Failure("internal_error", f"{call.function_id} failed inside the host: {error}"))
+
+    def _invoke_traced(self, call: Call) -> None:
+        Engine.invoke(self, call)
 
     def _not_found(self, call: Call, failure: Failure) -> None:
         """Tell the caller, and the log once: nobody hears of a void call, and some SDKs hide the text."""
         worker = None if call.caller_id is None else self.workers.get(call.caller_id)
         caller = "a caller inside the host" if worker is None else worker.label
         subject = f"{caller} {call.function_id}"
-        self._missing.warn(subject, "%s called a function that is not there: %s", caller, failure.message)
+        text = "%s called a function that is not there: %s"
+        self._missing.warn(subject, text, caller, failure.message, traceparent=call.traceparent)
         call.reply(failure)
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more: forget the call, or a worker that never answers keeps it."""
+        if self.tracer is not None:
+            self.tracer.abandoned(call)
         if call.invocation_id is None:
             return
         for worker in self.workers.values():
@@ -174,7 +219,7 @@ class Engine:
         call = Call(
             function_id, data, settle, namespace, caller_id, metadata, invocation_id=fresh_id(), caller=caller
         )
-        call.depth, call.chain = depth, CHAIN.get()
+        call.depth, call.chain, call.traceparent = depth, CHAIN.get(), TRACE.get()
         if len(data) > SLICE:
             found = await inspect(data, levels=MAX_NESTING + 1)
             if found.fault is not None:
@@ -193,11 +238,13 @@ class Engine:
             raise
         except TimeoutError:
             self.abandon(call)
+            self.failed("TIMEOUT")
             message = f"Invocation of '{function_id}' timed out after {timeout} s; its outcome is unknown."
             raise InvocationError(message, code="TIMEOUT") from None
         if type(outcome) is Result:
             return outcome.value
         assert isinstance(outcome, Failure)
+        self.failed(outcome.code)
         raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
 
     def add_function(

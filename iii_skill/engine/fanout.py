@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from iii_skill.calls import CHAIN, Call, Failure, Outcome, Result
+from iii_skill.calls import CHAIN, TRACE, Call, Failure, Outcome, Result
+from iii_skill.engine.activity import Activity
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.ids import fresh_id
 from iii_skill.triggers import Subscriber
@@ -65,6 +66,12 @@ class _Event(msgspec.Struct, frozen=True, gc=False):
     condition: str | None
     context: Context | None
     chain: int
+    trace: str | None
+
+
+def _of_trace(event: _Event) -> dict[str, str | None]:
+    """What a log line about an event is given."""
+    return {"traceparent": event.trace if event.context is None else event.context.traceparent}
 
 
 class _Lane:
@@ -77,6 +84,7 @@ class _Lane:
         self.active: _Event | None = None
         self.call: Call | None = None
         self.token = 0
+        """Another one for each event, and where its time is up: an answer with an old one comes too late."""
 
 
 class _Queue:
@@ -91,8 +99,10 @@ class _Queue:
         self.ready: deque[_Lane] = deque()
         self.out = 0
         self.starting = 0
+        """Of those that are out: chosen, and started in the next turn of the loop."""
         self.waiting = 0
         self.ended = False
+        """The subscriber ended: lanes that are out still answer, and nothing follows them."""
 
     @property
     def full(self) -> bool:
@@ -113,8 +123,12 @@ class Fanout:
     ) -> None:
         self._invoke = invoke
         self._abandon = abandon
+        self.failed: Callable[[str], None] = lambda _code: None
+        """Told the codes of its calls that failed."""
         self.on_failure: Callable[[Subscriber, Failure], None] = lambda _subscriber, _failure: None
         """Called when the function of a subscriber answered with an error, or could not be called."""
+        self.activity: Activity | None = None
+        """What is recorded of all calls, once somebody asked for it."""
         # By subscriber and then by lane: one that ends touches its own lanes only.
         self._queues: dict[str, _Queue] = {}
         # Lanes whose handler or condition is out.
@@ -164,10 +178,13 @@ class Fanout:
                 subscriber.function_id,
             )
             return False
-        event = _Event(payload, condition, context, chain)
+        if self.activity is not None:
+            self.activity.fired(subscriber.id)
+        event = _Event(payload, condition, context, chain, TRACE.get())
         queue = self._queues.get(subscriber.id)
         if queue is None:
             queue = self._queues[subscriber.id] = _Queue(subscriber)
+        # Where nothing of the lane is out or waits, and the subscriber has room, the event starts now.
         found = None if lane is UNORDERED else queue.lanes.get(lane)
         if found is None and not queue.full:
             found = _Lane(queue, lane)
@@ -185,6 +202,7 @@ class Fanout:
         ):
             self._drop(subscriber)
             return False
+        # Else it waits: behind the event of its lane that is out, or in a lane that waits for room.
         if found is None:
             found = _Lane(queue, lane)
             if lane is not UNORDERED:
@@ -214,6 +232,8 @@ class Fanout:
 
     def forget(self, subscriber_id: str) -> None:
         """The subscriber ended: what still waits for it is dropped; a running handler is left to end."""
+        if self.activity is not None:
+            self.activity.forget(subscriber_id)
         queue = self._queues.pop(subscriber_id, None)
         if queue is None:
             return
@@ -232,6 +252,8 @@ class Fanout:
 
     def _drop(self, subscriber: Subscriber) -> None:
         self._dropped += 1
+        if self.activity is not None:
+            self.activity.dropped(subscriber.id)
         if self._dropped == 1:
             logger.warning(
                 "events wait faster than handlers take them (function %s): dropping new ones",
@@ -276,12 +298,18 @@ class Fanout:
             else:
                 self._handle(lane, token, event)
             return
+        if isinstance(outcome, Failure):
+            self.failed(outcome.code)
+        text = getattr(outcome, "message", outcome)
         logger.warning(
             "condition %s of %s failed, its handler is skipped: %s",
             event.condition,
             lane.queue.subscriber.id,
-            getattr(outcome, "message", outcome),
+            text,
+            extra=_of_trace(event),
         )
+        if self.activity is not None:
+            self.activity.failed(lane.queue.subscriber.id, f"condition {event.condition}: {text}")
         self._next(lane)
 
     def _handle(self, lane: _Lane, token: int, event: _Event) -> None:
@@ -296,7 +324,7 @@ class Fanout:
         )
         call.chain = event.chain + 1
         if context is None:
-            call.invocation_id = fresh_id()
+            call.invocation_id, call.traceparent = fresh_id(), event.trace
         else:
             call.invocation_id, call.caller = context.invocation_id, context.caller
             call.depth, call.activation = context.depth, context.activation
@@ -307,10 +335,17 @@ class Fanout:
         if lane.token != token or lane.active is None:
             return
         if type(outcome) is Failure:
+            self.failed(outcome.code)
             subscriber = lane.queue.subscriber
             logger.warning(
-                "handler %s of %s failed: %s", subscriber.function_id, subscriber.id, outcome.message
+                "handler %s of %s failed: %s",
+                subscriber.function_id,
+                subscriber.id,
+                outcome.message,
+                extra=_of_trace(lane.active),
             )
+            if self.activity is not None:
+                self.activity.failed(subscriber.id, f"{outcome.code}: {outcome.message}")
             self.on_failure(subscriber, outcome)
         self._next(lane)
 
@@ -319,6 +354,7 @@ class Fanout:
         lane.active = lane.call = None
         self._running.stop(lane)
         if lane.waiting:
+            # Behind the lanes that wait already: where room is bounded, they take turns.
             queue.ready.append(lane)
         elif lane.key is not UNORDERED:
             queue.lanes.pop(lane.key, None)
@@ -328,6 +364,7 @@ class Fanout:
         """One call less is out: what waits may start."""
         queue.out -= 1
         if queue.ended:
+            # What waited was dropped with it, and its id may stand for another queue by now.
             return
         while queue.ready and not queue.full:
             lane = queue.ready.popleft()
@@ -343,14 +380,19 @@ class Fanout:
             self._dropped = 0
 
     def _expired(self, lane: _Lane) -> None:
+        # The answer may still come, and then counts no more.
         lane.token += 1
         if lane.call is not None:
             self._abandon(lane.call)
+        self.failed("TIMEOUT")
         subscriber = lane.queue.subscriber
         logger.warning(
             "handler %s of %s did not answer in %g s; going on without it",
             subscriber.function_id,
             subscriber.id,
             self._running.seconds,
+            extra=None if lane.active is None else _of_trace(lane.active),
         )
+        if self.activity is not None:
+            self.activity.failed(subscriber.id, f"no answer in {self._running.seconds:g} s")
         self._next(lane)

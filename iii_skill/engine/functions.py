@@ -39,6 +39,8 @@ class Function(msgspec.Struct, frozen=True):
     """Triggers of that type become observers of it."""
     in_process: bool = False
     """True: its worker may call it without the host."""
+    calls: list[int] = msgspec.field(default_factory=lambda: [0])
+    """One number: how often it was called, in an engine that counts."""
 
     @property
     def shown_worker_name(self) -> str:
@@ -69,6 +71,8 @@ class Functions:
 
     def __init__(self) -> None:
         self.builtins: dict[str, Function] = {}
+        self.state: set[str] = set()
+        """Those of them whose answers may be large: `state::*`."""
         self._by_name: dict[tuple[str, str], Function] = {}
         self._reserved: list[str] = ["engine::"]
         self._hidden: set[str] = set()
@@ -96,10 +100,13 @@ class Functions:
     def add_builtin(self, function: Function) -> None:
         """Add, or replace, a function of the host."""
         self.builtins[function.id] = function
+        if function.id.startswith("state::"):
+            self.state.add(function.id)
 
     def remove_builtin(self, function_id: str) -> None:
         """Remove a function of the host; unknown ids are fine."""
         self.builtins.pop(function_id, None)
+        self.state.discard(function_id)
 
     def add(self, function: Function) -> Function | None:
         """Add a worker's function; gives the one of another live worker that stands in the way, or None.

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.calls import CHAIN, Call, Failure, Handler
+from iii_skill.calls import CHAIN, TRACE, Call, Failure, Handler
 from iii_skill.errors import IiiSkillError, InputError
 
 logger = logging.getLogger(__name__)
@@ -61,12 +61,14 @@ class PythonFunctions:
         def handler(call: Call) -> None:
             self.running += 1
             loop = asyncio.get_running_loop()
-            if DEPTH.get() == call.depth and CHAIN.get() == call.chain:
+            same = DEPTH.get() == call.depth and CHAIN.get() == call.chain and TRACE.get() == call.traceparent
+            if same:
                 loop.call_soon(run, call)
             else:
                 inside = contextvars.copy_context()
                 inside.run(DEPTH.set, call.depth)
                 inside.run(CHAIN.set, call.chain)
+                inside.run(TRACE.set, call.traceparent)
                 loop.call_soon(run, call, context=inside)
 
         return handler
@@ -92,5 +94,6 @@ def _fail(call: Call, error: Exception) -> None:
     if isinstance(error, IiiSkillError):
         call.fail(error)
         return
-    logger.warning("function %s raised %s: %s", call.function_id, type(error).__name__, error)
+    extra = {"traceparent": call.traceparent}
+    logger.warning("function %s raised %s: %s", call.function_id, type(error).__name__, error, extra=extra)
     call.reply(Failure("invocation_failed", str(error), "".join(traceback.format_exception(error))))

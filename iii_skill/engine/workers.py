@@ -12,14 +12,12 @@ from msgspec import UNSET, Raw, UnsetType
 from iii_skill.calls import Call, Failure, Outcome, Result, no_reply
 from iii_skill.engine.caller_stamp import stamp_caller, with_function
 from iii_skill.engine.ids import fresh_id
-from iii_skill.protocol.codec import encode
-from iii_skill.protocol.connection import DEFAULT_NAMESPACE, UNREADABLE, Connection
+from iii_skill.protocol.codec import encode, invoke_text, result_text
+from iii_skill.protocol.connection import AT_ONCE, AT_ONCE_BYTES, DEFAULT_NAMESPACE, UNREADABLE, Connection
+from iii_skill.protocol.limits import MESSAGE_LIMIT
 from iii_skill.protocol.messages import ErrorBody
-from iii_skill.protocol.outgoing import Answer, Invoke, ToWorker
+from iii_skill.protocol.outgoing import InvocationReply, Invoke, ToWorker
 from iii_skill.readable import WHY_UNREADABLE, readable
-
-MESSAGE_LIMIT = 64 * 1024 * 1024
-"""The largest message in bytes that any SDK takes, and that the host takes."""
 
 OLD_PYTHON_LIMIT = 1024 * 1024
 """The largest message in bytes that Python SDKs before 0.24.6 survive."""
@@ -119,10 +117,14 @@ class Worker:
         self._set_caller()
         self.attached = False
         """True for a state worker of ours: its `"result":null` is a stored null, not "nothing"."""
+        self.receiving = False
+        """True while its driver works on what it sent, and sends on what that led to by itself."""
         self.waiting = 0
         """Calls of `state::*` inside the host that this worker waits for."""
         self.window = FIRST_WINDOW
         """How many of them may be in flight before the next one waits."""
+        self.failed: Callable[[str], None] = lambda _code: None
+        """Told the codes of its calls that failed."""
         self._wake = wake
         self._room = room
 
@@ -198,21 +200,33 @@ class Worker:
             if value is not None and len(value) > _LONG:
                 self._answer_later(call, outcome, value, inside)
                 return
-            result = UNSET if value is None else Raw(value)
-            message = Answer(invocation_id, call.function_id, result, None, call.traceparent, call.baggage)
+            traceparent, baggage = call.traceparent, call.baggage
+            if value is not None and traceparent is None and baggage is None:
+                text = result_text(invocation_id, call.function_id, value)
+            else:
+                result = UNSET if value is None else Raw(value)
+                text = encode(
+                    InvocationReply(invocation_id, call.function_id, result, None, traceparent, baggage)
+                )
         else:
             assert isinstance(outcome, Failure)
-            message = _failed(call, outcome)
-        text = encode(message)
+            self.failed(outcome.code)
+            text = encode(_failed(call, outcome))
         if len(text) > _SMALL or self.window < WIDEST_WINDOW:
             text = self._bounded(text, call, outcome, inside)
-        self._wake(self.connection.queue(text))
+        connection = self.connection
+        waiting = connection.queue(text)
+        if not self.receiving and (
+            # The driver that was told of the first one sends the others with it.
+            waiting == 1 or waiting >= AT_ONCE or connection.waiting_bytes > AT_ONCE_BYTES
+        ):
+            self._wake(waiting)
 
     def _answer_later(self, call: Call, outcome: Result, value: bytes, inside: int) -> None:
         """Queue a long answer that is made when the worker takes it: until then the value is not copied."""
         size = len(value) + _AROUND
         if size > self.message_limit or not self._room(size, ANSWER_LIMIT):
-            message = Answer(
+            message = InvocationReply(
                 call.invocation_id or "", call.function_id, Raw(value), None, call.traceparent, call.baggage
             )
             self._wake(self.connection.queue(self._bounded(encode(message), call, outcome, inside)))
@@ -223,7 +237,7 @@ class Worker:
         traceparent, baggage = call.traceparent, call.baggage
 
         def text() -> bytes:
-            return encode(Answer(invocation_id, function_id, Raw(value), None, traceparent, baggage))
+            return encode(InvocationReply(invocation_id, function_id, Raw(value), None, traceparent, baggage))
 
         self._wake(self.connection.queue_later(text, size))
 
@@ -244,18 +258,19 @@ class Worker:
         """Let so many calls be in flight that answers of this size would be bearable."""
         self.window = max(1, min(self.window * 2, WIDEST_WINDOW, WINDOW_BYTES // max(size, 1)))
 
-    def _without_values(self, call: Call, outcome: Outcome, size: int) -> Answer:
+    def _without_values(self, call: Call, outcome: Outcome, size: int) -> InvocationReply:
         """The answer in place of one that is too large: a write that was made says so."""
         brief = outcome.brief if type(outcome) is Result else None
         if brief is not None:
-            return Answer(
+            return InvocationReply(
                 call.invocation_id or "", call.function_id, Raw(brief), None, call.traceparent, call.baggage
             )
         return _failed(call, Failure(TOO_LARGE, self._too_large("The answer", size)))
 
     def execute(self, call: Call) -> None:
         """Hand a call to this worker, or answer it with the reason why it was not sent."""
-        failure = self._unreadable(call) or self._send(call)
+        # Events and HTTP payloads (no caller) are made or checked inside the host.
+        failure = (self._unreadable(call) if call.caller_id is not None else None) or self._send(call)
         if failure is not None:
             call.reply(failure)
 
@@ -269,10 +284,7 @@ class Worker:
         self.as_caller = _encode(Caller(self.id, self.name or ""))
 
     def _unreadable(self, call: Call) -> Failure | None:
-        # Events and HTTP payloads (no caller) are made or checked inside the host; an attached state worker
-        # refuses what cannot be read by itself, as the one in the host does.
-        if call.caller_id is None:
-            return None
+        # An attached state worker refuses what cannot be read by itself, as the one in the host does.
         if not self.attached and not call.levels and not readable(call.data):
             return Failure(UNREADABLE, f"The call of {call.function_id} was not made: {WHY_UNREADABLE}")
         if call.metadata is not None and not readable(call.metadata):
@@ -284,17 +296,22 @@ class Worker:
         invocation_id = call.invocation_id
         if invocation_id is None or invocation_id in self.executing:
             invocation_id = fresh_id()
-        text = encode(
-            Invoke(
-                invocation_id,
-                call.function_id,
-                Raw(call.data if call.caller_id is None else stamp_caller(call.data, call.caller_id)),
-                call.traceparent,
-                None if call.baggage is None else with_function(call.baggage, call.function_id),
-                None if call.metadata is None else Raw(call.metadata),
-                *(self._observed(call) if self.observes else ()),
+        data = call.data if call.caller_id is None else stamp_caller(call.data, call.caller_id)
+        metadata, traceparent, baggage = call.metadata, call.traceparent, call.baggage
+        if metadata is None and traceparent is None and baggage is None and not self.observes:
+            text = invoke_text(invocation_id, call.function_id, data)
+        else:
+            text = encode(
+                Invoke(
+                    invocation_id,
+                    call.function_id,
+                    Raw(data),
+                    traceparent,
+                    None if baggage is None else with_function(baggage, call.function_id),
+                    None if metadata is None else Raw(metadata),
+                    *(self._observed(call) if self.observes else ()),
+                )
             )
-        )
         if len(text) > self.message_limit:
             return Failure(TOO_LARGE, self._too_large("The call", len(text)))
         if not self._room(len(text), BUFFER_LIMIT):
@@ -302,7 +319,11 @@ class Worker:
         if call.reply is not no_reply:
             # Nobody waits for the answer of a void call: it is not kept.
             self.executing[invocation_id] = call
-        self._wake(self.connection.queue(text))
+        connection = self.connection
+        waiting = connection.queue(text)
+        if waiting == 1 or waiting >= AT_ONCE or connection.waiting_bytes > AT_ONCE_BYTES:
+            # As in `answer`.
+            self._wake(waiting)
         return None
 
     def _observed(self, call: Call) -> tuple[Raw | None, int, Raw | None]:
@@ -320,8 +341,8 @@ class Worker:
         return text + "."
 
 
-def _failed(call: Call, failure: Failure) -> Answer:
-    return Answer(
+def _failed(call: Call, failure: Failure) -> InvocationReply:
+    return InvocationReply(
         call.invocation_id or "",
         call.function_id,
         UNSET,

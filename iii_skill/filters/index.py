@@ -93,7 +93,6 @@ class FilterIndex(Generic[T]):
             del self._groups[texts]
 
     def clear(self) -> None:
-        """Remove everything."""
         self.entries.clear()
         self._groups.clear()
         self._others.clear()
@@ -116,7 +115,7 @@ class FilterIndex(Generic[T]):
         return [entry.item for entry in found]
 
 
-class Place:
+class FilterPlace:
     """Where a filter stands in an index; `whole` when nothing but the look-up decides."""
 
     __slots__ = ("keys", "paths", "whole")
@@ -127,7 +126,7 @@ class Place:
         self.whole = whole
 
 
-def index_place(filter_: Filter) -> Place | None:
+def index_place(filter_: Filter) -> FilterPlace | None:
     """The `$eq`s without which it never matches, else its shortest `$in`; None without either."""
     equal: dict[str, tuple[Path, Hashable]] = {}
     members: list[tuple[Path, list[Key]]] = []
@@ -145,10 +144,10 @@ def index_place(filter_: Filter) -> Place | None:
     if equal:
         chosen = sorted(equal.values(), key=lambda place: place[0].text)
         key = tuple(value for _, value in chosen)
-        return Place(tuple(path for path, _ in chosen), [key], whole=decided == nodes)
+        return FilterPlace(tuple(path for path, _ in chosen), [key], whole=decided == nodes)
     if members:
         path, keys_ = min(members, key=lambda member: len(member[1]))
-        return Place((path,), keys_, whole=nodes == 1)
+        return FilterPlace((path,), keys_, whole=nodes == 1)
     return None
 
 

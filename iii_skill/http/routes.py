@@ -20,7 +20,7 @@ Parameters: TypeAlias = dict[str, str]
 NO_PARAMETERS: Parameters = {}
 
 
-class Gate(Protocol):
+class ObserverGate(Protocol):
     """What stands before the target of an observer; triggers have none."""
 
     @property
@@ -39,7 +39,9 @@ class Route(msgspec.Struct, frozen=True):
     path: str
     condition_function_id: str | None = None
     middleware_function_ids: tuple[str, ...] = ()
-    gate: Gate | None = None
+    gate: ObserverGate | None = None
+    direct: bool = False
+    """True when its function is called without asking anybody else."""
     place_json: bytes = b""
     trigger_json: bytes = b""
 
@@ -52,7 +54,7 @@ class Route(msgspec.Struct, frozen=True):
         path: str,
         condition_function_id: str | None = None,
         middleware_function_ids: tuple[str, ...] = (),
-        gate: Gate | None = None,
+        gate: ObserverGate | None = None,
     ) -> Route:
         """A route with its constant parts of every payload encoded once."""
         path_json = msgspec.json.encode(path)
@@ -64,6 +66,7 @@ class Route(msgspec.Struct, frozen=True):
             condition_function_id=condition_function_id,
             middleware_function_ids=middleware_function_ids,
             gate=gate,
+            direct=gate is None and condition_function_id is None and not middleware_function_ids,
             place_json=b',"method":%b,"path":%b,"path_params":' % (method_json, path_json),
             trigger_json=b',"trigger":{"type":"http","path":%b,"method":%b}}' % (path_json, method_json),
         )
@@ -89,12 +92,14 @@ class Route(msgspec.Struct, frozen=True):
 class RoutePlace:
     """One structure of segments. Of the routes of a method the last registered one serves."""
 
-    __slots__ = ("allow", "methods", "segments")
+    __slots__ = ("allow", "methods", "segments", "serving")
 
     def __init__(self, parts: tuple[Segment, ...]) -> None:
         self.segments = parts
         # By trigger id, in the order of the registrations.
         self.methods: dict[str, dict[str, Route]] = {}
+        self.serving: dict[str, Route] = {}
+        """By method, the route that serves it."""
         self.allow = ""
 
     def names(self) -> tuple[str, ...]:
@@ -103,8 +108,7 @@ class RoutePlace:
 
     def find(self, method: str) -> Route | None:
         """The route that serves the method."""
-        routes = self.methods.get(method)
-        return next(reversed(routes.values())) if routes else None
+        return self.serving.get(method)
 
     def other_route(self, than: Route | None) -> Route | None:
         """Some route of this place but that one, to name in an error."""
@@ -115,7 +119,8 @@ class RoutePlace:
         return None
 
     def changed(self) -> None:
-        """Compute `allow` anew: every GET route also names HEAD, as the engine does."""
+        """Compute what serves, and `allow` anew: every GET route also names HEAD, as the engine does."""
+        self.serving = {method: next(reversed(routes.values())) for method, routes in self.methods.items()}
         served = set(self.methods) | ({"HEAD"} if "GET" in self.methods else set())
         self.allow = ",".join(method for method in METHODS if method in served)
 

@@ -11,15 +11,15 @@ from iii_skill.calls import Call, Failure
 from iii_skill.errors import TriggerRefused
 from iii_skill.filters.filter import Filter
 from iii_skill.http.provider import HttpTriggers
-from iii_skill.http.routes import METHODS, Gate, Route
+from iii_skill.http.routes import METHODS, ObserverGate, Route
 from iii_skill.observers.delivery import Delivery
 from iii_skill.observers.errors import refused
 from iii_skill.observers.observer import Observer
+from iii_skill.served import HTTP
 from iii_skill.sources import Source
 from iii_skill.triggers import Subscriber
 
 ON_REQUEST: Final = "http::on-request"
-WORKER: Final = "iii-http"
 
 ARGS_FORMAT: Final = {
     "type": "object",
@@ -64,7 +64,7 @@ class HttpSource(Source):
         super().__init__(
             ON_REQUEST,
             "Called for every request to the route that the args of an observer name",
-            worker_name=WORKER,
+            worker_name=HTTP,
             args_format=ARGS_FORMAT,
         )
         self._triggers = triggers
@@ -82,7 +82,7 @@ class HttpSource(Source):
         if method not in METHODS:
             text = f"The args of an observer of {ON_REQUEST}: `method` is one of {', '.join(METHODS)}."
             raise refused("INVALID_ARGS", text)
-        gate: Gate = _ObserverGate(observer, self._delivery)
+        gate: ObserverGate = _ObserverGate(observer, self._delivery)
         route = Route.of(
             observer,
             method=method,

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from iii_skill.calls import Call
+from iii_skill.engine.activity import Activity
 from iii_skill.engine.engine import Engine
 from iii_skill.errors import CallerError, InputError
 from iii_skill.introspection.answers import EngineAnswers, bad_input
@@ -28,6 +29,9 @@ from iii_skill.introspection.requests import (
 from iii_skill.observers.table import Observers
 
 logger = logging.getLogger("iii_skill.workers")
+
+ACTIVITY = "iii-skill::triggers::activity"
+"""By id of a trigger or observer when its function was called last; recorded from the first call on."""
 
 
 def add_engine_functions(engine: Engine, observers: Observers | None = None) -> None:
@@ -54,6 +58,7 @@ def add_engine_functions(engine: Engine, observers: Observers | None = None) -> 
         asked = ObserverAnswers(engine, observers)
         table["engine::observers::list"] = (asked.list, ObserversRequest, "List observers")
         table["engine::observers::get"] = (asked.get, IdRequest, "Describe an observer")
+    table[ACTIVITY] = (lambda _call, _request: _activity(engine), ListRequest, "When triggers fired, and how")
     for function_id, (answer, request, description) in table.items():
         _add(engine, function_id, answer, request, description)
     engine.add_function(
@@ -88,17 +93,26 @@ def _add(
         else:
             call.succeed(None if result is None else msgspec.json.encode(result))
 
-    engine.add_function(function_id, handler, description=description, worker_name=WORKER)
+    # Ids that begin as the engine's own do are hidden anyway.
+    hidden = {"internal": True} if function_id == ACTIVITY else None
+    engine.add_function(function_id, handler, description=description, worker_name=WORKER, metadata=hidden)
+
+
+def _activity(engine: Engine) -> Any:
+    if engine.fanout.activity is None:
+        engine.fanout.activity = Activity()
+    return {"since_ms": engine.fanout.activity.since_ms, "by_id": engine.fanout.activity.by_id}
 
 
 def _log_at(level: str, notices: EngineEvents) -> Callable[[Call, LogRequest], None]:
     number = {"trace": logging.DEBUG, "warn": logging.WARNING}.get(level) or getattr(logging, level.upper())
 
-    def log(_call: Call, request: LogRequest) -> None:
+    def log(call: Call, request: LogRequest) -> None:
         service = request.service_name or "worker"
         text = "[%s] %s" if request.data is None else "[%s] %s %s"
-        logger.log(number, text, *(x for x in (service, request.message, request.data) if x is not None))
         ids = (request.trace_id or "", request.span_id or "")
+        said = (x for x in (service, request.message, request.data) if x is not None)
+        logger.log(number, text, *said, extra={"trace": ids, "traceparent": call.traceparent})
         notices.logged(level, request.message, request.data, service, ids)
 
     return log

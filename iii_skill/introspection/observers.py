@@ -29,7 +29,6 @@ class ObserverAnswers:
         self._observers = observers
 
     def get(self, _call: Call, request: IdRequest) -> Any:
-        """One observer."""
         found = self._observers.get(request.id)
         if found is None:
             raise ObserverNotFound(f"There is no observer {request.id}.")

@@ -1,25 +1,62 @@
-"""Counting: an engine that counts calls and events; a host that nobody watches has the plain one."""
+"""Counting: an engine that counts calls and events; a host that nobody watches has the plain one.
+
+A call that succeeds pays for one number of its function, and one in TIMED for its duration. Errors are
+counted where a caller hears of them.
+"""
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left
 from collections.abc import Hashable
 from typing import Any
 
-from iii_skill.calls import Call, Failure, Handler, Outcome, no_reply
+from iii_skill.calls import Call, Outcome, no_reply
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.fanout import Context, Fanout
-from iii_skill.engine.functions import NOT_FOUND
+from iii_skill.engine.functions import NOT_FOUND, Function
 from iii_skill.triggers import Subscriber
 
-OK, ERROR, VOID, ABANDONED = "ok", "error", "void", "abandoned"
+ERROR, ABANDONED = "error", "abandoned"
 
 KINDS = {NOT_FOUND: "not_found", "TIMEOUT": "timeout", "invocation_stopped": "stopped"}
 """Codes that are told apart; codes of workers are without number, and all of them are `error`."""
 
 STATE = "state::"
 
+BOUNDS_S = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""Upper bounds of the buckets of durations, in seconds."""
 
-_route = Engine.invoke
+
+class Durations:
+    """How long calls took, in buckets."""
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS_S) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum += seconds
 
 
 class CountingFanout(Fanout):
@@ -48,42 +85,44 @@ class CountingFanout(Fanout):
 
 
 class CountingEngine(Engine):
-    """Counts calls by what became of them, and those of the functions of the state worker by function."""
+    """Counts calls by function, errors by kind, and how long some calls take."""
 
     fanout_type = CountingFanout
     fanout: CountingFanout
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.outcomes = dict.fromkeys((OK, ERROR, *KINDS.values(), VOID, ABANDONED), 0)
-        self.state_calls: dict[str, list[int]] = {}
-        """By function a list of one number: that is looked up once for each call."""
+        self.counting = True
+        self.failed = self.fanout.failed = self._count_failure
+        self.timed = self._time
+        self.errors = dict.fromkeys((ERROR, *KINDS.values(), ABANDONED), 0)
+        self.durations = {"state": Durations(), "host": Durations(), "workers": Durations()}
+        """By who served the call; one in TIMED calls of a function is measured."""
+        self._gone = {"host": 0, "workers": 0}
+        """Calls of functions that are not there any more."""
 
-    def add_function(self, function_id: str, handler: Handler, **options: Any) -> None:
-        """Add a function inside the host."""
-        if function_id.startswith(STATE) and not options.get("private"):
-            self.state_calls[function_id] = [0]
-        super().add_function(function_id, handler, **options)
+    def calls(self) -> dict[str, int]:
+        """Calls so far, by who served them."""
+        found = dict(self._gone)
+        for function in self.functions:
+            found[_server(function)] += function.calls[0]
+        return found
 
-    def invoke(self, call: Call) -> None:
-        """Route a call, and count its outcome: the one place where watching costs every call something."""
-        cell = self.state_calls.get(call.function_id)
-        if cell is not None:
-            cell[0] += 1
-        reply, outcomes = call.reply, self.outcomes
-        if reply is no_reply:
-            outcomes["void"] += 1
-        else:
+    def state_calls(self) -> dict[str, int]:
+        """Calls so far, by function of the state worker."""
+        return {
+            name: function.calls[0]
+            for name, function in self.functions.builtins.items()
+            if name.startswith(STATE) and not function.private
+        }
 
-            def counted(outcome: Outcome) -> None:
-                if type(outcome) is Failure:
-                    outcomes[KINDS.get(outcome.code, ERROR)] += 1
-                else:
-                    outcomes["ok"] += 1
-                reply(outcome)
-
-            call.reply = counted
-        _route(self, call)
+    def function_changed(self, function: Function) -> None:
+        """A function is there, or is gone: its calls are not forgotten."""
+        super().function_changed(function)
+        if self.functions.find(function.id, function.namespace) is not function:
+            calls = function.calls
+            self._gone[_server(function)] += calls[0]
+            calls[0] = 0
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more."""
@@ -91,5 +130,26 @@ class CountingEngine(Engine):
         if number is not None and any(
             worker.executing.get(number) is call for worker in self.workers.values()
         ):
-            self.outcomes[ABANDONED] += 1
+            self.errors[ABANDONED] += 1
         super().abandon(call)
+
+    def _count_failure(self, code: str) -> None:
+        self.errors[KINDS.get(code, ERROR)] += 1
+
+    def _time(self, call: Call) -> None:
+        reply, start = call.reply, time.perf_counter()
+        if reply is no_reply:
+            return
+        inside = call.function_id in self.functions.builtins
+        kind = "workers" if not inside else "state" if call.function_id.startswith(STATE) else "host"
+        durations = self.durations[kind]
+
+        def answered(outcome: Outcome) -> None:
+            durations.add(time.perf_counter() - start)
+            reply(outcome)
+
+        call.reply = answered
+
+
+def _server(function: Function) -> str:
+    return "host" if function.owner is None else "workers"

@@ -19,13 +19,11 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look."""
         loop = asyncio.get_running_loop()
         self._due = loop.time() + EVERY_S
         self._timer = loop.call_at(self._due, self._look, loop)
 
     def stop(self) -> None:
-        """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

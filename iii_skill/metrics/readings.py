@@ -10,8 +10,9 @@ import msgspec
 
 from iii_skill.adapter import StateAdapter
 from iii_skill.companion import Companion
-from iii_skill.figures import Family
-from iii_skill.metrics.counting import CountingEngine
+from iii_skill.engine.engine import TIMED
+from iii_skill.figures import Family, Histogram
+from iii_skill.metrics.counting import BOUNDS_S, CountingEngine
 from iii_skill.metrics.loop_lag import LoopLag
 from iii_skill.metrics.process import process_families
 
@@ -98,14 +99,29 @@ class Readings:
         yield Family(
             "iii_invocations",
             "counter",
-            "Calls by what became of them.",
-            [({"outcome": outcome}, count) for outcome, count in engine.outcomes.items()],
+            "Calls by who served them.",
+            [({"of": server}, count) for server, count in engine.calls().items()],
+        )
+        yield Family(
+            "iii_invocation_errors",
+            "counter",
+            "Calls that failed, or whose caller went away, by kind.",
+            [({"kind": kind}, count) for kind, count in engine.errors.items()],
+        )
+        yield Family(
+            "iii_invocation_duration_seconds",
+            "histogram",
+            f"How long one in {TIMED} calls of each function took.",
+            [
+                ({"of": server}, Histogram(BOUNDS_S, list(found.buckets), found.sum))
+                for server, found in engine.durations.items()
+            ],
         )
         yield Family(
             "iii_state_operations",
             "counter",
             "Calls of state functions.",
-            [({"function": function}, cell[0]) for function, cell in engine.state_calls.items()],
+            [({"function": function}, count) for function, count in engine.state_calls().items()],
         )
         yield Family(
             "iii_events",

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from iii_skill.errors import StoreRefused
 
 from .archive import LARGEST, Damaged, read_scope
-from .sources import BOOKKEEPING, Finding, ScopePairs
+from .sources import BOOKKEEPING, Omission, ScopePairs
 
 SUFFIX = ".bin"
 _NAME = re.compile(r"(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})*")
@@ -24,8 +24,8 @@ class KvDirectory:
             raise StoreRefused(f"There is no directory {directory}: name the engine's `file_path`.")
         self._directory = directory
         self._files: dict[str, Path] = {}
-        self.skipped: list[Finding] = []
-        self.damaged: list[Finding] = []
+        self.skipped: list[Omission] = []
+        self.damaged: list[Omission] = []
 
     async def scopes(self) -> Sequence[str]:
         """The scope of every `.bin` file; the rest is reported as skipped or damaged."""
@@ -46,20 +46,20 @@ class KvDirectory:
 
     def _sort(self, path: Path) -> None:
         if path.name.endswith(SUFFIX + ".tmp"):
-            self.skipped.append(Finding(path.name, "the engine was stopped while it wrote it"))
+            self.skipped.append(Omission(path.name, "the engine was stopped while it wrote it"))
         elif not path.name.endswith(SUFFIX) or not path.is_file():
-            self.skipped.append(Finding(path.name, "it is no file of the engine's store"))
+            self.skipped.append(Omission(path.name, "it is no file of the engine's store"))
         else:
             try:
                 scope = decode_name(path.name.removesuffix(SUFFIX))
             except Damaged as error:
-                self.damaged.append(Finding(path.name, str(error)))
+                self.damaged.append(Omission(path.name, str(error)))
                 return
             self._files[scope] = path
             if scope in BOOKKEEPING:
-                self.skipped.append(Finding(path.name, BOOKKEEPING[scope]))
+                self.skipped.append(Omission(path.name, BOOKKEEPING[scope]))
 
-    def _once_private(self) -> list[Finding]:
+    def _once_private(self) -> list[Omission]:
         """Namespaces whose scopes were private: here they are scopes like any other."""
         ledger = self._files.get("__state_private_namespaces")
         if ledger is None:
@@ -68,7 +68,7 @@ class KvDirectory:
             names = [name for name, _ in self._pairs(ledger)]
         except Damaged:
             return []
-        return [Finding(name, "its scopes were private to it and are public here") for name in names]
+        return [Omission(name, "its scopes were private to it and are public here") for name in names]
 
     def _pairs(self, path: Path) -> list[tuple[str, bytes]]:
         try:

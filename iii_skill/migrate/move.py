@@ -16,7 +16,7 @@ from iii_skill.readable import check_value
 from iii_skill.values import Change
 
 from .archive import Damaged
-from .sources import Finding, ScopePairs, StateSource
+from .sources import Omission, ScopePairs, StateSource
 
 IN_FLIGHT = 256
 
@@ -32,9 +32,9 @@ class Report:
     keys: int = 0
     bytes: int = 0
     overwritten: int = 0
-    skipped: list[Finding] = field(default_factory=list)
-    damaged: list[Finding] = field(default_factory=list)
-    unequal: list[Finding] = field(default_factory=list)
+    skipped: list[Omission] = field(default_factory=list)
+    damaged: list[Omission] = field(default_factory=list)
+    unequal: list[Omission] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -87,7 +87,7 @@ async def _read(source: StateSource, scope: str, report: Report) -> ScopePairs |
     try:
         found = await source.read(scope)
     except Damaged as error:
-        report.damaged.append(Finding(scope, str(error)))
+        report.damaged.append(Omission(scope, str(error)))
         return None
     report.damaged += found.damaged
     pairs: list[tuple[str, bytes]] = []
@@ -95,7 +95,7 @@ async def _read(source: StateSource, scope: str, report: Report) -> ScopePairs |
         try:
             check_value(value)
         except ValueRefused as error:
-            report.damaged.append(Finding(f"{scope}/{key}", error.message))
+            report.damaged.append(Omission(f"{scope}/{key}", error.message))
         else:
             pairs.append((key, value))
     if not pairs:
@@ -131,4 +131,4 @@ async def _compare(target: StateAdapter, found: ScopePairs, report: Report, *, m
         same = list(stored) == list(found.pairs)
     if not same:
         reason = f"{len(found.pairs)} keys were written, and what was read back ({len(stored)}) differs"
-        report.unequal.append(Finding(found.scope, reason))
+        report.unequal.append(Omission(found.scope, reason))

@@ -16,7 +16,7 @@ BOOKKEEPING = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Omission:
     """One thing that was left out, and why."""
 
     name: str
@@ -29,15 +29,15 @@ class ScopePairs:
 
     scope: str
     pairs: Sequence[tuple[str, bytes]]
-    damaged: Sequence[Finding] = ()
+    damaged: Sequence[Omission] = ()
 
 
 class StateSource(Protocol):
     """Where state comes from."""
 
-    skipped: list[Finding]
+    skipped: list[Omission]
     """What is left out on purpose."""
-    damaged: list[Finding]
+    damaged: list[Omission]
     """What could not even be named as a scope."""
 
     async def scopes(self) -> Sequence[str]:
@@ -56,14 +56,14 @@ class AdapterSource:
     def __init__(self, adapter: StateAdapter, *, engine: bool = False) -> None:
         self._adapter = adapter
         self._engine = engine
-        self.skipped: list[Finding] = []
-        self.damaged: list[Finding] = []
+        self.skipped: list[Omission] = []
+        self.damaged: list[Omission] = []
 
     async def scopes(self) -> Sequence[str]:
         """Every scope of the adapter but the engine's bookkeeping."""
         scopes = sorted(await settled(self._adapter.scopes()))
         if self._engine:
-            self.skipped += [Finding(name, BOOKKEEPING[name]) for name in scopes if name in BOOKKEEPING]
+            self.skipped += [Omission(name, BOOKKEEPING[name]) for name in scopes if name in BOOKKEEPING]
             scopes = [name for name in scopes if name not in BOOKKEEPING]
         return scopes
 
@@ -72,9 +72,8 @@ class AdapterSource:
         pairs = await settled(self._adapter.list(scope))
         keys = await settled(self._adapter.keys(scope))
         missing = set(keys) - {key for key, _ in pairs}
-        damaged = [Finding(f"{scope}/{key}", "its value is no JSON") for key in keys if key in missing]
+        damaged = [Omission(f"{scope}/{key}", "its value is no JSON") for key in keys if key in missing]
         return ScopePairs(scope, pairs, damaged)
 
     async def close(self) -> None:
-        """Close the adapter."""
         await self._adapter.close()

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from iii_skill.engine.functions import Function
 from iii_skill.filters.errors import InvalidFilter
 from iii_skill.filters.filter import Filter
+from iii_skill.filters.schema_paths import check_paths
 from iii_skill.observers.errors import refused
 from iii_skill.protocol.connection import DEFAULT_NAMESPACE
 from iii_skill.protocol.messages import Capture, Deliver, Observe, Outcomes
@@ -99,3 +101,18 @@ def _identity(made: Definition) -> bytes:
     fields["capture"] = sorted(made.capture)
     fields["metadata"] = None if made.metadata is None else msgspec.json.decode(made.metadata)
     return msgspec.json.encode(fields, order="sorted")
+
+
+def check_fit(definition: Definition, function: Function, *, args_fit: bool) -> list[str]:
+    """What could not be verified of an observer of that function; raises CallerError when it cannot be.
+
+    `args_fit`: somebody else has checked, or will check, the args against the function's schema of them.
+    """
+    name = definition.source
+    if not function.observable:
+        raise refused("NOT_OBSERVABLE", f"{name} is not to be observed; its worker says so.")
+    if function.args_format is None and definition.args != {}:
+        raise refused("INVALID_ARGS", f"{name} takes no args of its observers; leave them out.")
+    if function.args_format is not None and not args_fit:
+        raise refused("INVALID_ARGS", f"The args do not fit the args_format of {name}.")
+    return check_paths(definition.filter.tree, function.request_schema, function.response_schema)

@@ -22,7 +22,7 @@ from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.workers import BUSY, TOO_LARGE, Worker
 from iii_skill.filters.index import FilterIndex
 from iii_skill.observers.observation import Observation, activation, engine_as_caller, payload
-from iii_skill.observers.observer import Observer, State
+from iii_skill.observers.observer import Observer, ObserverState
 from iii_skill.protocol.connection import UNREADABLE
 from iii_skill.protocol.messages import Deliver, InvocationsObserved, ObservedCall, Outcomes
 from iii_skill.readable import WHY_UNREADABLE, readable
@@ -129,6 +129,7 @@ class Delivery:
                 observer.id,
                 observer.definition.source,
                 DEEPEST,
+                extra={"traceparent": observation.traceparent},
             )
             return
         activation_id = fresh_id()
@@ -176,7 +177,7 @@ class Delivery:
 
     def open(self, observer: Observer, call: Call) -> Callable[[], None] | Failure:
         """Make a call of the target one of the observer; gives what ends it, or why it is not made."""
-        if observer.state is not State.ACTIVE:
+        if observer.state is not ObserverState.ACTIVE:
             text = f"The observer {observer.id} is {observer.state.value}; it is called while it is active."
             return Failure("OBSERVER_NOT_ACTIVE", text)
         if call.depth + 1 > DEEPEST:
@@ -206,7 +207,7 @@ class Delivery:
                 observer
                 for observer in named
                 if observer is not None
-                and observer.state is State.ACTIVE
+                and observer.state is ObserverState.ACTIVE
                 and observer.source is not None
                 and (observer.source.id, observer.source.namespace) == (function.id, function.namespace)
                 and observer.definition.filter.matches(observation)
@@ -216,7 +217,12 @@ class Delivery:
             return
         # What workers send and answer was checked on its way; what a function inside the host got was not.
         if function.owner is None and not _all_readable(observation):
-            logger.warning("a call of %s is not told to its observers: %s", function.id, WHY_UNREADABLE)
+            logger.warning(
+                "a call of %s is not told to its observers: %s",
+                function.id,
+                WHY_UNREADABLE,
+                extra={"traceparent": observation.traceparent},
+            )
             for observer in chosen:
                 observer.drop("UNREADABLE")
             return
@@ -228,7 +234,7 @@ class Delivery:
             observer
             for observer in map(self._observers.get, dict.fromkeys(told.matched))
             if observer is not None
-            and observer.state is State.ACTIVE
+            and observer.state is ObserverState.ACTIVE
             and observer.source is not None
             and observer.source.owner is worker
             and observer.source.id == told.function_id
@@ -258,6 +264,7 @@ class Delivery:
                 worker.label,
                 told.function_id,
                 WHY_UNREADABLE,
+                extra={"traceparent": told.traceparent},
             )
             for observer in observers:
                 observer.drop("UNREADABLE")
@@ -276,7 +283,7 @@ def _not_through(worker: Worker, observer: Observer, call: Call) -> Failure | No
     if source is None or source.owner is not worker:
         text = f"{worker.label} does not own {observer.definition.source}, which the observer observes."
         return Failure("NOT_FUNCTION_OWNER", text)
-    if observer.state is State.ACTIVE and call.function_id != observer.function_id:
+    if observer.state is ObserverState.ACTIVE and call.function_id != observer.function_id:
         text = f"The observer {observer.id} calls {observer.function_id}, not {call.function_id}."
         return Failure("TARGET_MISMATCH", text)
     if not readable(call.data):

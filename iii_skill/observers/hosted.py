@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iii_skill.observers.observer import Observer, Reason, State
+from iii_skill.observers.observer import Observer, ObserverState, Reason
 from iii_skill.observers.table import Observers
 
 
@@ -19,7 +19,7 @@ class HostedObserver:
         self.warnings = warnings
 
     @property
-    def state(self) -> State:
+    def state(self) -> ObserverState:
         """`pending` until source and target are there, `active`, `suspended`, `error`, or `disposed`."""
         return self._observer.state
 

@@ -84,7 +84,6 @@ class Hosts:
         observer.told_host = False
 
     def close(self) -> None:
-        """Stop the clock."""
         self._unanswered.close()
 
     def _announced(self, observer: Observer, revision: int, *, keep: bool) -> None:

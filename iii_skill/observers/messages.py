@@ -21,8 +21,8 @@ from iii_skill.errors import CallerError
 from iii_skill.json_schema import BadSchema, CheckFailed, SchemaChecker
 from iii_skill.observers.errors import refused
 from iii_skill.observers.legacy import LegacyTypes
-from iii_skill.observers.observer import Observer
-from iii_skill.observers.table import Accepted, Observers
+from iii_skill.observers.observer import Accepted, Observer
+from iii_skill.observers.table import Observers
 from iii_skill.protocol.messages import (
     ErrorBody,
     InvocationsObserved,

@@ -13,7 +13,7 @@ from iii_skill.observers.definition import Definition
 from iii_skill.protocol.outgoing import LegacyTrigger, ObserverView
 
 
-class State(StrEnum):
+class ObserverState(StrEnum):
     """Of an observer; only `disposed` is final."""
 
     PENDING = "pending"
@@ -50,7 +50,7 @@ class Observer:
         self.by_host = owner is None
         self.expires_at_ms = None if definition.expires_in_ms is None else now_ms + definition.expires_in_ms
         self.expiry: asyncio.TimerHandle | None = None
-        self.state = State.PENDING
+        self.state = ObserverState.PENDING
         self.reason: Reason | None = None
         self.was_active = False
         self.fires = 0
@@ -87,3 +87,10 @@ class Observer:
             made.on,
             self.legacy,
         )
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """An `observe` was taken: the state at once, and what could not be verified."""
+
+    observer: Observer
+    warnings: list[str]

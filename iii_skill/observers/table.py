@@ -13,21 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import msgspec
-
 from iii_skill.calls import Call, Failure
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.functions import Function
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import CallerError
-from iii_skill.filters.index import FilterIndex
-from iii_skill.filters.schema_paths import check_paths
-from iii_skill.observers.definition import Definition, read_definition
+from iii_skill.observers.definition import Definition, check_fit, read_definition
 from iii_skill.observers.delivery import Delivery
 from iii_skill.observers.errors import ObserverRefused, refused
 from iii_skill.observers.hosts import Hosts
-from iii_skill.observers.observer import Observer, Reason, State
+from iii_skill.observers.index import ObserverIndex, Watched
+from iii_skill.observers.observer import Accepted, Observer, ObserverState, Reason
 from iii_skill.protocol.messages import ErrorBody, Observe, ObserverAck
 from iii_skill.protocol.outgoing import LegacyTrigger, ObserverStateChanged
 from iii_skill.served import WORKER_OF, missing_worker
@@ -38,38 +35,14 @@ logger = logging.getLogger(__name__)
 GRACE_S: Final = 30.0
 """Seconds for which the observers of a worker that left are kept."""
 
-MOST_OBSERVERS: Final = 10_000
-"""Of one worker, and of one function."""
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """An `observe` was taken: the state at once, and what could not be verified."""
-
-    observer: Observer
-    warnings: list[str]
-
-
-class _Watched:
-    """The observers of one function, whether it is there or not."""
-
-    __slots__ = ("active", "function", "observers")
-
-    def __init__(self, function: Function | None) -> None:
-        self.function = function
-        self.observers: dict[str, Observer] = {}
-        self.active: FilterIndex[Observer] = FilterIndex()
-
 
 class Observers:
     """The table of all observers of an engine."""
 
     def __init__(self, engine: Engine, *, grace_s: float = GRACE_S) -> None:
         self._engine = engine
-        self._by_id: dict[str, Observer] = {}
-        # By id of the function and then by namespace: a function of the host is there in every namespace.
-        self._sources: dict[str, dict[str, _Watched]] = {}
-        self._targets: dict[str, dict[str, Observer]] = {}
-        self._owners: dict[str | None, dict[str, Observer]] = {}
+        self._index = ObserverIndex()
+        self._by_id = self._index.by_id
         # What owners that left held.
         self._left: Deadlines[Observer] = Deadlines(grace_s, self._not_back)
         self.hosts = Hosts(self.refresh)
@@ -95,7 +68,7 @@ class Observers:
 
     def count(self, function: Function) -> int:
         """How many observe a function."""
-        return sum(len(watched.observers) for watched in self._watched(function))
+        return sum(len(watched.observers) for watched in self._index.watched(function))
 
     def _enter(self, subscriber: Subscriber, call: Call) -> Callable[[], None] | Failure:
         observer = self._by_id.get(subscriber.id)
@@ -133,13 +106,16 @@ class Observers:
         warnings: list[str] = []
         if function is not None:
             warnings = check_fit(definition, function, args_fit=args_fit)
-        self._check_limits(owner, definition)
+        self._index.check_room(None if owner is None else owner.id, definition)
         observer = Observer(message.id, definition, owner, time.time_ns() // 1_000_000)
         observer.legacy = legacy
         source = self._engine.sources.get(definition.source.function_id)
         if source is not None:
             source.admit(observer, definition.args)
-        self._keep(observer, function)
+        self._index.add(observer, function)
+        if definition.expires_in_ms is not None:
+            loop = asyncio.get_running_loop()
+            observer.expiry = loop.call_later(definition.expires_in_ms / 1000, self._expired, observer)
         if function is None:
             self._log_missing(definition.source.function_id)
         else:
@@ -168,18 +144,11 @@ class Observers:
         if self._by_id.pop(observer.id, None) is None:
             return
         self._left_state(observer)
+        self._index.remove(observer)
         self._left.stop(observer)
         if observer.expiry is not None:
             observer.expiry.cancel()
         definition = observer.definition
-        self._forget(self._owners, observer.owner_id, observer)
-        self._forget(self._targets, definition.target.function_id, observer)
-        watched = self._sources[definition.source.function_id][definition.source.namespace]
-        del watched.observers[observer.id]
-        if not watched.observers:
-            del self._sources[definition.source.function_id][definition.source.namespace]
-            if not self._sources[definition.source.function_id]:
-                del self._sources[definition.source.function_id]
         source = self._engine.sources.get(definition.source.function_id)
         if source is not None:
             source.dismiss(observer.id)
@@ -189,7 +158,7 @@ class Observers:
             self._engine.fanout.forget(observer.id)
         if observer.source is not None:
             self.hosts.removed(observer.source, observer)
-        observer.state, observer.reason = State.DISPOSED, Reason(code, text)
+        observer.state, observer.reason = ObserverState.DISPOSED, Reason(code, text)
         self._tell(observer)
 
     # What changes states.
@@ -210,7 +179,7 @@ class Observers:
 
     def args_checked(self, observer: Observer, function: Function, fault: CallerError | None) -> None:
         """It was found out whether the args fit a source that came after the observer."""
-        watched = self._watched_of(observer)
+        watched = self._index.watched_of(observer)
         if (
             self._by_id.get(observer.id) is not observer
             or watched is None
@@ -225,35 +194,36 @@ class Observers:
         self.refresh(observer)
 
     def close(self) -> None:
-        """Stop the clocks."""
         self.hosts.close()
         self._left.close()
         for observer in self._by_id.values():
             if observer.expiry is not None:
                 observer.expiry.cancel()
 
-    def _due(self, observer: Observer) -> tuple[State, Reason | None]:
+    def _due(self, observer: Observer) -> tuple[ObserverState, Reason | None]:
         definition = observer.definition
         if observer.refusal is not None:
-            return State.ERROR, observer.refusal
+            return ObserverState.ERROR, observer.refusal
         if not observer.connected:
-            return State.SUSPENDED, Reason("OBSERVER_DISCONNECTED", "The worker that owns it has left.")
+            return ObserverState.SUSPENDED, Reason(
+                "OBSERVER_DISCONNECTED", "The worker that owns it has left."
+            )
         if self._lookup(definition) is None:
             text = f"{definition.source} is not registered now; register it again."
-            return State.PENDING, Reason("OWNER_UNAVAILABLE", text) if observer.was_active else None
+            return ObserverState.PENDING, Reason("OWNER_UNAVAILABLE", text) if observer.was_active else None
         if not self.hosts.ready(observer):
-            return State.PENDING, None
+            return ObserverState.PENDING, None
         target = definition.target
         if self._engine.functions.lookup(target.function_id, target.namespace) is None:
             if not observer.was_active:
-                return State.PENDING, None
+                return ObserverState.PENDING, None
             text = f"{target} is not registered now; register it again."
-            return State.SUSPENDED, Reason("TARGET_UNAVAILABLE", text)
-        return State.ACTIVE, None
+            return ObserverState.SUSPENDED, Reason("TARGET_UNAVAILABLE", text)
+        return ObserverState.ACTIVE, None
 
     def _entered(self, observer: Observer) -> None:
         """The new state, once it is set: an active observer hears of calls."""
-        if observer.state is State.ACTIVE:
+        if observer.state is ObserverState.ACTIVE:
             observer.was_active = True
             function = observer.source
             assert function is not None
@@ -262,7 +232,7 @@ class Observers:
                 hear = self.delivery.hear(observer, function, source.caller)
                 source.listen(observer.id, observer.definition.filter, hear)
             else:
-                watched = self._watched_of(observer)
+                watched = self._index.watched_of(observer)
                 assert watched is not None
                 watched.active.add(observer.id, observer, observer.definition.filter)
                 self._engine.watches[function.id] = self._watch
@@ -270,17 +240,17 @@ class Observers:
             listener(observer)
 
     def _left_state(self, observer: Observer) -> None:
-        if observer.state is not State.ACTIVE or observer.source is None:
+        if observer.state is not ObserverState.ACTIVE or observer.source is None:
             return
         function_id = observer.source.id
         source = self._engine.sources.get(function_id)
         if source is not None:
             source.leave(observer.id)
             return
-        watched = self._watched_of(observer)
+        watched = self._index.watched_of(observer)
         if watched is not None:
             watched.active.remove(observer.id)
-        if not any(others.active for others in self._sources.get(function_id, {}).values()):
+        if not any(others.active for others in self._index.places(function_id).values()):
             self._engine.watches.pop(function_id, None)
 
     def _tell(self, observer: Observer) -> None:
@@ -288,12 +258,12 @@ class Observers:
         if observer.owner is not None and observer.owner.observes:
             body = None if reason is None else ErrorBody(reason.code, reason.message)
             observer.owner.send(ObserverStateChanged(observer.id, observer.state.value, observer.fires, body))
-        if observer.state is State.DISPOSED:
+        if observer.state is ObserverState.DISPOSED:
             for listener in self.on_state:
                 listener(observer)
 
     def _watch(self, function: Function, call: Any) -> None:
-        for watched in self._watched(function):
+        for watched in self._index.watched(function):
             if watched.active:
                 self.delivery.watch(function, call, watched.active)
 
@@ -311,7 +281,7 @@ class Observers:
         touched: list[Observer] = []
         listed: list[Observer] = []
         again = False
-        for namespace, watched in list(self._sources.get(function.id, {}).items()):
+        for namespace, watched in list(self._index.places(function.id).items()):
             former, watched.function = watched.function, lookup(function.id, namespace)
             if watched.function is former:
                 continue
@@ -327,11 +297,11 @@ class Observers:
         owner = function.owner
         if owner is not None and owner.observes and lookup(function.id, function.namespace) is function:
             self.hosts.registered(function, listed, again=again)
-        touched += self._targets.get(function.id, {}).values()
+        touched += self._index.targeting(function.id)
         for observer in touched:
             self.refresh(observer)
 
-    def _fitting(self, watched: _Watched, function: Function) -> list[Observer]:
+    def _fitting(self, watched: Watched, function: Function) -> list[Observer]:
         """The observers that fit a function that is there now; others are refused, or checked first."""
         found = []
         source = self._engine.sources.get(function.id)
@@ -351,7 +321,7 @@ class Observers:
                 found.append(observer)
         return found
 
-    def _source_gone(self, watched: _Watched) -> None:
+    def _source_gone(self, watched: Watched) -> None:
         for observer in watched.observers.values():
             self._detach(observer)
             observer.told_host = observer.acked = False
@@ -359,8 +329,8 @@ class Observers:
     def _detach(self, observer: Observer) -> None:
         """It hears of nothing more; which state that is is found out afterwards."""
         self._left_state(observer)
-        if observer.state is State.ACTIVE:
-            observer.state = State.PENDING
+        if observer.state is ObserverState.ACTIVE:
+            observer.state = ObserverState.PENDING
         observer.source = None
 
     def _engine_changed(self, what: str, worker: Worker | None) -> None:
@@ -369,11 +339,11 @@ class Observers:
         if what == "worker_disconnected":
             self._owner_left(worker)
         elif what == "worker_metadata_updated":
-            for observer in self._owners.get(worker.id, {}).values():
+            for observer in self._index.owned_by(worker.id):
                 observer.owner_name = worker.name
 
     def _owner_left(self, worker: Worker) -> None:
-        for observer in list(self._owners.get(worker.id, {}).values()):
+        for observer in self._index.owned_by(worker.id):
             observer.owner = None
             self._left.start(observer)
             self.refresh(observer)
@@ -382,17 +352,16 @@ class Observers:
         if not observer.connected:
             self.end(observer, "OBSERVER_DISCONNECTED", "Its owner left and did not come back.")
 
-    # The table itself.
+    # Again, and over.
 
     def _replayed(self, held: Observer, owner: Worker | None) -> Accepted:
         """The same definition again: the connection takes over what its former self held."""
         if held.owner is not owner:
-            self._forget(self._owners, held.owner_id, held)
             self._left.stop(held)
             held.owner = owner
-            held.owner_id, held.owner_name = (None, None) if owner is None else (owner.id, owner.name)
-            self._owners.setdefault(held.owner_id, {})[held.id] = held
-        if held.state is State.ERROR or held.refusal is not None:
+            owner_id, owner_name = (None, None) if owner is None else (owner.id, owner.name)
+            self._index.hand_over(held, owner_id, owner_name)
+        if held.state is ObserverState.ERROR or held.refusal is not None:
             reason = held.refusal or held.reason
             assert reason is not None
             # The answer says it, and the id is free with it.
@@ -407,55 +376,11 @@ class Observers:
         held.reason = reason
         return Accepted(held, [])
 
-    def _keep(self, observer: Observer, function: Function | None) -> None:
-        definition = observer.definition
-        self._by_id[observer.id] = observer
-        self._owners.setdefault(observer.owner_id, {})[observer.id] = observer
-        self._targets.setdefault(definition.target.function_id, {})[observer.id] = observer
-        places = self._sources.setdefault(definition.source.function_id, {})
-        watched = places.get(definition.source.namespace)
-        if watched is None:
-            watched = places[definition.source.namespace] = _Watched(function)
-        watched.observers[observer.id] = observer
-        if definition.expires_in_ms is not None:
-            loop = asyncio.get_running_loop()
-            observer.expiry = loop.call_later(definition.expires_in_ms / 1000, self._expired, observer)
-
     def _expired(self, observer: Observer) -> None:
         self.end(observer, "EXPIRED", f"It ended {observer.definition.expires_in_ms} ms after it was made.")
 
-    def _check_limits(self, owner: Worker | None, definition: Definition) -> None:
-        held = len(self._owners.get(None if owner is None else owner.id, ()))
-        watched = self._sources.get(definition.source.function_id, {}).get(definition.source.namespace)
-        if held >= MOST_OBSERVERS or (watched is not None and len(watched.observers) >= MOST_OBSERVERS):
-            raise refused(
-                "LIMIT_EXCEEDED", f"A worker and a function have at most {MOST_OBSERVERS} observers each."
-            )
-
     def _lookup(self, definition: Definition) -> Function | None:
         return self._engine.functions.lookup(definition.source.function_id, definition.source.namespace)
-
-    def _watched(self, function: Function) -> list[_Watched]:
-        """The observers of a function: one inside the host is the same in every namespace."""
-        places = self._sources.get(function.id)
-        if places is None:
-            return []
-        if function.owner is None:
-            return list(places.values())
-        found = places.get(function.namespace)
-        return [] if found is None else [found]
-
-    def _watched_of(self, observer: Observer) -> _Watched | None:
-        name = observer.definition.source
-        return self._sources.get(name.function_id, {}).get(name.namespace)
-
-    @staticmethod
-    def _forget(table: dict[Any, dict[str, Observer]], key: str | None, observer: Observer) -> None:
-        held = table.get(key)
-        if held is not None:
-            held.pop(observer.id, None)
-            if not held:
-                del table[key]
 
     @staticmethod
     def _taken(observer_id: str) -> ObserverRefused:
@@ -466,21 +391,6 @@ class Observers:
         worker = WORKER_OF.get(function_id)
         if worker is not None:
             logger.warning("the observer of %s waits. %s", function_id, missing_worker(worker))
-
-
-def check_fit(definition: Definition, function: Function, *, args_fit: bool) -> list[str]:
-    """What could not be verified of an observer of that function; raises CallerError when it cannot be.
-
-    `args_fit`: somebody else has checked, or will check, the args against the function's schema of them.
-    """
-    name = definition.source
-    if not function.observable:
-        raise refused("NOT_OBSERVABLE", f"{name} is not to be observed; its worker says so.")
-    if function.args_format is None and definition.args != {}:
-        raise refused("INVALID_ARGS", f"{name} takes no args of its observers; leave them out.")
-    if function.args_format is not None and not args_fit:
-        raise refused("INVALID_ARGS", f"The args do not fit the args_format of {name}.")
-    return check_paths(definition.filter.tree, function.request_schema, function.response_schema)
 
 
 def _code(reason: Reason | None) -> str | None:

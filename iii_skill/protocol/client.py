@@ -11,9 +11,9 @@ from msgspec import Raw
 from iii_skill.protocol.connection import IDENTIFY
 from iii_skill.protocol.messages import Incoming, ObserverAck, TriggerRegistrationResult
 from iii_skill.protocol.outgoing import (
-    Answer,
     FunctionRegistered,
     HostError,
+    InvocationReply,
     ObserverAdded,
     ObserverRemoved,
     Outgoing,
@@ -46,7 +46,7 @@ class TriggerDelivered(Incoming, frozen=True, gc=False, tag="registertrigger"):
 FromHost: TypeAlias = (
     WorkerRegistered
     | Invoked
-    | Answer
+    | InvocationReply
     | TriggerDelivered
     | WithdrawTrigger
     | TriggerRegistrationResult

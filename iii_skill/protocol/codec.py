@@ -28,8 +28,17 @@ _loose = msgspec.json.Decoder()
 encode: Callable[[ToWorker], bytes] = msgspec.json.Encoder().encode
 """The text of one message."""
 
-is_normal_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-"""Matches the lower-case dashed form of a UUID, which SDKs send."""
+DIGITS = bytes(
+    ord("x") if byte in b"0123456789abcdef" else byte if byte == ord("-") else ord("?") for byte in range(256)
+)
+NORMAL_ID = b"xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+"""What DIGITS makes of the lower-case dashed form of a UUID, as SDKs send it. A pattern would cost thrice."""
+
+_ANSWER = b'{"type":"invocationresult","invocation_id":"'
+_INVOKE = b'{"type":"invokefunction","invocation_id":"'
+_MOST_NAMES = 1000
+_answered: dict[str, bytes] = {}
+_invoked: dict[str, bytes] = {}
 
 # Only in a text that does not parse: the id of the call whose answer would otherwise never come.
 _KIND = re.compile(rb'"type"\s*:\s*"(invokefunction|invocationresult)"')
@@ -69,9 +78,35 @@ class Malformed(Exception):
         self.observer_id = observer_id
 
 
+def result_text(invocation_id: str, function_id: str, value: bytes) -> bytes:
+    """The text of an `Answer` with a result and without a trace, as `encode` makes it, for a normal id.
+
+    Nearly all texts are such: put together, they cost a third of what encoding them does.
+    """
+    name = _answered.get(function_id) or _named(_answered, function_id, "result")
+    return b"".join((_ANSWER, invocation_id.encode(), name, value, b"}"))
+
+
+def invoke_text(invocation_id: str, function_id: str, data: bytes) -> bytes:
+    """The text of an `Invoke` of id, function and data alone, as `encode` makes it, for a normal id."""
+    name = _invoked.get(function_id) or _named(_invoked, function_id, "data")
+    return b"".join((_INVOKE, invocation_id.encode(), name, data, b"}"))
+
+
+def _named(names: dict[str, bytes], function_id: str, member: str) -> bytes:
+    """What stands in a text between its id and the value of that member; it is remembered."""
+    if len(names) >= _MOST_NAMES:
+        names.clear()
+    name = names[function_id] = b'","function_id":%b,"%b":' % (
+        msgspec.json.encode(function_id),
+        member.encode(),
+    )
+    return name
+
+
 def normal_id(invocation_id: str) -> str | None:
     """The lower-case dashed form of a UUID, or None when it is none."""
-    if is_normal_id(invocation_id):
+    if invocation_id.encode().translate(DIGITS) == NORMAL_ID:
         return invocation_id
     try:
         return str(uuid.UUID(invocation_id))

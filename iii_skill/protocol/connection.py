@@ -17,11 +17,12 @@ import msgspec
 
 from iii_skill.outline import Short
 from iii_skill.protocol.codec import (
+    DIGITS,
+    NORMAL_ID,
     UNREADABLE_TEXT,
     Malformed,
     decode,
     encode,
-    is_normal_id,
     kind_of,
     malformed,
     normal_id,
@@ -43,7 +44,7 @@ from iii_skill.protocol.messages import (
     UnregisterTrigger,
     UnregisterTriggerType,
 )
-from iii_skill.protocol.outgoing import FEATURES, Answer, Pinged, ToWorker, WorkerRegistered
+from iii_skill.protocol.outgoing import FEATURES, InvocationReply, Pinged, ToWorker, WorkerRegistered
 from iii_skill.readable import Inspected
 
 MALFORMED = "invalid_message"
@@ -83,6 +84,12 @@ _ENVELOPE_LEVEL = 2
 
 _KNOWN_ACTIONS = ("void", "enqueue")
 
+AT_ONCE = 32
+"""So many texts do not wait for the end of the turn: whoever gets them works on them meanwhile."""
+
+AT_ONCE_BYTES = 256 * 1024
+"""Texts of so many bytes together do not wait either."""
+
 
 Later: TypeAlias = Callable[[], bytes]
 """Makes a text."""
@@ -120,7 +127,19 @@ class Connection:
             self.warnings.append(f"malformed message: {fault.reason}")
             message = UnreadableObserve(fault.observer_id, fault.reason)
         if type(message) is InvokeFunction:
+            given = message.invocation_id
+            if (
+                given is not None
+                and message.action is None
+                and message.data is not msgspec.UNSET
+                and message.function_id != IDENTIFY
+                and given.encode().translate(DIGITS) == NORMAL_ID
+            ):
+                # Nearly every message is such a call.
+                return (message,)
             return self._call(message)
+        if type(message) is InvocationResult:
+            return (message,)
         if isinstance(message, Ping):
             self.send(Pinged())
             return ()
@@ -202,12 +221,12 @@ class Connection:
             self._refuse(_fault_of(message, fault))
             return ()
         given = message.invocation_id
-        if given is not None and not is_normal_id(given):
-            normal = normal_id(given)
+        normal = None if given is None else normal_id(given)
+        if given is not None and normal != given:
             if normal is None:
                 self.warnings.append(f"call of {message.function_id}: invocation_id '{given}' is no UUID")
                 text = f"invocation_id '{given}' is no UUID"
-                self.send(Answer(given, message.function_id, error=ErrorBody(MALFORMED, text)))
+                self.send(InvocationReply(given, message.function_id, error=ErrorBody(MALFORMED, text)))
                 return ()
             message = msgspec.structs.replace(message, invocation_id=normal)
         if self.namespace is None and message.function_id == IDENTIFY:
@@ -227,7 +246,7 @@ class Connection:
             error = ErrorBody(UNREADABLE, text)
             return (InvocationResult(fault.invocation_id, fault.function_id, error=error),)
         error = ErrorBody(MALFORMED, f"The call could not be read and was not made: {fault.reason}.")
-        self.send(Answer(fault.invocation_id, fault.function_id, error=error))
+        self.send(InvocationReply(fault.invocation_id, fault.function_id, error=error))
         return ()
 
 

@@ -39,7 +39,7 @@ class Invoke(Outgoing, frozen=True, gc=False, tag="invokefunction"):
     activation: Raw | None = None
 
 
-class Answer(Outgoing, frozen=True, gc=False, tag="invocationresult"):
+class InvocationReply(Outgoing, frozen=True, gc=False, tag="invocationresult"):
     """The host answers a call of the worker; without `result` and `error` there was nothing."""
 
     invocation_id: str
@@ -157,7 +157,7 @@ class ObserverStateChanged(Outgoing, frozen=True, gc=False, tag="observerstatech
 ToWorker: TypeAlias = (
     WorkerRegistered
     | Invoke
-    | Answer
+    | InvocationReply
     | DeliverTrigger
     | WithdrawTrigger
     | TriggerRegistrationResult

@@ -54,7 +54,7 @@ def _answer(
     fields: tuple[Field, ...] = known.get("fields") or ()
     if question.type == "field" and not question.fitting(fields):
         raise AnswerError(
-            f"--fields: {question.option} needs a field of type {question.field_type}; "
+            f"--fields: {question.option} needs a field of type {' or '.join(question.wanted)}; "
             "add one, or leave out the operation that uses it."
         )
     if question.name in given and given[question.name] is not None:

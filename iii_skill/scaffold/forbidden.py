@@ -99,7 +99,7 @@ FUNCTIONS = _words(
 )
 """Namespaces of functions that the host or the engine's own workers serve."""
 
-ANSWERS = _words("count")
+ANSWERS = _words("count next")
 """Fields beside the records in the answer of the list."""
 
 FIELDS = _words("id created_at updated_at key value path_params method")

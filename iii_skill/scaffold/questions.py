@@ -49,13 +49,19 @@ class Question:
     """Among which names the answer of a question of the type `name` will stand."""
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """The types of a field that can answer it; `number` stands for both kinds."""
+        numbers = ("amount", "integer")
+        return numbers if self.field_type == "number" else (self.field_type,) if self.field_type else ()
+
+    @property
     def option(self) -> str:
         """The option of the command line that answers it."""
         return f"--{self.name.replace('_', '-')}"
 
     def fitting(self, fields: Sequence[Field]) -> list[str]:
         """The names of the fields that can answer a question for a field."""
-        return [field.name for field in fields if self.field_type in (None, field.type)]
+        return [field.name for field in fields if not self.wanted or field.type in self.wanted]
 
     def parse(self, raw: object, language: str, fields: Sequence[Field] = ()) -> Any:
         """The value that `raw` stands for; AnswerError names the option and the rule."""
@@ -158,28 +164,31 @@ def _one_field(text: str, language: str) -> Field:
 
 
 _DEFAULTS = {
-    "text": r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,39}",
-    "amount": r"(0|[1-9]\d{0,8})(\.\d?[1-9])?",
-    "integer": r"0|-?[1-9]\d{0,8}",
-    "boolean": r"true|false",
+    "text": (r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,39}", "1 to 40 letters, digits, blanks, '_', '.' and '-'"),
+    "amount": (r"(0|[1-9]\d{0,8})(\.\d{1,2})?", "a number from 0 to 999999999.99 with at most 2 decimals"),
+    "integer": (r"0|-?[1-9]\d{0,8}", "a whole number of at most 9 digits"),
+    "boolean": (r"true|false", "true or false"),
 }
+"""Of each type the form of a default, and what it is in words."""
 
 
 def _default_of(name: str, kind: str, text: str) -> str | int | float | bool:
-    if not re.fullmatch(_DEFAULTS[kind], text):
-        raise ValueError(f"the default {text!r} of field {name!r} does not fit its type {kind}")
+    form, words = _DEFAULTS[kind]
+    if not re.fullmatch(form, text):
+        raise ValueError(f"the default {text!r} of field {name!r} does not fit its type {kind}: {words}")
     if kind == "text":
         return text
+    if kind == "amount" and float(text).is_integer():
+        return int(float(text))  # formatters differ about the zeros of 2.00
     value: int | float | bool = json.loads(text)
     return value
 
 
 def _field(question: Question, raw: object, _language: str, fields: Sequence[Field]) -> str:
     text = _text_of(raw)
-    wanted = question.field_type
     fitting = question.fitting(fields)
     if text not in fitting:
-        kind = f"{wanted} field" if wanted else "field"
+        kind = " or ".join(question.wanted) + " field" if question.wanted else "field"
         raise ValueError(f"{text!r} is no {kind} of --fields; take {' or '.join(fitting)}")
     return text
 

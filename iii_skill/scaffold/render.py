@@ -138,6 +138,7 @@ def _environment(loader: FunctionLoader) -> ImmutableSandboxedEnvironment:
         probe=probe,
         default_update_field=default_update_field,
         default_counter_field=default_counter_field,
+        default_total_field=default_total_field,
     )
     return environment
 
@@ -179,3 +180,8 @@ def default_update_field(fields: tuple[Field, ...]) -> str:
 def default_counter_field(fields: tuple[Field, ...]) -> str:
     """The first whole number, or nothing."""
     return next((field.name for field in fields if field.type == "integer"), "")
+
+
+def default_total_field(fields: tuple[Field, ...]) -> str:
+    """The first amount or whole number, or nothing."""
+    return next((field.name for field in fields if field.type in ("amount", "integer")), "")

@@ -15,7 +15,7 @@ import msgspec
 
 from iii_skill.errors import CallerError, InputError
 from iii_skill.readable import unreadable_because
-from iii_skill.serde.texts import describe, integer
+from iii_skill.serde.texts import U64_MAX, describe, integer
 
 Reader = Callable[[bytes], Any]
 
@@ -128,6 +128,20 @@ def optional_count(raw: bytes) -> int | None:
         raise Mismatch(f"invalid type: {describe(raw)}, expected usize")
     if whole < 0:
         raise Mismatch(f"invalid value: integer `{whole}`, expected usize")
+    return whole
+
+
+def optional_digits(raw: bytes) -> int | None:
+    """An unsigned integer of 64 bits, as a string of its digits or as a number; null for none."""
+    if raw == b"null":
+        return None
+    if raw[:1] == b'"':
+        text = decode_text(raw)
+        whole = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+    else:
+        whole = integer(raw) if raw[:1] in b"-0123456789" else None
+    if whole is None or not 0 <= whole <= U64_MAX:
+        raise Mismatch(f"invalid value: {describe(raw)}, expected digits")
     return whole
 
 

@@ -12,7 +12,7 @@ from iii_skill.engine.channels import Channels
 from iii_skill.server.inflow import Inflow
 from iii_skill.server.message_socket import INTERNAL_ERROR, MESSAGE_TOO_BIG, MessageSocket
 
-PREFIX = "/ws/channels/"
+CHANNELS = "/ws/channels/"
 MESSAGE_LIMIT = 16 * 1024 * 1024
 SWEEP_AFTER_S = 0.05
 WRITER_LOST = "channel writer aborted: connection lost before close"
@@ -33,7 +33,7 @@ def channel_listener(target: str, channels: Channels, inflow: Inflow) -> WSListe
     """The listener for an upgrade request of that path and query, or status and text of a refusal."""
     url = urlsplit(target)
     query = parse_qs(url.query)
-    channel = channels.find(url.path.removeprefix(PREFIX), query.get("key", [""])[0])
+    channel = channels.find(url.path.removeprefix(CHANNELS), query.get("key", [""])[0])
     if channel is None:
         return 404, "Channel not found"
     direction = query.get("dir", [""])[0]
@@ -66,7 +66,6 @@ class _ChannelSocket(MessageSocket):
         self._timer = loop.call_later(self._channels.lifetime + SWEEP_AFTER_S, self._channels.sweep)
 
     def closed(self) -> None:
-        """The socket is gone."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -135,7 +134,6 @@ class WriterSocket(_ChannelSocket):
         self._unread = False
 
     def text_received(self, text: bytes, last_in_buffer: bool) -> None:
-        """Queue a text."""
         if len(text) > MESSAGE_LIMIT:
             self.fail(MESSAGE_TOO_BIG, f"the limit is {MESSAGE_LIMIT} bytes")
         elif self._unread:
@@ -144,7 +142,6 @@ class WriterSocket(_ChannelSocket):
             self._queued(full=not self._channel.send(text.decode()))
 
     def binary_received(self, data: bytes) -> None:
-        """Queue a binary message."""
         if self._unread:
             self.transport.disconnect(graceful=False)
         else:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Iterator
 
 FRAGMENT = 8 * 1024 * 1024
 """Longer texts leave in fragments: the Rust SDK takes no frame over 16 MiB."""
 
-AT_ONCE = 32
-"""So many texts do not wait for the end of the turn: whoever gets them works on them meanwhile."""
-
-AT_ONCE_BYTES = 256 * 1024
-"""Texts of so many bytes together do not wait either."""
-
 _TEXT, _CONTINUATION, _FINAL = 0x1, 0x0, 0x80
+
+_USUAL = 1024
+"""Bytes of a text below which the start of its frame is looked up: most texts are that short."""
 
 
 def text_frames(texts: Iterable[bytes]) -> bytes:
@@ -22,11 +19,11 @@ def text_frames(texts: Iterable[bytes]) -> bytes:
     parts: list[bytes | memoryview] = []
     for text in texts:
         size = len(text)
-        if size < 126:
-            parts.append(bytes((0x81, size)))
+        if size < _USUAL:
+            parts.append(_STARTS[size])
             parts.append(text)
         elif size < 65536:
-            parts.append(b"\x81\x7e" + size.to_bytes(2, "big"))
+            parts.append(_start(_FINAL | _TEXT, size))
             parts.append(text)
         else:
             parts += long_text_frames(text)
@@ -48,13 +45,19 @@ def masked_text_frames(texts: Iterable[bytes]) -> bytes:
     for text in texts:
         if len(text) < 126:
             # The short way of what most texts of a worker are.
-            key = secrets.token_bytes(4)
+            key = os.urandom(4)
             parts += (bytes((0x81, 0x80 | len(text))), key, _masked(text, key))
             continue
         for head, piece in _pieces(text):
-            key = secrets.token_bytes(4)
+            key = os.urandom(4)
             parts += (_start(head, len(piece), 0x80), key, _masked(piece, key))
     return b"".join(parts)
+
+
+def masked_pong(body: bytes) -> bytes:
+    """The answer of a client to a ping, which has at most 125 bytes."""
+    key = os.urandom(4)
+    return bytes((0x8A, 0x80 | len(body))) + key + _masked(body, key)
 
 
 def _start(head: int, size: int, mask: int = 0) -> bytes:
@@ -82,3 +85,6 @@ def _masked(piece: bytes | memoryview, key: bytes) -> bytes:
     size = len(piece)
     mask = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(piece, "little") ^ int.from_bytes(mask, "little")).to_bytes(size, "little")
+
+
+_STARTS = [_start(_FINAL | _TEXT, size) for size in range(_USUAL)]

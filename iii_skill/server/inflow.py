@@ -134,7 +134,6 @@ class InflowStream(asyncio.BufferedProtocol):
         self.resume_writing = reader.resume_writing  # type: ignore[method-assign]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes came in."""
         socket = self._socket
         if socket is None:
             return

@@ -32,10 +32,24 @@ class Listeners:
         self.port = port
 
     def close(self) -> None:
-        """Take no new connection; those that stand go on."""
+        """Take no new connection; those that stand go on. The port is free a turn of the loop later."""
         for server in self._servers:
-            server.close()
+            _close(server)
         self._at_close()
+
+
+def _close(server: asyncio.Server) -> None:
+    """Close a server behind the connections that it has accepted in this turn of the loop.
+
+    A server that is closed has asyncio drop them open and unheard, until the collector finds them.
+    """
+    loop = server.get_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for one in server.sockets:
+            loop.remove_reader(one.fileno())
+        loop.call_soon(server.close)
+    else:
+        server.close()
 
 
 async def listen(
@@ -80,7 +94,9 @@ class _Spare:
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What the loop says of an error that nobody waits for."""
         error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        if isinstance(error, AttributeError) and _no_file(error.__context__):
+            return  # aiofastnet, on its way to what it wants to do about the error that it has told before
+        if _no_file(error):
             logger.warning("no file can be opened any more: connections are turned away; see `ulimit -n`")
             for one in self.sockets:
                 self._turn_away(one)
@@ -110,6 +126,10 @@ class _Spare:
             finally:
                 with contextlib.suppress(OSError):
                     self._spare = os.open(os.devnull, os.O_RDONLY)
+
+
+def _no_file(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def turn_away_when_full(loop: asyncio.AbstractEventLoop, sockets: Sequence[socket.socket]) -> _Spare:
@@ -180,9 +200,13 @@ def _refused(error: OSError | UnicodeError, host: str, port: int, option: str) -
     if isinstance(error, UnicodeError | socket.gaierror):
         reason = "there is no such name"
     elif error.errno == errno.EADDRINUSE:
+        # Beside options of a command line there are settings of a file.
+        number, zero = (
+            (f"with {option} N", f"{option} 0") if option.startswith("-") else (f"by {option}", "0")
+        )
         return PortTaken(
-            f"Port {port} on {host} is taken by another program; choose another with {option} N "
-            f"({option} 0 picks a free one)."
+            f"Port {port} on {host} is taken by another program; choose another {number} "
+            f"({zero} picks a free one)."
         )
     elif error.errno == errno.EACCES:
         return PortTaken(f"Port {port} needs rights that this user does not have; choose one above 1023.")

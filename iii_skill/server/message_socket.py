@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from iii_skill.engine.workers import MESSAGE_LIMIT
+from iii_skill.protocol.limits import MESSAGE_LIMIT
 from iii_skill.readable import is_utf8
 from iii_skill.server.inflow import Inflow, InflowStream
+from iii_skill.server.resets import resets
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class MessageSocket(WSListener):
         self._decoder = _utf8()
         self._held: set[str] = set()
         self._close_timer: asyncio.TimerHandle | None = None
+        self._fd = -1
 
     # What subclasses say.
 
@@ -166,19 +168,19 @@ class MessageSocket(WSListener):
     # What picows calls.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is done."""
         self.transport = transport
         self.underlying = transport.underlying_transport
+        self._fd = self.underlying.get_extra_info("socket").fileno()
+        resets().watch(self._fd, self.underlying)
         if self._inflow is not None:
             self._stream = self._inflow.watch(self, self.underlying)
         self.opened()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take one frame."""
         self.fed = True
         # A whole text first: nearly every frame is one.
         if (
-            frame.msg_type == _TEXT
+            frame.msg_type is _TEXT
             and frame.fin
             and self._joining is None
             and not (self.closing or frame.rsv1 or frame.rsv2 or frame.rsv3)
@@ -194,6 +196,7 @@ class MessageSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone; nothing of it may hold anything else of it."""
         self.closing = True
+        resets().forget(self._fd)
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None

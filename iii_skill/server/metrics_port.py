@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from iii_skill.calls import Outcome
 from iii_skill.http.cors import NO_CORS
 from iii_skill.http.request import joined
 from iii_skill.http.response import Response, problem
@@ -18,12 +16,9 @@ from iii_skill.metrics.readings import Readings
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.exchange import Exchange
 from iii_skill.server.http.limits import MEBIBYTE, HttpLimits
-from iii_skill.server.http.protocol import HttpConnection, Shared
-from iii_skill.server.listen import BACKLOG, Listeners, listen
+from iii_skill.server.plain_port import PlainApp, PlainPort
 
 logger = logging.getLogger(__name__)
-
-ADDRESS = "127.0.0.1"
 
 LIMITS = HttpLimits(
     max_connections=64,
@@ -41,7 +36,7 @@ NOT_ALLOWED = Response(405, [(b"allow", b"GET, HEAD")])
 HEALTHY = Response(200, [JSON, NOT_CACHED], b'{"ok":true}')
 
 
-class MetricsApp:
+class MetricsApp(PlainApp):
     """Answers one request after the other; those that ask the same at the same time get one answer."""
 
     def __init__(self, readings: Readings, guard: Guard) -> None:
@@ -54,7 +49,6 @@ class MetricsApp:
         }
 
     def serve(self, exchange: Exchange) -> None:
-        """Serve one request."""
         headers = exchange.headers
         host, origin = joined(exchange.pairs, b"host"), joined(exchange.pairs, b"origin")
         refusal = self._guard.refusal(host, origin, headers)
@@ -96,26 +90,6 @@ class MetricsApp:
         status = 200 if readiness.ready else 503
         return Response(status, [JSON, NOT_CACHED], msgspec.json.encode(readiness))
 
-    # What exchanges with functions need, and these do not.
-
-    def settled(self, exchange: Exchange, outcome: Outcome) -> None:
-        """No function is called."""
-
-    def nothing(self, exchange: Exchange) -> None:
-        """No function is called."""
-
-    def streams(self, exchange: Exchange) -> None:
-        """No answer comes in parts."""
-
-    def left(self, exchange: Exchange) -> None:
-        """The answer is made all the same; others may wait for it."""
-
-    def complain(self, exchange: Exchange, complaint: str) -> None:
-        """No function is called."""
-
-    def over(self, exchange: Exchange) -> None:
-        """Nothing is held for it."""
-
 
 class MetricsServer:
     """The listening port."""
@@ -123,47 +97,23 @@ class MetricsServer:
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
         self._app = MetricsApp(readings, Guard())
-        self._shared = Shared(LIMITS)
-        self._shared.app = self._app
-        self._shared.left = lambda: None
-        self._watch: asyncio.TimerHandle | None = None
-        self._listeners: Listeners | None = None
+        self._port = PlainPort(self._app, LIMITS, option="--metrics-port")
 
     async def start(self, port: int) -> None:
         """Listen; raises PortTaken. Port 0 picks a free one."""
-        loop = asyncio.get_running_loop()
-        shared = self._shared
-
-        async def serve(bound: socket.socket) -> asyncio.Server:
-            return await loop.create_server(lambda: HttpConnection(shared), sock=bound, backlog=BACKLOG)
-
-        self._listeners = await listen(serve, ADDRESS, port, option="--metrics-port")
+        await self._port.start(port)
         self._readings.lag.start()
-        self._look(loop)
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        assert self._listeners is not None, "it does not listen yet"
-        return f"http://{self._listeners.host}:{self._listeners.port}"
+        return self._port.url
 
     def stop(self) -> None:
         """Take no new connection, and end those that are there."""
-        if self._listeners is not None:
-            self._listeners.close()
-        if self._watch is not None:
-            self._watch.cancel()
         self._readings.lag.stop()
         self._app.close()
-        self._shared.stopping = True
-        for connection in list(self._shared.connections):
-            connection.abort()
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        pause = LIMITS.silence_s / 4
-        self._watch = loop.call_later(pause, self._look, loop)
-        for connection in list(self._shared.connections):
-            connection.check_time(pause)
+        self._port.stop()
 
 
 def _answer(exchange: Exchange, done: asyncio.Task[Response]) -> None:

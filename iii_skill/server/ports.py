@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from iii_skill.config import Config
 from iii_skill.engine.engine import Engine
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.figures import Family
 from iii_skill.http.provider import HttpTriggers
-from iii_skill.metrics.readings import Readings
 from iii_skill.server.companion_port import CompanionServer
 from iii_skill.server.guard import Guard, check_token, is_host_name, is_loopback
 from iii_skill.server.http.port import HttpServer
-from iii_skill.server.metrics_port import MetricsServer
 from iii_skill.server.telemetry import Forwarder
 from iii_skill.server.worker_port import Listening, WorkerServer
 from iii_skill.websockets import WebSocketPort
+
+if TYPE_CHECKING:
+    from iii_skill.metrics.readings import Readings
+    from iii_skill.server.metrics_port import MetricsServer
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Servers:
             engine, listening, Guard(allowed, named, token=token), forwarder=forwarder
         )
         self._forwarder = forwarder
+        self._engine = engine
         self._beside = [
             # Whoever lets the worker port be any wants no fixed one beside it.
             CompanionServer(
@@ -94,6 +98,9 @@ class Servers:
         self._metrics: MetricsServer | None = None
         self._metrics_port = metrics_port or 0
         if readings is not None:
+            # Late: a host that nobody watches needs none of it.
+            from iii_skill.server.metrics_port import MetricsServer
+
             readings.more.append(self._buffered)
             if forwarder is not None:
                 readings.more.append(forwarder.families)
@@ -162,6 +169,8 @@ class Servers:
             server.stop(RESTART, "the host is restarting")
         await self._workers.stop(RESTART, "the host is restarting")
         if self._forwarder is not None:
+            if self._engine.tracer is not None:
+                self._engine.tracer.flush()
             await asyncio.to_thread(self._forwarder.close, FORWARD_S)
         if self._metrics is not None:
             self._metrics.stop()

@@ -7,17 +7,21 @@ whatever is not delivered is counted: nothing that a host does waits for any of 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
 from iii_skill.figures import Family
+from iii_skill.http.response import HEADER_NAME
+from iii_skill.traces import Sampler, sampler_of
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +41,6 @@ SIGNALS = {b"OTLP": "traces", b"MTRC": "metrics", b"LOGS": "logs"}
 
 SENT, DROPPED, REFUSED, UNKNOWN = "sent", "dropped", "refused", "unknown"
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
 
 class Collector(msgspec.Struct, frozen=True, kw_only=True):
     """Where the signals go, and what goes with them."""
@@ -46,6 +48,9 @@ class Collector(msgspec.Struct, frozen=True, kw_only=True):
     targets: Mapping[bytes, SplitResult]
     headers: Mapping[str, str]
     timeout_s: float = TIMEOUT_S
+    sampler: Sampler | None = None
+    """Which of the host's own spans are made; None: none."""
+    service: str = "iii-skill"
 
 
 def collector_of(environment: Mapping[str, str]) -> Collector | None:
@@ -82,6 +87,8 @@ def collector_of(environment: Mapping[str, str]) -> Collector | None:
         targets=targets,
         headers=_headers(environment.get("OTEL_EXPORTER_OTLP_HEADERS", "")),
         timeout_s=_timeout(environment.get("OTEL_EXPORTER_OTLP_TIMEOUT", "")),
+        sampler=sampler_of(environment) if b"OTLP" in targets else None,
+        service=environment.get("OTEL_SERVICE_NAME", "").strip() or "iii-skill",
     )
 
 
@@ -91,7 +98,8 @@ class Forwarder:
     def __init__(self, collector: Collector, *, waiting_bytes: int = WAITING_BYTES) -> None:
         self._collector = collector
         self._limit = waiting_bytes
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[tuple[bytes, int]] = deque()
+        """What waits, each with how many spans of the host it holds."""
         self._bytes = 0
         self._changed = threading.Condition()
         self._ending = threading.Event()
@@ -100,17 +108,19 @@ class Forwarder:
         self._thread: threading.Thread | None = None
         self._connections: dict[tuple[str, str], HTTPConnection] = {}
         self.counts = dict.fromkeys((SENT, DROPPED, REFUSED, UNKNOWN), 0)
-        """Frames by what became of them."""
+        """Frames of workers by what became of them."""
+        self.spans = dict.fromkeys((SENT, DROPPED, REFUSED), 0)
+        """Spans of the host by what became of them."""
 
-    def take(self, frame: bytes) -> None:
-        """Queue a frame of a worker, or count it."""
+    def take(self, frame: bytes, spans: int = 0) -> None:
+        """Queue a frame, or count it: one of a worker, or one of the host that holds so many spans."""
         with self._changed:
             if frame[:4] not in self._collector.targets or frame[4:5] != b"{":
-                self.counts[UNKNOWN] += 1
+                self._count(UNKNOWN, spans)
             elif self._bytes + len(frame) > self._limit or self._ending.is_set():
-                self.counts[DROPPED] += 1
+                self._count(DROPPED, spans)
             else:
-                self._frames.append(frame)
+                self._frames.append((frame, spans))
                 self._bytes += len(frame)
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -126,12 +136,16 @@ class Forwarder:
             self._thread.join(seconds)
         with self._changed:
             self._over = True
-            self.counts[DROPPED] += len(self._frames)
+            for _, spans in self._frames:
+                self._count(DROPPED, spans)
             self._frames.clear()
             self._bytes = 0
         lost = self.counts[DROPPED] + self.counts[REFUSED]
         if lost:
             logger.warning("%d frame(s) of workers' telemetry did not reach the collector", lost)
+        lost = self.spans[DROPPED] + self.spans[REFUSED]
+        if lost:
+            logger.warning("%d span(s) of this host did not reach the collector", lost)
 
     def families(self) -> list[Family]:
         """For those who watch the host."""
@@ -139,9 +153,21 @@ class Forwarder:
         return [
             Family("iii_telemetry_frames", "counter", "Frames of workers' telemetry.", frames),
             Family(
+                "iii_telemetry_spans",
+                "counter",
+                "Spans of this host.",
+                [({"outcome": outcome}, count) for outcome, count in self.spans.items()],
+            ),
+            Family(
                 "iii_telemetry_waiting_bytes", "gauge", "Bytes that wait to be sent.", [({}, self._bytes)]
             ),
         ]
+
+    def _count(self, outcome: str, spans: int) -> None:
+        if spans:
+            self.spans[outcome] += spans
+        else:
+            self.counts[outcome] += 1
 
     def _run(self) -> None:
         try:
@@ -158,7 +184,7 @@ class Forwarder:
                     if self._ending.is_set():
                         return
                     self._changed.wait()
-                frame = self._frames[0]
+                frame, spans = self._frames[0]
             outcome, reason = self._post(frame)
             if outcome is None:
                 if not away:
@@ -174,7 +200,9 @@ class Forwarder:
             if away:
                 away, pause = False, FIRST_PAUSE_S
                 logger.warning(
-                    "the collector takes telemetry again; %d frame(s) were left out", self.counts[DROPPED]
+                    "the collector takes telemetry again; left out: %d frame(s), %d span(s) of this host",
+                    self.counts[DROPPED],
+                    self.spans[DROPPED],
                 )
             if outcome == REFUSED:
                 logger.warning("the collector refused telemetry: %s", reason)
@@ -182,12 +210,15 @@ class Forwarder:
                 if self._over:
                     # It is counted as dropped already.
                     return
-                self.counts[outcome] += 1
+                self._count(outcome, spans)
                 self._frames.popleft()
                 self._bytes -= len(frame)
 
     def _post(self, frame: bytes) -> tuple[str | None, str]:
         """What became of a frame, None: it must be sent again; and the reason."""
+        # Late: few hosts have a collector.
+        from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
         url = self._collector.targets[frame[:4]]
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         headers = {**self._collector.headers, "content-type": "application/json"}
@@ -228,7 +259,7 @@ def _headers(text: str) -> dict[str, str]:
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = pair.partition("=")
         name, value = name.strip().lower(), unquote(value.strip())
-        if equals and _HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable():
+        if equals and HEADER_NAME.fullmatch(name) and value.isascii() and value.isprintable():
             headers[name] = value
         else:
             logger.warning("OTEL_EXPORTER_OTLP_HEADERS: an entry is no header and is left out")

@@ -20,8 +20,9 @@ from picows import (
 
 from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
-from iii_skill.engine.workers import MESSAGE_LIMIT
-from iii_skill.server.channel_sockets import channel_inflow, channel_listener
+from iii_skill.protocol.limits import MESSAGE_LIMIT
+from iii_skill.server import worker_logs
+from iii_skill.server.channel_sockets import CHANNELS, channel_inflow, channel_listener
 from iii_skill.server.guard import Guard
 from iii_skill.server.inflow import Inflow
 from iii_skill.server.listen import Listeners, listen
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHANNELS = "/ws/channels/"
 CAPABILITIES = "x-iii-capabilities"
 
 VERSION = "13"
@@ -51,25 +51,19 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TelemetrySocket(MessageSocket):
-    """Telemetry: read and left alone, never answered."""
-
-    keeps = False
-
-
-class ForwardingSocket(MessageSocket):
     """Telemetry: read and handed on, never answered."""
 
-    def __init__(self, forwarder: Forwarder, inflow: Inflow) -> None:
+    def __init__(self, take: Callable[[bytes, object], None], inflow: Inflow) -> None:
         super().__init__(inflow)
-        self._forwarder = forwarder
+        self._take = take
 
     def text_received(self, text: bytes, last_in_buffer: bool) -> None:
         """A frame that was sent as a text."""
-        self._forwarder.take(text)
+        self._take(text, self)
 
     def binary_received(self, data: bytes) -> None:
         """A frame."""
-        self._forwarder.take(data)
+        self._take(data, self)
 
 
 class WorkerServer:
@@ -82,13 +76,14 @@ class WorkerServer:
         self.listening = listening
         self.sockets = Sockets()
         self._forwarder = forwarder
-        if forwarder is not None:
-            self.sockets.telemetry = forwarder.take
+        self._logs = worker_logs.WorkerLogs()
+        self.sockets.telemetry = self._take_telemetry
         self._dispatcher = Dispatcher(engine)
         self.port = listening.port
         self._guard = guard
         self._channel_inflow = channel_inflow()
         self._listeners: Listeners | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Listen; raises PortTaken, or ConfigurationError for an address that is not this machine's."""
@@ -118,6 +113,7 @@ class WorkerServer:
 
     def stop_accepting(self) -> None:
         """Take no new connection; those that stand go on."""
+        self._stopping = True
         if self._listeners is not None:
             self._listeners.close()
 
@@ -131,7 +127,17 @@ class WorkerServer:
             except TimeoutError:
                 logger.warning("%d worker(s) did not take the end of the connection", len(self.sockets))
 
+    def _take_telemetry(self, frame: bytes, sender: object) -> None:
+        """What workers log is shown here too; all goes to the collector, if there is one."""
+        if frame.startswith(worker_logs.PREFIX):
+            self._logs.take(frame, sender)
+        if self._forwarder is not None:
+            self._forwarder.take(frame)
+
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
+        if self._stopping:
+            # It came before the end of listening; nobody would ever close what it opens.
+            return _refuse(503, "the host is stopping")
         target = request.path.decode("latin-1")
         refused = admitted(request, self._guard, paths=("/", "/otel"), without_token=CHANNELS)
         if refused is not None:
@@ -141,10 +147,7 @@ class WorkerServer:
             found = channel_listener(target, self.engine.channels, self._channel_inflow)
             return _upgraded(found) if isinstance(found, WSListener) else _refuse(*found)
         if path == "/otel":
-            forwarder = self._forwarder
-            if forwarder is None:
-                return _upgraded(TelemetrySocket())
-            return _upgraded(ForwardingSocket(forwarder, self.sockets.inflow))
+            return _upgraded(TelemetrySocket(self._take_telemetry, self.sockets.inflow))
         grace_s = self.listening.grace_s
         return _upgraded(WorkerSocket(self.engine, self._dispatcher, self.sockets, grace_s=grace_s))
 

@@ -12,9 +12,10 @@ from iii_skill.engine.dispatch import Dispatcher
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.workers import Worker
 from iii_skill.json_slices import SLICE
-from iii_skill.protocol.connection import Connection, Later
+from iii_skill.protocol.connection import AT_ONCE, AT_ONCE_BYTES, Connection, Later
+from iii_skill.protocol.messages import InvocationResult, InvokeFunction
 from iii_skill.readable import MAX_NESTING, Inspected, inspect, is_utf8
-from iii_skill.server.frames import AT_ONCE, AT_ONCE_BYTES, long_text_frames, text_frames
+from iii_skill.server.frames import long_text_frames, text_frames
 from iii_skill.server.inflow import Inflow
 from iii_skill.server.message_socket import MessageSocket
 
@@ -44,7 +45,7 @@ class Sockets:
         """Those whose workers have not read all that was written."""
         self.empty = asyncio.Event()
         self.inflow = Inflow()
-        self.telemetry: Callable[[bytes], None] = _drained
+        self.telemetry: Callable[[bytes, object], None] = _drained
         """What is done with telemetry that comes over the socket of a worker."""
 
     def __len__(self) -> int:
@@ -54,19 +55,16 @@ class Sockets:
         return iter(self._open)
 
     def add(self, socket: WorkerSocket) -> None:
-        """A socket opened."""
         self._open.add(socket)
         self.empty.clear()
 
     def discard(self, socket: WorkerSocket) -> None:
-        """A socket closed."""
         self._open.discard(socket)
         self.slow.discard(socket)
         if not self._open:
             self.empty.set()
 
     def close(self, code: int, reason: str) -> None:
-        """Close them all."""
         for socket in list(self._open):
             socket.close(code, reason)
 
@@ -76,7 +74,7 @@ class Sockets:
         return sum(socket.unread for socket in self.slow)
 
 
-def _drained(_frame: bytes) -> None:
+def _drained(_frame: bytes, _sender: object) -> None:
     """Nobody wants it."""
 
 
@@ -91,13 +89,14 @@ class WorkerSocket(MessageSocket):
     def __init__(self, engine: Engine, dispatcher: Dispatcher, sockets: Sockets, *, grace_s: float) -> None:
         super().__init__(sockets.inflow)
         self._engine = engine
+        self._invoke = dispatcher.invoke
+        self._result = dispatcher.result
         self._handle = dispatcher.handle
         self._handle_long = dispatcher.handle_long
         self._sockets = sockets
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._grace: asyncio.TimerHandle | None = None
-        self._processing = False
         self._scheduled = False
         self._backlog: deque[bytes] | None = None
         self._backlog_bytes = 0
@@ -135,18 +134,27 @@ class WorkerSocket(MessageSocket):
             self._keep(text)
             return
         connection, worker = self.connection, self.worker
-        self._processing = True
+        worker.receiving = True
         try:
             for message in connection.receive_text(text):
-                self._handle(worker, message)
+                if type(message) is InvokeFunction and worker.live:
+                    # Nearly all messages are calls and answers: theirs is the shortest way.
+                    invoke = self._invoke
+                    invoke(worker, message)
+                elif type(message) is InvocationResult:
+                    result = self._result
+                    result(worker, message)
+                else:
+                    self._handle(worker, message)
         except Exception:
             logger.exception("a message of %s could not be handled", worker.label)
-        self._processing = False
+        worker.receiving = False
         if connection.warnings:
             self._warn()
-        if last_in_buffer or connection.waiting_bytes > AT_ONCE_BYTES:
+        waiting = connection.waiting_bytes
+        if last_in_buffer or waiting > AT_ONCE_BYTES:
             self._flush()
-        elif connection.waiting_bytes and not self._scheduled:
+        elif waiting and not self._scheduled:
             self._wake(1)
         if worker.waiting > worker.window and self._backlog is None:
             self._begin_backlog()
@@ -154,7 +162,7 @@ class WorkerSocket(MessageSocket):
     def binary_received(self, data: bytes) -> None:
         """Telemetry goes its own way; the rest is JSON."""
         if data.startswith(_TELEMETRY):
-            self._sockets.telemetry(data)
+            self._sockets.telemetry(data, self)
             return
         if is_utf8(data):
             self.text_received(data, True)
@@ -274,7 +282,7 @@ class WorkerSocket(MessageSocket):
     def _long_received(self, found: Inspected) -> None:
         """Work on a long message."""
         connection, worker = self.connection, self.worker
-        self._processing = True
+        worker.receiving = True
         try:
             for message, short in connection.receive_long(found):
                 if short is None:
@@ -283,7 +291,7 @@ class WorkerSocket(MessageSocket):
                     self._handle_long(worker, message, found, short)
         except Exception:
             logger.exception("a message of %s could not be handled", worker.label)
-        self._processing = False
+        worker.receiving = False
         self._warn()
         # In a turn of its own: making and sending a long answer takes its time as well.
         self._wake(1)
@@ -306,7 +314,7 @@ class WorkerSocket(MessageSocket):
             self._handle(self.worker, message)
 
     def _wake(self, waiting: int) -> None:
-        if self._processing:
+        if self.worker.receiving:
             return
         if waiting >= AT_ONCE or AT_ONCE_BYTES < self.connection.waiting_bytes <= ONE_TURN:
             self._flush()
@@ -357,7 +365,11 @@ class WorkerSocket(MessageSocket):
 
     def _room(self, size: int, limit: int) -> bool:
         """False when so many bytes more are too many for this worker, or for all of them together."""
-        unread = self.unread + self.connection.waiting_bytes
+        waiting = self.connection.waiting_bytes
+        if waiting + size <= AT_ONCE_BYTES and self not in self._sockets.slow:
+            # The transport has room, and says so as soon as it has not.
+            return True
+        unread = self.unread + waiting
         if unread + size <= SHARE:
             return True
         return unread <= limit and (self._sockets.unread <= TOTAL_LIMIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
 
@@ -40,7 +41,9 @@ class ChangeFeed:
         if self._following:
             return
         self._following = True
-        task = asyncio.ensure_future(self._follow(self._begin()))
+        # In a context of its own: what it tells does not come of the call that was the first to listen.
+        follow = self._follow(self._begin())
+        task = asyncio.get_running_loop().create_task(follow, context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from iii_skill.errors import AdapterError, ValueRefused
 from iii_skill.json_slices import SLICE
-from iii_skill.readable import MAX_NESTING, TOO_DEEP, check_nesting, fits, is_json
+from iii_skill.readable import MAX_NESTING, SURELY_FLAT, TOO_DEEP, check_nesting, fits, is_json
 from iii_skill.state import ops
 from iii_skill.state.equality import equal
 from iii_skill.state.op_input import AppendOp, MergeOp, Op, SetOp
@@ -24,7 +24,7 @@ class UpdateOps:
     __slots__ = ("_check_old", "_levels", "_limit", "_ops", "errors")
 
     def __init__(
-        self, request_ops: Sequence[Op], *, limit: int | None = None, levels: int = 0, check_old: bool
+        self, request_ops: Sequence[Op], check_old: bool, limit: int | None = None, levels: int = 0
     ) -> None:
         """`limit` is the largest value; `levels` says how deep the call nests when that is known (else 0)."""
         self._ops = request_ops
@@ -40,7 +40,9 @@ class UpdateOps:
             check_parts(old, "updated in parts")
         applied = ops.apply(self._ops, old)
         new = applied.new
-        if len(new) <= SLICE:
+        if len(new) <= SURELY_FLAT:
+            pass
+        elif len(new) <= SLICE:
             check_nesting(new)
         elif any(map(self._deepens, self._ops)):
             raise ValueRefused(TOO_DEEP)

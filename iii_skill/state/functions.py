@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from iii_skill.calls import FunctionInfo
+from iii_skill.served import STATE
 
-WORKER_NAME = "iii-state"
+WORKER_NAME = STATE
 
 EXTRA = frozenset(("state::compare-and-set", "state::list_keys", "state::list_entries"))
 """What an engine's own state worker does not have."""
+
+CHANGES = "iii-skill::state::changes"
+EXPIRE = "iii-skill::state::expire"
+HISTORY = "iii-skill::state::history"
+IMPORT = "iii-skill::state::import"
+PAST = "iii-skill::state::past"
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": ["integer", "null"], "minimum": 0}

@@ -162,7 +162,7 @@ def _counted(name: str, path: str, operation: Arithmetic, amount: int, node: Nod
     if node is None:
         return b"%d" % (amount if operation is plus else -amount)
     total = None
-    if not isinstance(node, dict | Growing) and node[0] not in _TYPES:
+    if not isinstance(node, (dict, Growing)) and node[0] not in _TYPES:
         total = operation(bytes(node), amount)
     if total is None:
         raise OpFailure(f"{name}.not_number", f"Expected number at path '{path}', got {_type(node)}.")

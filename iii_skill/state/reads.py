@@ -10,14 +10,16 @@ import msgspec
 
 from iii_skill.adapter import Page, StateAdapter
 from iii_skill.adapter_answers import AdapterAnswers
-from iii_skill.calls import Call
+from iii_skill.calls import Call, Result
+from iii_skill.deferred import Deferred
 from iii_skill.errors import CallerError
 from iii_skill.readable import is_json
 from iii_skill.state import requests
 from iii_skill.state.changes import unreadable
 from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.pages import SNAPSHOT_ROWS, PageReader, Pages, reader_of
-from iii_skill.state.scopes import EmptiedScopes, check_scope, is_reserved
+from iii_skill.state.requests import MISFIT
+from iii_skill.state.scopes import ACCEPTED, EmptiedScopes, check_scope, is_reserved
 
 log = logging.getLogger("iii_skill.state")
 
@@ -28,6 +30,8 @@ _KEYS = FunctionErrors("LIST_KEYS_ERROR", "LIST_KEYS_ERROR: Failed to list keys:
 _ENTRIES = FunctionErrors("LIST_ENTRIES_ERROR", "LIST_ENTRIES_ERROR: snapshot capture failed: ")
 
 _encode = msgspec.json.Encoder().encode
+
+_decode_get = requests.GET.decode
 
 
 class Reads:
@@ -45,16 +49,24 @@ class Reads:
     def get(self, call: Call) -> None:
         """`state::get`: the value."""
         try:
-            request = requests.GET.read(call.data)
+            try:
+                request = _decode_get(call.data)
+            except MISFIT:
+                request = requests.GET.read(call.data)
             scope, key = request.scope, request.key
-            check_scope(scope)
+            if scope not in ACCEPTED:
+                check_scope(scope)
             answer = self._adapter.get(scope, key)
         except Exception as error:
             call.fail(refusal(error, _GET))
             return
 
         if type(answer) is bytes and not self._unsure:
-            call.succeed(answer)
+            # As `succeed` does.
+            reply = call.reply
+            reply(Result(answer))
+        elif type(answer) is Deferred:  # type: ignore[comparison-overlap]
+            answer.listen(call, self._got, _GET.fail)
         elif answer is None or isinstance(answer, bytes):
             self._got(call, answer)
         else:

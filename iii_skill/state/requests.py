@@ -111,11 +111,12 @@ class Request(Generic[R]):
         self._function_id = function_id
         self._struct = struct
         self._stores = stores
+        self.decode: Callable[[bytes], R] = msgspec.json.Decoder(struct).decode
+        """The same for a payload without aliases where it can be read in one go; else it raises MISFIT."""
         self.read: Callable[[bytes], R] = self._read_slowly
         """The request; InputError and ValueRefused say what is wrong with the payload."""
         if quick:
-            decode = msgspec.json.Decoder(struct).decode
-            self.read = _quick_reader(decode, tuple(aliases), self._read_slowly)
+            self.read = _quick_reader(self.decode, tuple(aliases), self._read_slowly)
         self._shape = Shape(
             name,
             {field.name: _READERS[field.type] for field in fields},

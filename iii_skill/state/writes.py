@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from iii_skill.adapter_answers import AdapterAnswers
+from iii_skill.adapter_answers import AdapterAnswers, Done, Failed
 from iii_skill.calls import Call, Result
+from iii_skill.deferred import Deferred
 from iii_skill.outline import Short
 from iii_skill.readable import check_nesting, check_readable, check_value
 from iii_skill.state import requests
@@ -15,8 +16,8 @@ from iii_skill.state.changes import CompareAndSet, UpdateOps
 from iii_skill.state.errors import FunctionErrors, refusal
 from iii_skill.state.op_input import AppendOp, MergeOp, Op, SetOp
 from iii_skill.state.publisher import Publisher
-from iii_skill.state.requests import ABSENT
-from iii_skill.state.scopes import EmptiedScopes, check_scope
+from iii_skill.state.requests import ABSENT, MISFIT
+from iii_skill.state.scopes import ACCEPTED, EmptiedScopes, check_scope
 from iii_skill.state.settings import LiveSettings
 from iii_skill.state.value_size import SURELY_FEW, check_size
 from iii_skill.values import Change
@@ -34,6 +35,7 @@ _COMPARE = FunctionErrors("CAS_ERROR", "CAS_ERROR: ", writes=True)
 
 _encode = msgspec.json.Encoder().encode
 
+_decode_set, _decode_update = requests.SET.decode, requests.UPDATE.decode
 
 _MAY_BE_TOO_LARGE = 256 * 1024
 """An answer of fewer bytes fits into a message to every SDK."""
@@ -77,12 +79,18 @@ class Writes:
     def set(self, call: Call) -> None:
         """`state::set`: replace the value."""
         try:
-            request = requests.SET.read(call.data)
+            try:
+                request = _decode_set(call.data)
+                if request.data is not ABSENT:
+                    request = requests.SET.read(call.data)
+            except MISFIT:
+                request = requests.SET.read(call.data)
             scope, key, value = request.scope, request.key, bytes(request.value)
             if call.outline is not None:
                 value = call.outline.restore(value)
                 call.let_go()
-            check_scope(scope)
+            if scope not in ACCEPTED:
+                check_scope(scope)
             if not call.levels:
                 check_value(value)
             limit = self._settings.current.max_value_bytes
@@ -93,10 +101,16 @@ class Writes:
             call.fail(refusal(error, _SET))
             return
 
-        if isinstance(answer, Change):
-            self._was_set(call, answer)
+        done: Done = self._was_set
+        failed: Failed = _SET.fail
+        if call.chain or call.traceparent is not None:
+            done, failed = self._publisher.awaits(scope, key, done, failed)
+        if type(answer) is Deferred:  # type: ignore[comparison-overlap]
+            answer.listen(call, done, failed)
+        elif isinstance(answer, Change):
+            done(call, answer)
         else:
-            self._answers.wait(answer, (scope, key), call, self._was_set, _SET.fail)
+            self._answers.wait(answer, (scope, key), call, done, failed)
 
     def delete(self, call: Call) -> None:
         """`state::delete`: remove the key in one atomic step."""
@@ -109,35 +123,49 @@ class Writes:
             call.fail(refusal(error, _DELETE))
             return
 
+        done: Done = self._was_deleted
+        failed: Failed = _DELETE.fail
+        if call.chain or call.traceparent is not None:
+            done, failed = self._publisher.awaits(scope, key, done, failed)
         if isinstance(answer, Change):
-            self._was_deleted(call, answer)
+            done(call, answer)
         else:
-            self._answers.wait(answer, (scope, key), call, self._was_deleted, _DELETE.fail)
+            self._answers.wait(answer, (scope, key), call, done, failed)
 
     def update(self, call: Call) -> None:
         """`state::update`: apply ops in one atomic step."""
         try:
-            request = requests.UPDATE.read(call.data)
+            try:
+                request = _decode_update(call.data)
+            except MISFIT:
+                request = requests.UPDATE.read(call.data)
             scope, key, ops = request.scope, request.key, request.ops
             if call.outline is not None:
                 ops = [_whole(op, call.outline) for op in ops]
                 call.let_go()
-            check_scope(scope)
+            if scope not in ACCEPTED:
+                check_scope(scope)
             if not call.levels:
                 for op in ops:
-                    if isinstance(op, _WITH_VALUE):
-                        check_readable(bytes(op.value))
+                    if type(op) in _WITH_VALUE:
+                        check_readable(bytes(op.value))  # type: ignore[union-attr]
             limit = self._settings.current.max_value_bytes
-            run = UpdateOps(ops, limit=limit, levels=call.levels, check_old=self._unsure)
+            run = UpdateOps(ops, self._unsure, limit, call.levels)
             answer = self._adapter.update(scope, key, run)
         except Exception as error:
             call.fail(refusal(error, _UPDATE))
             return
 
-        if isinstance(answer, Change):
-            self._was_updated((run, call), answer)
+        done: Done = self._was_updated
+        failed: Failed = self._failed_update
+        if call.chain or call.traceparent is not None:
+            done, failed = self._publisher.awaits(scope, key, done, failed)
+        if type(answer) is Deferred:  # type: ignore[comparison-overlap]
+            answer.listen((run, call), done, failed)
+        elif isinstance(answer, Change):
+            done((run, call), answer)
         else:
-            self._answers.wait(answer, (scope, key), (run, call), self._was_updated, self._failed_update)
+            self._answers.wait(answer, (scope, key), (run, call), done, failed)
 
     def compare_and_set(self, call: Call) -> None:
         """`state::compare-and-set`: replace the value if it is the expected one."""
@@ -162,21 +190,27 @@ class Writes:
             call.fail(refusal(error, _COMPARE))
             return
 
+        done: Done = self._was_compared
+        failed: Failed = _COMPARE.fail
+        if call.chain or call.traceparent is not None:
+            done, failed = self._publisher.awaits(scope, key, done, failed)
         if isinstance(answer, Change):
-            self._was_compared(call, answer)
+            done(call, answer)
         else:
-            self._answers.wait(answer, (scope, key), call, self._was_compared, _COMPARE.fail)
+            self._answers.wait(answer, (scope, key), call, done, failed)
 
     def _was_set(self, call: Call, change: Change) -> None:
-        old = self._publisher.readable(change.old) or b"null"
+        trace = call.traceparent
+        old = (self._publisher.readable(change.old) if self._unsure else change.old) or b"null"
         reply = b'{"new_value":%b,"old_value":%b}' % (change.new or b"null", old)
         if len(reply) <= _MAY_BE_TOO_LARGE:
             call.succeed(reply)
         else:
             call.reply(Result(reply, _SET_BRIEFLY))
-        self._publisher.written(change, call.chain)
+        self._publisher.written(change, call.chain, trace)
 
     def _was_deleted(self, call: Call, change: Change) -> None:
+        trace = call.traceparent
         if change.old is not None:
             self._emptied.add(change.scope)
         old = self._publisher.readable(change.old)
@@ -184,10 +218,11 @@ class Writes:
             call.succeed(old)
         else:
             call.reply(Result(old, _DELETED_BRIEFLY))
-        self._publisher.written(change, call.chain)
+        self._publisher.written(change, call.chain, trace)
 
     def _was_updated(self, subject: tuple[UpdateOps, Call], change: Change) -> None:
         run, call = subject
+        trace = call.traceparent
         old, new = change.old or b"null", change.new or b"null"
         if run.errors:
             reply = b'{"errors":%b,"new_value":%b,"old_value":%b}' % (_encode(run.errors), new, old)
@@ -197,14 +232,15 @@ class Writes:
             call.succeed(reply)
         else:
             call.reply(Result(reply, _SET_BRIEFLY))
-        self._publisher.written(change, call.chain)
+        self._publisher.written(change, call.chain, trace)
 
     def _was_compared(self, call: Call, change: Change) -> None:
+        trace = call.traceparent
         if change.kept:
             call.succeed(b'{"swapped":false,"current":%b}' % (change.old or b"null"))
         else:
             call.succeed(b'{"swapped":true}')
-            self._publisher.written(change, call.chain)
+            self._publisher.written(change, call.chain, trace)
 
     def _failed_update(self, subject: tuple[UpdateOps, Call], error: BaseException) -> None:
         _UPDATE.fail(subject[1], error)

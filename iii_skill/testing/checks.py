@@ -29,6 +29,8 @@ class Check:
     body: Body
     applies: Applies
     seconds: float
+    promise: str = ""
+    """The name that all cases of a table have in common; of any other check of a group, its name."""
 
 
 def always(_adapter: type[StateAdapter]) -> bool:
@@ -56,6 +58,11 @@ def is_not_shared(adapter: type[StateAdapter]) -> bool:
     return not adapter.shared
 
 
+def expires(adapter: type[StateAdapter]) -> bool:
+    """Adapters whose keys can have an end."""
+    return adapter.expires
+
+
 class Group:
     """The checks of one module, in the order they are written."""
 
@@ -69,7 +76,7 @@ class Group:
         """Add the decorated check: its name is the function's, its sentence the docstring."""
 
         def add(body: Body) -> Body:
-            self._add(_name(body), _sentence(body), body, applies)
+            self._add(_name(body), _name(body), _sentence(body), body, applies)
             return body
 
         return add
@@ -85,13 +92,21 @@ class Group:
                 def bound(subject: Subject, case: T = case) -> Awaitable[None]:
                     return body(subject, case)
 
-                self._add(f"{_name(body)}-{label}", f"{_sentence(body)[:-1]} ({label}).", bound, applies)
+                self._add(
+                    f"{_name(body)}-{label}",
+                    _name(body),
+                    f"{_sentence(body)[:-1]} ({label}).",
+                    bound,
+                    applies,
+                )
             return body
 
         return add
 
-    def _add(self, name: str, sentence: str, body: Body, applies: Applies | None) -> None:
-        self.checks.append(Check(name, self.name, sentence, body, applies or self._applies, self._seconds))
+    def _add(self, name: str, promise: str, sentence: str, body: Body, applies: Applies | None) -> None:
+        self.checks.append(
+            Check(name, self.name, sentence, body, applies or self._applies, self._seconds, promise)
+        )
 
 
 def _name(function: Callable[..., object]) -> str:

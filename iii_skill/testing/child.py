@@ -49,7 +49,6 @@ class Child:
         await self._process.communicate()
 
     async def write(self, line: str) -> None:
-        """Send one line."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         await self._process.stdin.drain()

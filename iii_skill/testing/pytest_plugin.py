@@ -9,12 +9,13 @@ import pytest
 
 if TYPE_CHECKING:
     from iii_skill.config import Config
+    from iii_skill.testing.engine.foreign import ForeignEngine
     from iii_skill.testing.engine.local import LocalEngine
     from iii_skill.testing.engine.starting import Workers
 
-_ENGINE = pytest.StashKey["LocalEngine"]()
+_ENGINE = pytest.StashKey["LocalEngine | ForeignEngine"]()
+_SHARED = pytest.StashKey["LocalEngine | ForeignEngine"]()
 _PLUGINS = pytest.StashKey[Any]()
-_UNIQUE = "{unique}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="settings of the adapter, as in iii-config.yaml; with {unique} in them every test has a "
         "store of its own, which is removed after it",
     )
+    group.addoption(
+        "--iii-real-engine",
+        metavar="URL",
+        help="run the tests against an engine that runs already (ws://host:49134; III_TOKEN is presented): "
+        "what changes is taken back after each test, and tests with faults, calls or the clock are skipped",
+    )
+    group.addoption(
+        "--iii-real-engine-http",
+        metavar="URL",
+        help="its HTTP port [default: III_HTTP, or port 3111 of the same machine]",
+    )
 
 
 @pytest.fixture
@@ -42,17 +54,9 @@ def iii_config() -> Any:
 
 
 @pytest.fixture
-def iii_engine(request: pytest.FixtureRequest, iii_config: Any) -> Iterator[LocalEngine]:
+def iii_engine(request: pytest.FixtureRequest, iii_config: Any) -> Iterator[Any]:
     """A fresh engine on free ports, with a thread and an event loop of its own."""
-    from iii_skill.plugins import load_plugins
-    from iii_skill.testing.engine.local import LocalEngine
-
-    session = request.session.stash
-    if _PLUGINS not in session:
-        session[_PLUGINS] = load_plugins()
-    config = _config(request, iii_config)
-    erase = iii_config is None and _UNIQUE in request.config.getoption("--iii-adapter-config")
-    with LocalEngine(config, plugins=session[_PLUGINS], erase=erase) as engine:
+    with _engine(request, iii_config) as engine:
         request.node.stash[_ENGINE] = engine
         yield engine
         # Items live as long as the run.
@@ -71,6 +75,28 @@ def iii_worker(request: pytest.FixtureRequest, iii_engine: LocalEngine) -> Itera
         workers.stop()
 
 
+@pytest.fixture(scope="session")
+def iii_shared_engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """One engine for all tests that ask for it: what a test leaves there the next one finds."""
+    with _engine(request, None) as engine:
+        request.session.stash[_SHARED] = engine
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def iii_shared_worker(request: pytest.FixtureRequest, iii_shared_engine: Any) -> Iterator[Workers]:
+    """Starts workers that connect to `iii_shared_engine` and end with the run."""
+    from pathlib import Path
+
+    from iii_skill.testing.engine.starting import Workers
+
+    workers = Workers(iii_shared_engine, list(dict.fromkeys((request.config.rootpath, Path.cwd()))))
+    try:
+        yield workers
+    finally:
+        workers.stop()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -78,30 +104,74 @@ def pytest_runtest_makereport(
     """Show what happened in the engine of a test that failed."""
     report = yield
     engine = item.stash.get(_ENGINE, None)
+    if engine is None and "iii_shared_engine" in getattr(item, "fixturenames", ()):
+        engine = item.session.stash.get(_SHARED, None)
     if engine is not None and report.failed and report.when in ("setup", "call"):
         report.sections.extend(engine.sections)
     return report
 
 
-def _config(request: pytest.FixtureRequest, chosen: Any) -> Config:
+def _engine(request: pytest.FixtureRequest, chosen: Any) -> LocalEngine | ForeignEngine:
+    url = request.config.getoption("--iii-real-engine")
+    if url is not None:
+        return _foreign(request, url, chosen)
+    from iii_skill.plugins import load_plugins
+    from iii_skill.testing.engine.local import LocalEngine
+
+    session = request.session.stash
+    if _PLUGINS not in session:
+        session[_PLUGINS] = load_plugins()
+    config, erase = _config(request, chosen)
+    return LocalEngine(config, plugins=session[_PLUGINS], erase=erase)
+
+
+def _foreign(request: pytest.FixtureRequest, url: str, chosen: Any) -> ForeignEngine:
+    import os
+    from urllib.parse import urlsplit
+
+    from iii_skill.testing.engine.absent import not_here
+    from iii_skill.testing.engine.foreign import ForeignEngine
+
+    if hasattr(request.config, "workerinput"):
+        raise pytest.UsageError("--iii-real-engine takes one test at a time: run pytest without -n")
+    if chosen is not None:
+        not_here("A configuration of its own (`iii_config`)")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and parts.hostname is not None and parts.port is not None
+    except ValueError:
+        usable = False
+    if not usable:
+        raise pytest.UsageError(f"--iii-real-engine takes a URL such as ws://127.0.0.1:49134, not {url!r}")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    http = request.config.getoption("--iii-real-engine-http") or os.environ.get("III_HTTP")
+    return ForeignEngine(url, http_url=http or f"http://{host}:3111", token=os.environ.get("III_TOKEN"))
+
+
+def _config(request: pytest.FixtureRequest, chosen: Any) -> tuple[Config, bool]:
+    """What an engine runs, and whether its store is removed at the end."""
     import json
     import os
-    import uuid
 
     from iii_skill.config import Config, StateConfig, load_config
+    from iii_skill.testing.engine.own_store import with_own_store
 
     if isinstance(chosen, Config):
-        return chosen
+        return chosen, False
     if chosen is not None:
-        return load_config(chosen, os.environ)
+        return load_config(chosen, os.environ), False
     name = request.config.getoption("--iii-adapter")
-    text = request.config.getoption("--iii-adapter-config").replace(_UNIQUE, f"test-{uuid.uuid4().hex}")
     try:
-        settings = json.loads(text)
+        settings = json.loads(request.config.getoption("--iii-adapter-config"))
     except ValueError as error:
         raise pytest.UsageError(f"--iii-adapter-config is no JSON: {error}") from None
     if not isinstance(settings, dict):
         raise pytest.UsageError("--iii-adapter-config takes a JSON object")
-    if name == "file":
-        settings.setdefault("data_dir", str(request.getfixturevalue("tmp_path") / "iii-state"))
-    return Config(state=StateConfig(adapter_name=name, adapter_config=settings, where="--iii-adapter-config"))
+    state = StateConfig(adapter_name=name, adapter_config=settings, where="--iii-adapter-config")
+    return with_own_store(Config(state=state), lambda: _directory(request))
+
+
+def _directory(request: pytest.FixtureRequest) -> Any:
+    if request.scope == "function":
+        return request.getfixturevalue("tmp_path") / "iii-state"
+    return request.getfixturevalue("tmp_path_factory").mktemp("iii-state")

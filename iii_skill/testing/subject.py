@@ -6,14 +6,15 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from iii_skill.adapter import ChangeFunction, Page, StateAdapter, settled
+from iii_skill.adapter import ChangeFunction, Expiry, Page, StateAdapter, settled
+from iii_skill.clock import Clock
 from iii_skill.testing.address import address_in, addressed, shown
 from iii_skill.testing.proxy import Proxy
-from iii_skill.values import Answer, Change, Durability
+from iii_skill.values import Answer, Change, Durability, Keep
 
 T = TypeVar("T")
 
@@ -84,6 +85,18 @@ class OpenedAdapter:
         """What the adapter's `delete` answers."""
         return _change("delete", await settled(self.adapter.delete(scope, key)))
 
+    async def expire(self, scope: str, key: str, at_ms: int | Literal[Keep.KEEP] | None) -> Expiry:
+        """What the adapter's `expire` answers."""
+        expiry = await settled(self.adapter.expire(scope, key, at_ms))
+        expect(isinstance(expiry, Expiry), f"`expire` answered {type(expiry).__name__}, not an Expiry.")
+        return expiry
+
+    async def sweep(self) -> int | None:
+        """What the adapter's `sweep` answers."""
+        following = await settled(self.adapter.sweep())
+        expect(following is None or type(following) is int, "`sweep` gave neither milliseconds nor None.")
+        return following
+
     def begin_update(self, scope: str, key: str, change: ChangeFunction) -> asyncio.Future[Change]:
         """Call `update` now and await the answer later."""
         return begin(self.adapter.update(scope, key, change))
@@ -104,6 +117,8 @@ class Subject:
         self.adapter_type = adapter_type
         self.settings = {key: _plain(value) for key, value in settings.items()}
         self.place = place
+        self.clock = Clock()
+        """The time of all instances that are opened here; a check moves it forward."""
         self._fresh = fresh
         self._opened: list[StateAdapter] = []
         self._others: list[Subject] = []
@@ -158,6 +173,7 @@ class Subject:
     def make(self) -> StateAdapter:
         """A new instance that is closed at the end, opened or not."""
         adapter = self.adapter_type()
+        adapter.clock = self.clock
         self._opened.append(adapter)
         return adapter
 

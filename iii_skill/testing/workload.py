@@ -21,8 +21,10 @@ from iii_skill.testing.subject import OpenedAdapter
 
 WRITERS = 4
 COUNTERS = 2
+ENDING_MAKERS = 8
 SCOPE = "crash"
 MADE = "made"
+ENDING = "ending"
 
 
 def value_of(writer: int, number: int) -> bytes:
@@ -123,7 +125,30 @@ async def pause(store: OpenedAdapter, _base: int) -> None:
     await store.adapter.close()
 
 
-SCENARIOS = {"hold": hold, "pause": pause, "write": write}
+async def expire(store: OpenedAdapter, _base: int) -> None:
+    """Make keys that end soon, without end; every line says what an answer said, or that a key ended."""
+    store.adapter.on_expired = lambda change: tell("ended", change.key)
+    numbers = itertools.count()
+
+    async def maker() -> None:
+        for number in numbers:
+            key = f"key-{number}"
+            await store.set(ENDING, key, b'"%b"' % key.encode())
+            tell("made", key)
+            at = store.adapter.clock.now_ms() + number * 37 % 300
+            await store.expire(ENDING, key, at)
+            tell("given", key, at)
+
+    async def sweeper() -> None:
+        while True:
+            await store.sweep()
+            await asyncio.sleep(0.001)
+
+    tell("open")
+    await asyncio.gather(sweeper(), *(maker() for _ in range(ENDING_MAKERS)))
+
+
+SCENARIOS = {"expire": expire, "hold": hold, "pause": pause, "write": write}
 
 
 def main() -> None:

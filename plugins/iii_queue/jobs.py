@@ -77,3 +77,13 @@ def job_of(key: str, record: Record, size: int) -> Job:
         record.error,
         record if size <= CACHED_BYTES else None,
     )
+
+
+def readable(value: bytes | None) -> Record | None:
+    """The record, or None when there is none or nobody can read it."""
+    if value is None:
+        return None
+    try:
+        return decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -52,36 +52,47 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class Topics:
-    """The subscriptions of all triggers and observers, by topic."""
+    """The subscriptions of all triggers and observers, by topic and subscriber."""
 
     def __init__(self) -> None:
-        self.by_topic: dict[str, dict[str, Subscription]] = {}
-        self._topic_of: dict[str, str] = {}
+        self.by_topic: dict[str, dict[TopicSubscriber, dict[str, Subscription]]] = {}
+        self._subscriber_of: dict[str, TopicSubscriber] = {}
 
     def add(self, subscription: Subscription) -> None:
         """A trigger came."""
-        topic = subscription.subscriber.topic
-        self._topic_of[subscription.trigger.id] = topic
-        self.by_topic.setdefault(topic, {})[subscription.trigger.id] = subscription
+        subscriber = subscription.subscriber
+        self._subscriber_of[subscription.trigger.id] = subscriber
+        there = self.by_topic.setdefault(subscriber.topic, {}).setdefault(subscriber, {})
+        there[subscription.trigger.id] = subscription
 
     def remove(self, trigger_id: str) -> Subscription | None:
         """A trigger ended; what it was, or None."""
-        topic = self._topic_of.pop(trigger_id, None)
-        if topic is None:
+        subscriber = self._subscriber_of.pop(trigger_id, None)
+        if subscriber is None:
             return None
-        found = self.by_topic[topic].pop(trigger_id)
-        if not self.by_topic[topic]:
-            del self.by_topic[topic]
+        subscribers = self.by_topic[subscriber.topic]
+        found = subscribers[subscriber].pop(trigger_id)
+        if not subscribers[subscriber]:
+            del subscribers[subscriber]
+        if not subscribers:
+            del self.by_topic[subscriber.topic]
         return found
 
     def is_subscribed(self, subscriber: TopicSubscriber) -> bool:
         """True while a subscription of the subscriber is there."""
-        return any(True for _ in self.of(subscriber))
+        return subscriber in self.by_topic.get(subscriber.topic, {})
 
-    def of(self, subscriber: TopicSubscriber) -> Iterator[Subscription]:
+    def of(self, subscriber: TopicSubscriber) -> Collection[Subscription]:
         """The subscriptions that stand for a subscriber, in the order in which they came."""
-        there = self.by_topic.get(subscriber.topic, {})
-        return (found for found in there.values() if found.subscriber == subscriber)
+        return self.by_topic.get(subscriber.topic, {}).get(subscriber, {}).values()
+
+    def count(self, topic: str) -> int:
+        """How many subscriptions a topic has."""
+        return sum(map(len, self.by_topic.get(topic, {}).values()))
+
+    def latest(self, subscriber: TopicSubscriber) -> Subscription | None:
+        """The one of them that came last."""
+        return next(reversed(self.by_topic.get(subscriber.topic, {}).get(subscriber, {}).values()), None)
 
 
 class SubscriptionOwner(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -9,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from iii_skill.errors import StoreRefused
-from iii_state_file.checksums import name_checksum, row_checksum
+from iii_state_file.checksums import expiry_checksum, name_checksum, row_checksum
 from iii_state_file.directory import (
     DATABASE,
     DirectoryInUse,
     claim_directory,
-    describe_os_error,
     sync_directory,
 )
+from iii_state_file.failures import DamagedVersions, StoreBroken
+from iii_state_file.packs import check_packs
 from iii_state_file.schema import connect, describe, finish, open_database
 
 _PART = f"{DATABASE}.part"
@@ -35,9 +37,15 @@ def back_up(source: Path, target: Path) -> int:
         os.close(os.open(target / _PART, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with _reading(source) as store, _writing(target / _PART) as copy:
-                store.backup(copy)
-                # Nothing is in use in a copy: there is no log that it could miss.
-                copy.execute("UPDATE store SET clean = 1")
+                try:
+                    store.backup(copy)
+                    # Nothing is in use in a copy: there is no log that it could miss.
+                    copy.execute("UPDATE store SET clean = 1")
+                except sqlite3.Error as error:
+                    if error.sqlite_errorname != "SQLITE_FULL":
+                        raise
+                    # The store is only read: it is the copy that finds no room.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
                 count = _verify(copy, source)
             with open(target / _PART, "rb") as file:
                 os.fsync(file.fileno())
@@ -50,7 +58,8 @@ def back_up(source: Path, target: Path) -> int:
     except sqlite3.Error as error:
         raise StoreRefused(describe(source / DATABASE, error)) from error
     except OSError as error:
-        raise StoreRefused(describe_os_error(target, error)) from error
+        text = f"The copy in {target} cannot be written ({error.strerror or error}): name another directory."
+        raise StoreRefused(text) from error
     return count
 
 
@@ -108,6 +117,14 @@ def _verify(store: sqlite3.Connection, source: Path) -> int:
     verdict = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok":
         raise StoreRefused(f"The store in {source} is damaged ({' '.join(verdict.split())}): restore a copy.")
+    damage = StoreRefused(f"The store in {source} is damaged (ends or versions of keys): restore a copy.")
+    for position, at_ms, checksum in store.execute("SELECT position, at_ms, checksum FROM expiries"):
+        if expiry_checksum(position, at_ms) != checksum:
+            raise damage
+    try:
+        check_packs(store)
+    except (DamagedVersions, StoreBroken):
+        raise damage from None
     count = 0
     rows = store.execute("SELECT scope, key, position, revision, checksum, value FROM entries")
     for scope, key, position, revision, checksum, value in rows:

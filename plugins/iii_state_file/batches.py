@@ -9,15 +9,17 @@ within one batch those who wait in the order of their calls.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any
 
 from iii_skill.adapter import Deferred
-from iii_state_file.checksums import row_checksum
+from iii_state_file.checksums import expiry_checksum, row_checksum
 from iii_state_file.key_cache import CachedKey
-from iii_state_file.reader import Scan
+from iii_state_file.scan_reader import Scan
 from iii_state_file.store import FileStore
-from iii_state_file.writer import WriteBatch
+from iii_state_file.trimming import Bounds
+from iii_state_file.writer import ExpiryRows, TickVersions, WriteBatch
 
 _LARGE = 64 * 1024
 """Bytes of a value whose checksum is not for the event loop."""
@@ -46,13 +48,33 @@ class OpenBatch:
 class Batches:
     """All batches of a store that are not committed, and the numbers that its writes take."""
 
-    __slots__ = ("_sent", "_store", "committed", "current", "dirty", "revision")
+    __slots__ = (
+        "_loop",
+        "_sent",
+        "_store",
+        "committed",
+        "current",
+        "dirty",
+        "ending",
+        "noted_ms",
+        "revision",
+        "trim",
+        "versions",
+    )
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: FileStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
+        self._loop = loop
         self._sent: deque[OpenBatch] = deque()
         self.current = OpenBatch(1)
         self.dirty: list[CachedKey] = []
+        self.ending: dict[CachedKey, None] = {}
+        """Those in `dirty` whose end was changed."""
+        self.versions: list[int | bytes | None] | None = None
+        """Those that were replaced in the tick that made them, as `packs` says; None: none are kept."""
+        self.noted_ms = 0
+        """When the first version of this tick was made."""
+        self.trim: Bounds | None = None
         self.committed = 0
         self.revision = store.revision
         """The last one that was used."""
@@ -73,6 +95,16 @@ class Batches:
         batch.answers.append((answer, outcome))
         return answer
 
+    def change_end(self, cached: CachedKey) -> None:
+        """The key got another end: its row is written with that."""
+        current = self.current
+        if cached.batch != current.number:
+            cached.batch = current.number
+            if not self.dirty:
+                self._loop.call_soon(self.hand_over)
+            self.dirty.append(cached)
+        self.ending[cached] = None
+
     def follow(self, scan: Scan) -> None:
         """Hand the scan over as soon as every write that was accepted before it is committed."""
         if self.dirty:
@@ -86,18 +118,20 @@ class Batches:
 
     def hand_over(self) -> None:
         """Give the writes of this tick to the writer, each key once with its last value."""
-        if not self.dirty:
+        if not self.dirty and self.trim is None:
             return
-        deletes: list[tuple[int]] = []
+        deletes: list[int] = []
         rows: list[int | str | bytes | None] = []
         large: list[int] = []
+        versions = self.versions
+        gone: list[tuple[int, str, str, int]] = []
         for cached in self.dirty:
             position, stored = cached.position, cached.stored
             if position != stored:
                 # Deleted, or deleted and made again: the old row goes. `stored` is 0 for a key that is new;
                 # one that came and went within this tick has neither row.
                 if stored:
-                    deletes.append((stored,))
+                    deletes.append(stored)
                 cached.stored = position
             if position:
                 revision, value = cached.revision, cached.value
@@ -109,12 +143,43 @@ class Batches:
                 else:
                     checksum = row_checksum(cached.start, position, revision, value)
                 rows += (position, cached.scope, cached.key, revision, checksum, value)
+            if versions is not None and (pending := cached.pending):
+                previous, start, before = cached.version, cached.start, cached.before
+                cached.version, cached.pending, cached.before = pending, 0, None
+                if position:
+                    # The checksum of the row is that of the version; the writer makes those of large values.
+                    whole = None if large and large[-1] == len(rows) - 6 else checksum
+                    versions += (previous, position, pending, start, whole, value, before)
+                else:
+                    checksum = row_checksum(start, 0, pending, b"")
+                    gone.append((pending, cached.scope, cached.key, checksum))
+                    versions += (previous, 0, pending, start, checksum, None, before)
         self.dirty.clear()
+        expiries = self._expiries() if self.ending else None
+        made = None
+        if versions:
+            made = TickVersions(self.noted_ms, versions, gone)
+            self.versions, self.noted_ms = [], 0
+        trim, self.trim = self.trim, None
         batch = self.current
         self._sent.append(batch)
         self.current = OpenBatch(batch.number + 1)
         # A batch without rows goes too: a delete that found nothing still takes a revision.
-        self._store.write(WriteBatch(batch.number, deletes, rows, large, self.revision))
+        self._store.write(WriteBatch(batch.number, deletes, rows, large, self.revision, expiries, made, trim))
+
+    def _expiries(self) -> ExpiryRows:
+        """The ends that were changed in this tick, as the database is to hold them."""
+        changed = ExpiryRows([], [])
+        for cached in self.ending:
+            position = cached.position if cached.ends else 0
+            if cached.stored_end and cached.stored_end != position:
+                changed.deletes.append((cached.stored_end,))
+            if position:
+                checksum = expiry_checksum(position, cached.ends)
+                changed.rows.append((position, cached.ends, checksum))
+            cached.stored_end = position
+        self.ending.clear()
+        return changed
 
     def commit_done(self, number: int) -> None:
         """The batches up to `number` are committed: answer everyone who waited for them."""
@@ -137,4 +202,5 @@ class Batches:
         self._sent.clear()
         self.current = OpenBatch(self.current.number + 1)
         self.dirty.clear()
+        self.ending.clear()
         return answers

@@ -19,6 +19,11 @@ def row_checksum(start: int, position: int, revision: int, value: bytes) -> int:
     return crc32(value, start ^ (revision * 5 + position) % _PRIME)
 
 
+def expiry_checksum(position: int, at_ms: int) -> int:
+    """Over the end of the key at a position."""
+    return row_checksum(1, position, at_ms, b"")
+
+
 def revision_checksum(revision: int) -> int:
     """Over the revision that the store claims."""
     return row_checksum(0, 0, revision, b"")

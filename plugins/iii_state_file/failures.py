@@ -31,6 +31,16 @@ class DamagedRow(AdapterError):
         )
 
 
+class DamagedVersions(AdapterError):
+    """A row that holds versions of keys is not what was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Versions of keys are damaged (a checksum is wrong), so they are not given out: restore a copy "
+            "of the store."
+        )
+
+
 def damaged(what: str) -> StoreBroken:
     """Damage of the structure: what else it took is unknown."""
     return StoreBroken(f"its database is damaged: {what}", "restore a copy of it")
@@ -60,6 +70,10 @@ def verdict(error: BaseException) -> AdapterError | StoreBroken:
     return AdapterError(
         f"The store could not be read ({error}): try again, and check the disk if it stays so."
     )
+
+
+READ_PATIENCE_SECONDS = 5
+"""How long a read waits for the lock of another program."""
 
 
 def patiently(work: Callable[[], T], ending: threading.Event, *, seconds: float) -> T:

@@ -23,14 +23,19 @@ class CachedKey:
 
     __slots__ = (
         "batch",
+        "before",
+        "ends",
         "key",
+        "pending",
         "position",
         "revision",
         "scope",
         "start",
         "stored",
+        "stored_end",
         "used",
         "value",
+        "version",
         "waiting",
     )
 
@@ -43,7 +48,17 @@ class CachedKey:
         self.stored = 0
         """The position that the database holds after every batch handed over so far."""
         self.revision = 0
-        """The one of the last write of this run."""
+        """The one of the last write."""
+        self.version = 0
+        """The revision of its last version that was handed over, where they are kept; 0: there is none."""
+        self.pending = 0
+        """The revision of one that this tick made and that is not handed over; 0: there is none."""
+        self.before: bytes | None = None
+        """What that one replaced, if it is large."""
+        self.ends = 0
+        """When it ends, in ms since 1970; 0: never."""
+        self.stored_end = 0
+        """The position under which the database holds an end of it, as `stored` counts; 0: none."""
         self.start = 0
         """What its checksums start from."""
         self.used = False

@@ -27,7 +27,7 @@ _NOTED_BYTES = 8 * 1024 * 1024
 class Listing:
     """All pairs of one scope in their order, or the calls that wait until they are read."""
 
-    __slots__ = ("_noted", "_rows", "batch", "scope", "size", "used", "values", "waiting")
+    __slots__ = ("_ended", "_noted", "_rows", "batch", "ends", "scope", "size", "used", "values", "waiting")
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
@@ -41,18 +41,36 @@ class Listing:
         self.waiting: list[Deferred[Pairs]] = []
         self._rows: list[tuple[str, bytes]] | None = None
         self._noted: list[tuple[str, bytes | None, bool]] = []
+        self.ends: dict[str, int] = {}
+        """When keys end, those that do."""
+        self._ended: list[tuple[str, int]] = []
 
-    def pairs(self) -> Pairs:
-        """All pairs, a list of the caller's own."""
+    def pairs(self, over_since: int = 0) -> Pairs:
+        """All pairs, a list of the caller's own, without those that end at that moment or before."""
+        if over_since and self.ends:
+            assert self.values is not None
+            ends = self.ends
+            return [pair for pair in self.values.items() if ends.get(pair[0], over_since + 1) > over_since]
         rows = self._rows
         if rows is None:
             assert self.values is not None
             rows = self._rows = list(self.values.items())
         return rows.copy()
 
-    def keys(self) -> Sequence[str]:
-        """All keys."""
+    def keys(self, over_since: int = 0) -> Sequence[str]:
+        """All keys, but for those that end at that moment or before."""
+        if over_since and self.ends:
+            return [key for key in self.values or () if self.ends.get(key, over_since + 1) > over_since]
         return list(self.values or ())
+
+    def end(self, key: str, at_ms: int) -> None:
+        """The key got another end; 0: none."""
+        if self.values is None:
+            self._ended.append((key, at_ms))
+        elif at_ms:
+            self.ends[key] = at_ms
+        else:
+            self.ends.pop(key, None)
 
     def write(self, key: str, old: bytes | None, new: bytes | None) -> int:
         """Take one write over; gives how many bytes more it takes."""
@@ -72,7 +90,7 @@ class Listing:
         self.size += grown
         return grown
 
-    def fill(self, rows: Pairs) -> None:
+    def fill(self, rows: Pairs, ends: dict[str, int]) -> None:
         """What the scan read, with the writes since it was asked for."""
         values = dict(rows)
         for key, new, created in self._noted:
@@ -85,6 +103,10 @@ class Listing:
             values[key] = new
         self._noted.clear()
         self.values = values
+        self.ends = ends
+        for key, at_ms in self._ended:
+            self.end(key, at_ms)
+        self._ended.clear()
         self.size = sum(map(len, values.values())) + sum(map(len, values)) * 2 + _OVERHEAD * len(values)
 
 
@@ -107,10 +129,10 @@ class Listings(OrderedDict[str, Listing]):
             # Whoever lists the scope from now on has it read again, behind these writes.
             self.drop(listing)
 
-    def keep(self, listing: Listing, rows: Pairs) -> None:
+    def keep(self, listing: Listing, rows: Pairs, ends: dict[str, int]) -> None:
         """The scan is there: keep the listing if it fits."""
         before = listing.size
-        listing.fill(rows)
+        listing.fill(rows, ends)
         if self.get(listing.scope) is not listing:
             return
         self.used += listing.size - before

@@ -11,91 +11,21 @@ import os
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from iii_skill.errors import StoreRefused
-from iii_state_file.checksums import name_checksum, revision_checksum, row_checksum
+from iii_state_file.checksums import revision_checksum
 from iii_state_file.directory import LOG, RESTORE, DataDirectory, describe_os_error, sync_directory
+from iii_state_file.layouts import APPLICATION_ID, CREATE, LAYOUTS, SCHEMA_VERSION, upgrade
 from iii_state_file.log import LogEnd, LogIndex, log_damage
 
 log = logging.getLogger("iii_state_file")
 
-APPLICATION_ID = 0x69696973
-SCHEMA_VERSION = 2
-
-# `position` is the place in `list`: the revision that made the key, so it rises with each first insertion and
-# stays on overwrite. `value` comes last: what stands before it is read without the pages of a large value.
-# There are two ways to a row, `entries_by_key` and `entries_again`: damage of one is not an absent key.
-_OBJECTS: Final = {
-    "entries": """CREATE TABLE entries (
-  position INTEGER PRIMARY KEY,
-  scope TEXT NOT NULL,
-  key TEXT NOT NULL,
-  revision INTEGER NOT NULL,
-  checksum INTEGER NOT NULL,
-  value BLOB NOT NULL
-) STRICT""",
-    "entries_by_key": "CREATE UNIQUE INDEX entries_by_key ON entries (scope, key)",
-    "entries_by_scope": "CREATE INDEX entries_by_scope ON entries (scope)",
-    "entries_again": "CREATE INDEX entries_again ON entries (key, scope)",
-    "store": """CREATE TABLE store (
-  id INTEGER PRIMARY KEY CHECK (id = 1),
-  revision INTEGER NOT NULL,
-  checksum INTEGER NOT NULL,
-  clean INTEGER NOT NULL
-) STRICT""",
-}
-
-# Layout 1: no checksums, no second way to a row; positions were counted.
-_OBJECTS_1: Final = {
-    "entries": """CREATE TABLE entries (
-  position INTEGER PRIMARY KEY,
-  scope TEXT NOT NULL,
-  key TEXT NOT NULL,
-  value BLOB NOT NULL,
-  revision INTEGER NOT NULL
-) STRICT""",
-    "entries_by_key": "CREATE UNIQUE INDEX entries_by_key ON entries (scope, key)",
-    "entries_by_scope": "CREATE INDEX entries_by_scope ON entries (scope)",
-    "store": """CREATE TABLE store (
-  id INTEGER PRIMARY KEY CHECK (id = 1),
-  revision INTEGER NOT NULL,
-  clean INTEGER NOT NULL
-) STRICT""",
-}
-_LAYOUTS: Final = {1: _OBJECTS_1, 2: _OBJECTS}
-
-_CREATE = f"""
-BEGIN IMMEDIATE;
-{";".join(_OBJECTS.values())};
-INSERT INTO store VALUES (1, 0, {revision_checksum(0)}, 1);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""
-
-_UPGRADE_1 = f"""
-BEGIN IMMEDIATE;
-DROP INDEX entries_by_key;
-DROP INDEX entries_by_scope;
-ALTER TABLE entries RENAME TO entries_1;
-ALTER TABLE store RENAME TO store_1;
-{_OBJECTS["entries"]};
-{_OBJECTS["store"]};
-INSERT INTO entries
-  SELECT position, scope, key, revision, row_checksum(scope, key, position, revision, value), value
-  FROM entries_1 ORDER BY position;
-INSERT INTO store SELECT 1, last, revision_checksum(last), clean FROM
-  (SELECT max(revision, (SELECT coalesce(max(position), 0) FROM entries_1)) AS last, clean FROM store_1);
-DROP TABLE entries_1;
-DROP TABLE store_1;
-{";".join(sql for name, sql in _OBJECTS.items() if name not in ("entries", "store"))};
-PRAGMA user_version = 2;
-COMMIT;
-"""
-
 CLAIM = "UPDATE store SET revision = ?, checksum = ?"
 """No revision above the stored one was ever used; after a crash all up to it count as used."""
+
+WITH_ENDS = "LEFT JOIN expiries ON expiries.position = entries.position"
+"""What `entries` are joined with to be read with their ends."""
 
 _CHECKED_BYTES = 8 * 1024 * 1024
 _CHECKED_BYTES_UNCLEAN = 32 * 1024 * 1024
@@ -227,9 +157,9 @@ def _open(directory: DataDirectory, version: int, index: LogIndex | None) -> Ope
         # Some systems build SQLite so that the pages of an old value are written once more, as zeros.
         connection.execute("PRAGMA secure_delete = FAST")
         if version == 0:
-            connection.executescript(_CREATE)
-        if version == 1:
-            _upgrade_1(connection)
+            connection.executescript(CREATE)
+        else:
+            upgrade(connection, version)
         # The first write of a start: it shows a full or read-only disk before anyone relies on the store.
         connection.execute("UPDATE store SET clean = 0")
         if index is None:
@@ -277,9 +207,9 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
             f"The file {path} was written by a newer version (schema {version}, this one reads "
             f"{SCHEMA_VERSION}): upgrade iii-skill or choose another data_dir."
         )
-    if version not in _LAYOUTS:
+    if version not in LAYOUTS:
         raise StoreRefused(f"The file {path} is damaged (its schema has version {version}): {RESTORE}.")
-    wanted = _LAYOUTS[version]
+    wanted = LAYOUTS[version]
     for name, sql in wanted.items():
         if found.get(name) != sql:
             how = "has another shape" if name in found else "is missing"
@@ -339,24 +269,10 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreRefused(f"The file {path} is damaged ({' '.join(verdict.split())}): {RESTORE}.")
 
 
-def _upgrade_1(connection: sqlite3.Connection) -> None:
-    """Add checksums and the second way to a row, all or nothing."""
-
-    def checksum(scope: str, key: str, position: int, revision: int, value: bytes) -> int:
-        return row_checksum(name_checksum(scope, key), position, revision, value)
-
-    log.info("The store is brought to a new layout; that is done once, and a large one takes a while.")
-    connection.create_function("row_checksum", 5, checksum, deterministic=True)
-    connection.create_function("revision_checksum", 1, revision_checksum, deterministic=True)
-    try:
-        connection.executescript(_UPGRADE_1)
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    finally:
-        connection.create_function("row_checksum", 5, None)
-        connection.create_function("revision_checksum", 1, None)
+def first_end(connection: sqlite3.Connection) -> int | None:
+    """When the first key ends, in ms since 1970; None: none does."""
+    found: int | None = connection.execute("SELECT min(at_ms) FROM expiries").fetchone()[0]
+    return found
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:

@@ -12,10 +12,14 @@ from typing import Any
 from iii_skill.errors import AdapterError, StoreRefused
 from iii_state_file.config import FileConfig
 from iii_state_file.directory import DATABASE, FILES, LOG, claim_directory, describe_os_error
+from iii_state_file.failures import StoreBroken
+from iii_state_file.floor import begin
+from iii_state_file.key_reader import KeyReader, StoredKey
+from iii_state_file.layouts import SCHEMA_VERSION
 from iii_state_file.listings import Listing
 from iii_state_file.queue_thread import on_loop
-from iii_state_file.reader import KeyReader, ScanReader, StoredKey
-from iii_state_file.schema import SCHEMA_VERSION, close_unfinished, describe, open_database
+from iii_state_file.scan_reader import ScanReader
+from iii_state_file.schema import close_unfinished, describe, first_end, open_database
 from iii_state_file.watch import FileWatch
 from iii_state_file.writer import BatchWriter
 
@@ -23,10 +27,18 @@ from iii_state_file.writer import BatchWriter
 class FileStore:
     """Blocking to open and to close; in between `write`, `read` and `scan` hand work to its threads."""
 
-    def __init__(self, config: FileConfig) -> None:
+    def __init__(self, config: FileConfig, now_ms: int) -> None:
         self.directory = claim_directory(config.data_dir, allow_network_fs=config.allow_network_fs)
         try:
             self._database = open_database(self.directory, accept_data_loss=config.accept_data_loss)
+            connection, revision = self._database.connection, self._database.revision
+            self.whole = begin(connection, revision, now_ms, keeps=config.history is not None)
+            """Whether all changes since the floor are noted."""
+            self.first_end = first_end(connection)
+        except (sqlite3.Error, StoreBroken) as error:
+            close_unfinished(self._database.connection, self.directory.database)
+            self.directory.release()
+            raise StoreRefused(describe(self.directory.database, error)) from error
         except BaseException:
             self.directory.release()
             raise
@@ -76,6 +88,16 @@ class FileStore:
             self._watch = FileWatch(self.directory, page_size=self._database.page_size, failed=changed)
         except OSError as error:
             raise StoreRefused(describe_os_error(self.directory.path, error)) from error
+
+    def use_history(self) -> None:
+        """Keys are read with the number of their versions."""
+        for reader in self._readers:
+            reader.with_history = True
+
+    def use_ends(self) -> None:
+        """From now on what is read is read with its end."""
+        for reader in self._readers:
+            reader.with_ends = True
 
     def facts(self) -> dict[str, int]:
         """Sizes on the disk."""

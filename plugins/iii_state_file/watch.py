@@ -35,7 +35,6 @@ class FileWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
         self._end.set()
         self._thread.join()
 

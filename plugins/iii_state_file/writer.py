@@ -18,17 +18,21 @@ import msgspec
 
 from iii_state_file.checksums import revision_checksum, row_checksum
 from iii_state_file.failures import is_passing, patiently
+from iii_state_file.floor import leave
 from iii_state_file.log import LogNotes
+from iii_state_file.packs import FIELDS, INSERT, INSERT_GONE, Row, covered, make_rows
 from iii_state_file.queue_thread import QueueThread
 from iii_state_file.schema import CLAIM, OpenDatabase, close_unfinished, finish
+from iii_state_file.trimming import Bounds, Trimming
 
-_DELETE = "DELETE FROM entries WHERE position = ?"
+_NO_END = "DELETE FROM expiries WHERE position = ?"
+_END = "INSERT OR REPLACE INTO expiries (position, at_ms, checksum) VALUES (?, ?, ?)"
 
 _MOST_ROWS = 128
 """Rows in one statement; Python keeps as many statements prepared as schema.connect says."""
 
 _COLUMNS = "position, scope, key, revision, checksum, value"
-_FIELDS = 6
+_ROW_FIELDS = 6
 """The columns of a row; the value is the last one."""
 
 REVISIONS = 1_000_000
@@ -39,6 +43,21 @@ _CHECKPOINT_BYTES = 24 * 1024 * 1024
 """Callers wait for a checkpoint, so it is rare; a start after a crash reads as much again."""
 
 
+class ExpiryRows(msgspec.Struct, gc=False):
+    """The ends that were changed: positions that have none any more, and position, moment, checksum."""
+
+    deletes: list[tuple[int]]
+    rows: list[tuple[int, int, int]]
+
+
+class TickVersions(msgspec.Struct, gc=False):
+    """The versions that one tick made, as `packs` says, and those of keys that it left without a value."""
+
+    at_ms: int
+    fields: list[Any]
+    gone: list[tuple[int, str, str, int]]
+
+
 class WriteBatch(msgspec.Struct, gc=False):
     """What one tick of the event loop wrote: positions that are gone, rows that are there, the revision.
 
@@ -46,17 +65,20 @@ class WriteBatch(msgspec.Struct, gc=False):
     """
 
     number: int
-    deletes: list[tuple[int]]
+    deletes: list[int]
     rows: list[int | str | bytes | None]
     large: list[int]
     """Where the rows begin whose checksum is still to be made out of what it starts from."""
     revision: int
+    expiries: ExpiryRows | None = None
+    versions: TickVersions | None = None
+    trim: Bounds | None = None
 
     def complete(self) -> None:
         """Make those checksums."""
         rows = cast("list[Any]", self.rows)
         for at in self.large:
-            position, _, _, revision, start, value = rows[at : at + _FIELDS]
+            position, _, _, revision, start, value = rows[at : at + _ROW_FIELDS]
             rows[at + 4] = row_checksum(start, position, revision, value)
         self.large = []
 
@@ -85,6 +107,9 @@ class BatchWriter:
         self._failed = failed
         self._broken = False
         self._unchecked = 0
+        self._covered = covered(database.connection)
+        """Up to this revision there are packs of versions."""
+        self._trimming = Trimming(database.connection)
         self._thread: QueueThread[WriteBatch] = QueueThread("writer", self._work, end=self._end)
         self.put = self._thread.put
         self.stop = self._thread.stop
@@ -110,7 +135,7 @@ class BatchWriter:
             patiently(lambda: self._commit(batches), self._ending, seconds=math.inf)
             rows = batches[-1].rows
             # Position and revision of its last row.
-            last_row = (rows[-_FIELDS], rows[3 - _FIELDS]) if rows else (0, 0)
+            last_row = (rows[-_ROW_FIELDS], rows[3 - _ROW_FIELDS]) if rows else (0, 0)
             self._notes.note(self._log_index.end(), *cast("tuple[int, int]", last_row))
             self._revision = batches[-1].revision
             if self._broken:
@@ -128,26 +153,55 @@ class BatchWriter:
         rows = batches[0].rows
         if len(batches) > 1:
             rows = [value for batch in batches for value in batch.rows]
-        count = len(rows) // _FIELDS
+        count = len(rows) // _ROW_FIELDS
         deletes = sum(len(batch.deletes) for batch in batches)
-        if deletes or count > _MOST_ROWS or last > self._claimed:
+        packs: list[Row] = []
+        upto = self._covered
+        for batch in batches:
+            if batch.versions is not None:
+                packs += make_rows(upto, batch.revision, batch.versions.at_ms, batch.versions.fields)
+                upto = batch.revision
+                previous, starts = batch.versions.fields[::FIELDS], batch.versions.fields[3::FIELDS]
+                self._trimming.follow(previous, starts, batch.versions.at_ms)
+        if deletes or any(map(_has_more, batches)) or count > _MOST_ROWS or last > self._claimed:
             # Several statements, all or nothing.
-            self._commit_all(batches, last)
+            self._commit_all(batches, packs, last)
+        elif packs:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if rows:
+                self._connection.executemany(_put(count), (rows,))
+            self._connection.executemany(INSERT, packs)
+            self._connection.execute("COMMIT")
         elif rows:
             # Not `execute`: that also asks for the last row id, one more fight for the interpreter.
             self._connection.executemany(_put(count), (rows,))
-        values = cast(list[bytes], rows[_FIELDS - 1 :: _FIELDS])
+        self._covered = upto
+        values = cast(list[bytes], rows[_ROW_FIELDS - 1 :: _ROW_FIELDS])
         self._unchecked += _PAGE * (count + deletes + 1) + sum(map(len, values))
+        self._unchecked += sum(_PAGE + len(heads) + len(body) for _, _, _, heads, body in packs)
 
-    def _commit_all(self, batches: list[WriteBatch], last: int) -> None:
+    def _commit_all(self, batches: list[WriteBatch], packs: list[Row], last: int) -> None:
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
         for batch in batches:
             # Deletes come first: a key that was deleted and set again takes a new position.
-            self._connection.executemany(_DELETE, batch.deletes)
-            for start in range(0, len(batch.rows), _FIELDS * _MOST_ROWS):
-                rows = batch.rows[start : start + _FIELDS * _MOST_ROWS]
-                run(_put(len(rows) // _FIELDS), rows)
+            for start in range(0, len(batch.deletes), _MOST_ROWS):
+                positions = batch.deletes[start : start + _MOST_ROWS]
+                # Filled up with the last one, so that few statements have to be prepared.
+                count = 1 << (len(positions) - 1).bit_length()
+                run(_delete(count), positions + positions[-1:] * (count - len(positions)))
+            for start in range(0, len(batch.rows), _ROW_FIELDS * _MOST_ROWS):
+                rows = batch.rows[start : start + _ROW_FIELDS * _MOST_ROWS]
+                run(_put(len(rows) // _ROW_FIELDS), rows)
+            if batch.versions is not None:
+                self._connection.executemany(INSERT_GONE, batch.versions.gone)
+            if batch.expiries is not None:
+                self._connection.executemany(_NO_END, batch.expiries.deletes)
+                self._connection.executemany(_END, batch.expiries.rows)
+        self._connection.executemany(INSERT, packs)
+        for batch in batches:
+            if batch.trim is not None:
+                self._unchecked += self._trimming.step(batch.trim)
         claimed = self._claimed
         if last > claimed:
             claimed = last + REVISIONS
@@ -169,6 +223,7 @@ class BatchWriter:
             self._connection.close()
             return
         try:
+            leave(self._connection, self._revision)
             finish(self._connection, self._revision)
         except Exception as error:
             # Under another program's lock the mark stays: the next start reads the log, nothing is lost.
@@ -178,6 +233,19 @@ class BatchWriter:
             close_unfinished(self._connection, self._path)
         else:
             self._connection.close()
+
+
+def _has_more(batch: WriteBatch) -> bool:
+    versions = batch.versions
+    return (
+        batch.expiries is not None or batch.trim is not None or (versions is not None and bool(versions.gone))
+    )
+
+
+@cache
+def _delete(count: int) -> str:
+    """The statement that deletes so many rows: one step, and not one for each."""
+    return f"DELETE FROM entries WHERE position IN ({', '.join('?' * count)})"
 
 
 @cache

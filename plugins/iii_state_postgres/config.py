@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 
+from iii_skill.adapter import HistorySettings
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -26,3 +28,5 @@ class PostgresConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """So many changes are kept in each of 16 buckets: that is how long another host may be away."""
     change_bytes: Count = 16 * 1024 * 1024
     """At most so many bytes of changes are kept in each bucket."""
+    history: HistorySettings | None = None
+    """Keep earlier versions of keys (`keep` of each, for `days`); without it none are."""

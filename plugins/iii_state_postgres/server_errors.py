@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from iii_skill.adapters.shared import ConnectionUnfit
 from iii_skill.errors import AdapterError, AdapterUnavailable, StoreRefused
@@ -21,11 +24,13 @@ _UNKNOWN_WRITER = "III01"
 _ENDED = frozenset({"57P01", "57P02"})
 """The connection was ended from outside, at any moment: also after a commit."""
 
+_FILES = frozenset({"sslrootcert", "sslcert", "sslkey", "sslcrl"})
 _REFUSED = {
     "28P01": "the user or password is wrong",
     "28000": "the user may not connect",
     "3D000": "there is no such database",
     "42501": "the user lacks a right",
+    "08P01": "a pooler that stands before it takes no settings of a session; set pooler=true",
 }
 _UNFIT = {
     "25006": "it is read-only",
@@ -43,6 +48,8 @@ _LASTING = {
     "42501": "the user lacks a right",
     "42P01": "a table of the schema is missing; restore it, or set another `schema`",
     "3F000": "the schema is missing; restore it, or set another `schema`",
+    "42883": "a function of the schema is missing: a host of a newer version has changed its layout; restart "
+    "this one with that version",
 }
 
 
@@ -56,6 +63,31 @@ def while_connecting(error: Any, server: str) -> AdapterError:
     if code in _UNFIT:
         return AdapterUnavailable(f"{server} cannot be used now: {_UNFIT[code]}.")
     return AdapterUnavailable(f"{server} cannot be used now: {words}.")
+
+
+def of_tls(error: OSError, server: str, url: str) -> StoreRefused | None:
+    """The error of a connection that cannot be made before somebody changes the URL, a file or the server.
+
+    None for one that may pass.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return StoreRefused(
+            f"The certificate of {server} is not trusted: {error.verify_message.rstrip('.')}."
+        )
+    if isinstance(error, ssl.SSLError) and error.library in ("X509", "PEM"):
+        return StoreRefused(
+            "database_url cannot be used: sslrootcert, sslcert or sslkey holds no certificate or key "
+            f"({error.reason})."
+        )
+    for name, path in parse_qsl(urlsplit(url).query):
+        # The error names no file.
+        if name in _FILES and not os.access(path, os.R_OK):
+            return StoreRefused(f"database_url cannot be used: {name}={path} cannot be read.")
+    if "rejected SSL upgrade" in str(error):
+        return StoreRefused(
+            f"{server} does not speak TLS, which sslmode demands: set ssl = on there, or leave sslmode out."
+        )
+    return None
 
 
 def of_call(error: Any, server: str) -> Exception:

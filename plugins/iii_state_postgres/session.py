@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
 
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
 from . import layout
 from .config import PostgresConfig
-from .server_errors import of_call, while_connecting
+from .server_errors import of_call, of_tls, while_connecting
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,24 @@ LOOK_AGAIN = 1.0
 POLL = 0.05
 """The same behind a pooler, where nothing can be heard."""
 CLOSING = 0.5
+# A connection of ours may be idle as long as it likes; older servers do not know that setting.
+PROMISES = """
+SELECT current_setting('fsync'), current_setting('full_page_writes'), (
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE $1 AND name = 'idle_session_timeout'
+)
+"""
 # Tables are asked, not functions like to_regclass: those remember within a transaction what was not there.
 SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = $1"
 META = """
 SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = 'meta'
 """
+
+OnSession: TypeAlias = "Callable[[Callable[[Session], Awaitable[Any]]], Awaitable[Any]]"
+"""Runs a function on a session, for reads and upkeep, and gives what that gave."""
+
+RESERVED = "SELECT 1 FROM pg_get_keywords() WHERE word = $1 AND catcode <> 'U'"
+"""Words that are no name unless they are quoted."""
 
 
 def driver() -> Any:
@@ -64,6 +76,9 @@ class Session:
             "lock_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
             "jit": "off",
+            # A plan is kept while its tables grow.
+            "enable_seqscan": "off",
+            "plan_cache_mode": "force_generic_plan",
         }
         try:
             connection = await asyncpg.connect(
@@ -78,10 +93,13 @@ class Session:
             raise AdapterUnavailable(f"{server} cannot be used now: it takes no writes.") from None
         except asyncpg.PostgresError as error:
             raise while_connecting(error, server) from None
-        except ssl.SSLCertVerificationError as error:
-            raise StoreRefused(f"The certificate of {server} is not trusted: {error}") from None
+        except (ssl.SSLError, OSError) as error:
+            if (refusal := of_tls(error, server, url)) is not None:
+                raise refusal from None
+            raise
         except (ValueError, asyncpg.ClientConfigurationError) as error:
-            raise StoreRefused(f"database_url cannot be used: {error}.") from None
+            words = str(error).partition("\n")[0].rstrip(".")
+            raise StoreRefused(f"database_url cannot be used: {words}.") from None
         session = cls(connection, config, server)
         try:
             await session._look()
@@ -97,9 +115,7 @@ class Session:
             raise StoreRefused(
                 f"{self._server} is PostgreSQL {version.major}; the adapter needs 12 or newer."
             )
-        ((fsync, full_page_writes),) = await self.fetch(
-            "SELECT current_setting('fsync'), current_setting('full_page_writes')"
-        )
+        ((fsync, full_page_writes, _),) = await self.fetch(PROMISES, not self._config.pooler)
         if fsync != "on":
             raise StoreRefused(
                 f"{self._server} runs with fsync = off: a loss of power destroys what it has acknowledged, "
@@ -118,20 +134,36 @@ class Session:
             # One host at a time; the others find it done.
             await self._connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('iii-skill {schema}'))")
             found = await self._layout()
+            if found == newest:
+                return
             if found > newest:
                 raise StoreRefused(
                     f"The schema {schema!r} at {self._server} has layout {found}, and this iii-skill knows "
                     f"{newest}: install a newer one, or set another `schema`."
                 )
+            if schema.startswith("pg_") or await self._there(RESERVED):
+                raise StoreRefused(f"The name {schema!r} is reserved by PostgreSQL: set another `schema`.")
             try:
                 if not found and not await self._there(SCHEMA):
                     await self._connection.execute(f"CREATE SCHEMA {schema}")
                 for step in layout.STEPS[found:]:
                     await self._connection.execute(step.replace("{schema}", schema))
                 await self._connection.execute(f"UPDATE {schema}.meta SET layout = {newest}")
+            except driver().PostgresConnectionError:
+                raise
             except driver().PostgresError as error:
+                meaning = of_call(error, self._server)
+                if isinstance(meaning, OSError | AdapterUnavailable):
+                    # A lock, a deadlock, a server that stops: the next attempt may succeed.
+                    raise meaning from None
+                words = str(error).rstrip(".")
+                if found:
+                    raise StoreRefused(
+                        f"The schema {schema!r} at {self._server} has layout {found} and cannot be brought "
+                        f"to {newest}: {words}. Start a host once as the user who owns it."
+                    ) from None
                 raise StoreRefused(
-                    f"The schema {schema!r} cannot be made at {self._server}: {str(error).rstrip('.')}. Let "
+                    f"The schema {schema!r} cannot be made at {self._server}: {words}. Let "
                     "the user create it (GRANT CREATE ON DATABASE), or make it and give it to the user."
                 ) from None
             if found:
@@ -160,21 +192,40 @@ class Session:
         except driver().PostgresError as error:
             raise of_call(error, self._server) from None
 
-    async def news(self) -> None:
-        """Wait until something was written, about a second at most."""
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """All that is fetched in it is one commit, or nothing."""
+        try:
+            async with self._connection.transaction(isolation="read_committed"):
+                yield
+        except driver().PostgresConnectionError:
+            raise
+        except driver().PostgresError as error:
+            raise of_call(error, self._server) from None
+
+    async def news(self, channel: str) -> None:
+        """Wait until something was written since `listen_anew`, about a second at most; always with the same
+        channel."""
         if self._config.pooler:
             await asyncio.sleep(POLL)
             return
         if not self._listening:
             self._listening = True
-            await self._connection.add_listener(self._config.schema, self._heard)
+            await self._connection.add_listener(channel, self._heard)
             self._connection.add_termination_listener(self._heard)
             # What was written until now is looked for first.
             return
-        self._news.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_AGAIN):
                 await self._news.wait()
+
+    def listen_anew(self) -> None:
+        """What was heard of until now is looked at next."""
+        self._news.clear()
+
+    def wake(self) -> None:
+        """Something was written: there is no need to hear of it."""
+        self._news.set()
 
     def _heard(self, *_of: object) -> None:
         self._news.set()

@@ -15,12 +15,12 @@ import msgspec
 
 from iii_skill.adapter import Deferred
 from iii_skill.adapters.shared import NULL, Key, KnownValues, broken_value, is_json
-from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
+from iii_skill.errors import FATE_UNKNOWN, AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change
 
 from .layout import Bucket
 from .resends import Resends
-from .server_errors import FATE_UNKNOWN, ServerFault, adapter_error
+from .server_errors import ServerFault, adapter_error
 
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"

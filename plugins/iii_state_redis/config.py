@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from iii_skill.adapter import HistorySettings
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -30,3 +32,6 @@ class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """At most about so many bytes of changes are kept."""
     scan_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     """Scopes that a real engine made are searched with SCAN, at most once in so many seconds."""
+    history: HistorySettings | None = None
+    """Keep earlier versions of keys, as `{keep: 100, days: 7}`: at every host of the store, and not with
+    layout=cluster."""

@@ -7,7 +7,7 @@ import enum
 import errno
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,7 +15,7 @@ from iii_skill.adapters.shared import causes_of, reason_of
 from iii_skill.errors import StoreRefused
 
 from .pipeline import Pipeline
-from .scripts import SCRIPTS
+from .scripts import SCRIPTS, Script
 
 OLDEST = (6, 2)
 
@@ -121,15 +121,18 @@ def _check_database(url: str) -> None:
         raise StoreRefused(f"redis_url cannot be used: it names the databases {' and '.join(numbers)}.")
 
 
-async def connect(target: Address, pipeline: Pipeline, *, seconds: float) -> Server:
-    """Connect within `seconds` and start the pipeline; NotReady: later may help, StoreRefused: it may not."""
+async def connect(
+    target: Address, pipeline: Pipeline, *, seconds: float, scripts: Sequence[Script] = SCRIPTS
+) -> Server:
+    """Connect within `seconds`, load the scripts, start the pipeline; NotReady: later may help, StoreRefused:
+    it may not."""
     from redis import exceptions
 
     connection = _connection(target, seconds)
     try:
         async with asyncio.timeout(seconds):
             await connection.connect()
-            server = await _prepare(connection, target.label)
+            server = await _prepare(connection, target.label, scripts)
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
         raise StoreRefused(
             f"Redis at {target.label} refuses the user or password of redis_url: {error}"
@@ -168,10 +171,10 @@ def _connection(target: Address, seconds: float) -> Any:
     return target.connection_class(protocol=2, **arguments)
 
 
-async def _prepare(connection: Any, label: str) -> Server:
+async def _prepare(connection: Any, label: str, scripts: Sequence[Script]) -> Server:
     """ReadCommand who answered and load the scripts."""
     await connection.send_command("INFO")
-    for script in SCRIPTS:
+    for script in scripts:
         await connection.send_command("SCRIPT", "LOAD", script.source)
     info = read_info(await connection.read_response())
     version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2] if part.isdigit())
@@ -183,7 +186,7 @@ async def _prepare(connection: Any, label: str) -> Server:
         raise NotReady("it is loading its data")
     if info.get("role") == "slave":
         raise NotReady("it is a read-only replica")
-    for _ in SCRIPTS:
+    for _ in scripts:
         await connection.read_response()
     return Server.of(label, info)
 

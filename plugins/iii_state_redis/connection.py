@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from iii_skill.adapters.shared import Pauses, end_tasks
 from iii_skill.errors import AdapterUnavailable, StoreRefused
 
 from .connect import Address, Mode, NotReady, Server, connect
 from .pipeline import Pipeline, PipelinedCommand
+from .scripts import SCRIPTS, Script
 from .server_errors import MOVED_ROLE, ServerFault
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,16 @@ STEADY = 1.0
 class ServerConnection:
     """The connection to one server, made again whenever it breaks."""
 
-    def __init__(self, target: Address, *, timeout: float, connect_timeout: float) -> None:
+    def __init__(
+        self,
+        target: Address,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        scripts: Sequence[Script] = SCRIPTS,
+    ) -> None:
         self.target = target
+        self._scripts = scripts
         self.mode: Mode | None = None
         self._timeout = timeout
         self._connect_timeout = min(connect_timeout, timeout)
@@ -48,7 +57,7 @@ class ServerConnection:
         """Try once, then keep trying in the background; StoreRefused when trying again cannot help."""
         pipeline = Pipeline(self._timeout, self._fault)
         try:
-            server = await connect(self.target, pipeline, seconds=self._connect_timeout)
+            server = await self._connect(pipeline)
         except NotReady as error:
             self._down(str(error))
             log.error(
@@ -169,9 +178,12 @@ class ServerConnection:
             pipeline.abandon(AdapterUnavailable("The adapter is closed."))
             raise
 
+    async def _connect(self, pipeline: Pipeline) -> Server:
+        return await connect(self.target, pipeline, seconds=self._connect_timeout, scripts=self._scripts)
+
     async def _once(self, pipeline: Pipeline) -> Pipeline | None:
         try:
-            server = await connect(self.target, pipeline, seconds=self._connect_timeout)
+            server = await self._connect(pipeline)
         except (NotReady, StoreRefused) as error:
             # A reason is told once, not with each attempt.
             if str(error) != self._reason:

@@ -26,7 +26,7 @@ class KeyCommand(KeyQueue, CommandRules, eq=False, kw_only=True):
 
     def ask(self) -> None:
         self.writes = False
-        self.command = self.place.get_value(self.key[1])
+        self.command = self.backend.pack_read(self.place, self.key)
         self._send()
 
     def swap(self, base: bytes | None, values: Sequence[bytes | None]) -> None:
@@ -36,17 +36,27 @@ class KeyCommand(KeyQueue, CommandRules, eq=False, kw_only=True):
             # Each value is in the stream twice: as the new one, then as the old one.
             self.backend.grow(self.bucket, 2 * sum(sizes))
         self.writes = bool(values)
-        self.command = self.place.swap(self.key[1], raw)
+        backend = self.backend
+        ends = backend.ends.looks(self.bucket)
+        if ends or backend.history is not None:
+            self.command = backend.pack_swap(self.key, raw, ends=ends)
+        else:
+            self.command = self.place.swap(self.key[1], raw)
         self._send()
 
     def swap_one(self, base: bytes, new: bytes | None) -> None:
         value = new or b""
-        if len(base) + len(value) > self.backend.large:
+        backend = self.backend
+        if (
+            len(base) + len(value) > backend.large
+            or backend.history is not None
+            or backend.ends.looks(self.bucket)
+        ):
             self.swap(base, (new,))
             return
         self.writes = True
         self.command = self.place.swap_one(self.key[1], base, value)
-        self.backend.send(self)
+        backend.send(self)
 
     def _send(self) -> None:
         self.resent = 0

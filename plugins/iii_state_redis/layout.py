@@ -47,6 +47,7 @@ class Bucket:
     """Prefix of the sorted sets."""
     index: bytes
     stream: bytes
+    ends: bytes
 
 
 def bulk(raw: bytes) -> bytes:
@@ -57,7 +58,7 @@ def bulk(raw: bytes) -> bytes:
 class PackedPlace:
     """The keys of one scope, and the packed commands for one of its keys."""
 
-    __slots__ = ("_get", "_swap", "_swap_one", "_tail", "_write", "bucket", "order", "values")
+    __slots__ = ("_get", "_swap", "_swap_one", "_write", "bucket", "order", "tail", "values")
 
     def __init__(self, bucket: Bucket, scope: bytes, length: bytes) -> None:
         self.bucket = bucket
@@ -70,7 +71,7 @@ class PackedPlace:
         self._write = b"*11\r\n" + BLIND.call + declared
         self._swap = SWAP.call + declared
         self._swap_one = b"*12\r\n" + self._swap
-        self._tail = bulk(scope) + bulk(length)
+        self.tail = bulk(scope) + bulk(length)
 
     def get_value(self, key: str) -> bytes:
         """The command that reads a key."""
@@ -80,20 +81,20 @@ class PackedPlace:
     def write_value(self, key: str, value: bytes) -> bytes:
         """The command that writes a key whatever is there (empty: deletes it)."""
         raw = key.encode("utf-8", "surrogatepass")
-        parts = (self._write, len(raw), raw, self._tail, len(value), value)
+        parts = (self._write, len(raw), raw, self.tail, len(value), value)
         return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % parts
 
     def swap(self, key: str, values: Sequence[bytes]) -> bytes:
         """The command that compares the first value and writes the others in turn (empty: deletes)."""
         raw = key.encode("utf-8", "surrogatepass")
         rest = b"".join(map(bulk, values))
-        parts = (10 + len(values), self._swap, len(raw), raw, self._tail, rest)
+        parts = (10 + len(values), self._swap, len(raw), raw, self.tail, rest)
         return b"*%d\r\n%b$%d\r\n%b\r\n%b%b" % parts
 
     def swap_one(self, key: str, base: bytes, new: bytes) -> bytes:
         """The same for one value to write, in one go."""
         raw = key.encode("utf-8", "surrogatepass")
-        parts = (self._swap_one, len(raw), raw, self._tail, len(base), base, len(new), new)
+        parts = (self._swap_one, len(raw), raw, self.tail, len(base), base, len(new), new)
         return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
 
 
@@ -130,6 +131,7 @@ class Layout:
                     start + b"iii:order:",
                     start + b"iii:scopes",
                     start + b"iii:changes",
+                    start + b"iii:expires",
                 )
             ]
         else:
@@ -141,4 +143,6 @@ class Layout:
 
 def _cluster_bucket(number: int, start: bytes) -> Bucket:
     stem = start + b"iii:{%d}:" % number
-    return Bucket(number, stem + b"state:", stem + b"order:", stem + b"scopes", stem + b"changes")
+    return Bucket(
+        number, stem + b"state:", stem + b"order:", stem + b"scopes", stem + b"changes", stem + b"expires"
+    )

@@ -179,7 +179,6 @@ class Pipeline(asyncio.Protocol):
             self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """Break the connection now."""
         self._reason = reason
         if self._transport is not None:
             self._transport.abort()

@@ -115,6 +115,27 @@ return ids
 """
 
 
+_LEFT_BEGIN = """
+local values, order, index, stream, ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local key, scope, length, name, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local old = redis.call('HGET', values, key)
+local at = redis.call('ZSCORE', ends, name)
+"""
+
+_OVER = """
+if at and (not old or tonumber(at) <= now) then
+  if old then
+    local _, fault = write(old, '')
+    if fault then return fault end
+    old = false
+  end
+  redis.call('ZREM', ends, name)
+  at = false
+end
+"""
+"""The end of the key came: a delete, told before anything else is done. Or another program deleted it."""
+
+
 @dataclass(frozen=True)
 class Script:
     """A script's source, and the packed beginning of the command that calls it by its digest."""
@@ -134,6 +155,73 @@ SWAP = Script(_BEGIN + _SWAP % (_OVERWRITE, _WRITE))
 """Arguments key, scope, length, expected, new...: writes all in turn when the current bytes are the expected
 ones, and gives their revision ids, the last of which may be the error that ended it; else gives [nil, current
 bytes] and changes nothing."""
+
+LEFT_BLIND = Script(
+    _LEFT_BEGIN
+    + _WRITE
+    + _OVER
+    + """
+local id, fault = write(old, ARGV[6])
+if fault then return fault end
+if at then redis.call('ZREM', ends, name) end
+return {id, old}
+"""
+)
+"""The same as BLIND where keys have ends: arguments key, scope, length, name, now, new."""
+
+LEFT_SWAP = Script(
+    _LEFT_BEGIN
+    + _WRITE
+    + _OVER
+    + """
+if (old or '') ~= ARGV[6] then return {false, old} end
+local ids = {}
+for i = 7, #ARGV do
+  local id, fault = write(old, ARGV[i])
+  if fault and i == 7 then return fault end
+  ids[#ids + 1] = id or fault
+  if fault then return ids end
+  old = ARGV[i] ~= '' and ARGV[i]
+  if at and not old then
+    redis.call('ZREM', ends, name)
+    at = false
+  end
+end
+return ids
+"""
+)
+"""The same as SWAP: arguments key, scope, length, name, now, expected, new..."""
+
+EXPIRE = Script(
+    _LEFT_BEGIN
+    + _WRITE
+    + _OVER
+    + """
+local time = redis.call('TIME')
+local clock = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local made = redis.call('ZSCORE', ends, '')
+local age = made and clock + tonumber(made) or 0
+if not made then redis.call('ZADD', ends, string.format('%.0f', -clock), '') end
+if not old then return {0, '', age} end
+if ARGV[6] == '' then
+  redis.call('ZREM', ends, name)
+  at = ''
+elseif ARGV[6] ~= 'keep' then
+  redis.call('ZADD', ends, ARGV[6], name)
+  at = ARGV[6]
+end
+return {1, at or '', age}
+"""
+)
+"""Arguments key, scope, length, name, now, end ('': none, 'keep': only tell): gives [whether it is there, its
+end, for how many ms the set has been there]."""
+
+LEFT = Script("""
+local at = redis.call('ZSCORE', KEYS[2], ARGV[2])
+if at and tonumber(at) <= tonumber(ARGV[3]) then return false end
+return redis.call('HGET', KEYS[1], ARGV[1])
+""")
+"""Keys hash and ends, arguments key, name, now: the value, unless the key is over."""
 
 WITH_ORDER = "return {redis.call(ARGV[1], KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1)}"
 """What a transaction of the two reads gives, as a script: slower for a large scope."""
@@ -171,4 +259,4 @@ end
 bytes and that share (8: an eighth) of the server's `maxmemory`, and hardly more than it must, because other
 hosts may be a little behind; where MEMORY USAGE is not allowed, keeps so many entries."""
 
-SCRIPTS = (BLIND, SWAP)
+SCRIPTS = (BLIND, SWAP, LEFT_BLIND, LEFT_SWAP, EXPIRE, LEFT)

@@ -6,10 +6,6 @@ import re
 
 from iii_skill.errors import AdapterError, AdapterUnavailable
 
-FATE_UNKNOWN = (
-    "the fate of the write is unknown: it may have happened or not, so read the key before you repeat it"
-)
-
 _PASSING = {
     "LOADING": "it is loading its data; try again",
     "BUSY": "another client's script keeps it busy; try again",

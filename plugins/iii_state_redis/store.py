@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, Protocol, cast
 
-from iii_skill.adapter import Deferred
+from iii_skill.adapter import Deferred, Expiry
 from iii_skill.adapters.shared import Key, KnownValues
 from iii_skill.errors import StoreRefused
-from iii_skill.values import Change
+from iii_skill.values import Change, Keep
 
 from .commands import CommandRules, FireAndForget, GetValue, ReadCommand, Snapshot, WriteValue
 from .config import RedisConfig
 from .connect import Address, Mode, Server, address
 from .connection import ServerConnection
-from .layout import Bucket, Layout, PackedPlace
+from .ends import EndsUse, ExpireKey, PackedEnds, names_over
+from .layout import MOST_PLACES, Bucket, Layout, PackedPlace
 from .resends import Resends
 from .scripts import CUT, SCRIPTS, WITH_ORDER
 from .server_errors import OutOfMemory, ServerFault
+from .version_scripts import KEEPING
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,25 @@ KEPT_WITHOUT_MEMORY = 100
 Pack = Callable[[tuple[str | bytes | int, ...]], bytes]
 
 
+class KeepsVersions(Protocol):
+    """The commands that note a version of every change."""
+
+    def keeps(self, scope: str) -> bool:
+        """Whether keys of the scope have versions."""
+
+    def write_value(self, scope: str, key: str, value: bytes, *, ends: bool) -> bytes:
+        """Writes a key whatever is there (empty: deletes it); `ends`: it may have an end."""
+
+    def swap(self, scope: str, key: str, values: Sequence[bytes], *, ends: bool) -> bytes:
+        """Compares the first value and writes the others in turn (empty: deletes)."""
+
+    def expire(self, scope: str, key: str, at_ms: int | Literal[Keep.KEEP] | None) -> bytes:
+        """Gives a key an end, takes it away, or tells it."""
+
+    def around(self, packed: Sequence[bytes]) -> list[bytes]:
+        """What a transaction of these writes is."""
+
+
 class RedisStore:
     """One Redis; it is the Backend of the commands."""
 
@@ -38,11 +60,18 @@ class RedisStore:
         self.target: Address = address(config.redis_url)
         from hiredis import pack_command
 
+        self._scripts = SCRIPTS if config.history is None else (*SCRIPTS, *KEEPING)
         self.pack: Pack = cast(Pack, pack_command)
         self.loop = asyncio.get_running_loop()
         self.timeout = config.timeout
         self.layout = Layout(config.layout, config.key_prefix, stream_length=config.stream_length)
         self.known = KnownValues()
+        self.ends = EndsUse(self)
+        self.history: KeepsVersions | None = None
+        """None: no versions of keys are kept."""
+        self._packed_ends: dict[str, PackedEnds] = {}
+        self.now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+        """The host's clock."""
         self.resends: dict[int, Resends] = {}
         """By bucket; empty while no write is sent again."""
         self.on_connected: list[Callable[[], None]] = []
@@ -64,11 +93,14 @@ class RedisStore:
         """The buckets on the server that holds this one, once for each of their streams."""
         return (*self.layout.buckets, *self.layout.private)
 
-    def new_connection(self, bucket: Bucket) -> ServerConnection:
+    def new_connection(self, bucket: Bucket, *, timeout: float | None = None) -> ServerConnection:
         """One more connection, not open yet, to the server that holds the bucket."""
         config = self.config
         return ServerConnection(
-            self.target_of(bucket), timeout=config.timeout, connect_timeout=config.connect_timeout
+            self.target_of(bucket),
+            timeout=config.timeout if timeout is None else timeout,
+            connect_timeout=config.connect_timeout,
+            scripts=self._scripts,
         )
 
     def look_at(self, server: Server) -> None:
@@ -101,7 +133,7 @@ class RedisStore:
         """Do what makes the command work, then send it again behind that."""
         if fault.code == "NOSCRIPT" and command.resent < MOST_RESENDS:
             # The server forgot the scripts: it was restarted, or somebody flushed them.
-            for script in SCRIPTS:
+            for script in self._scripts:
                 self.send(FireAndForget(self, command.bucket, self.pack(("SCRIPT", "LOAD", script.source))))
         elif fault.code == "OOM" and command.writes and not command.resent:
             # Values that were deleted or replaced go on living in the stream: it gives way to new ones.
@@ -138,20 +170,71 @@ class RedisStore:
         return question.future
 
     async def with_order(self, command: bytes, place: PackedPlace) -> list[Any]:
-        """The replies of a command that reads the hash and of the one that reads its order, at one moment."""
+        """The replies of a command that reads the hash and of one that reads its order, and the names of keys
+        that are over, at one moment."""
         commands = [self.pack((command, place.values)), self.pack((b"ZRANGE", place.order, 0, -1))]
+        minds = self.ends.looks(place.bucket)
+        if minds:
+            commands.append(self.pack(names_over(place, self.now_ms())))
         snapshot = Snapshot.of(self, place.bucket, commands)
         self.send(snapshot)
         try:
             replies: list[Any] = await snapshot.future
         except OutOfMemory:
             # Redis 7 takes no transaction then, not even one that only reads; a script may still read.
+            names = await self.ask(place.bucket, *names_over(place, self.now_ms())) if minds else []
             replies = await self.ask(place.bucket, b"EVAL", WITH_ORDER, 2, place.values, place.order, command)
-        return replies
+            return [*replies, names]
+        return replies if minds else [*replies, []]
+
+    def with_ends(self, scope: str) -> PackedEnds:
+        """The commands for a scope that mind the ends of its keys."""
+        packed = self._packed_ends.get(scope)
+        if packed is None:
+            if len(self._packed_ends) >= MOST_PLACES:
+                del self._packed_ends[next(iter(self._packed_ends))]
+            packed = self._packed_ends[scope] = PackedEnds(self.layout.places[scope], scope)
+        return packed
+
+    def pack_read(self, place: PackedPlace, key: Key) -> bytes:
+        """The command that reads a key."""
+        if self.ends.looks(place.bucket):
+            return self.with_ends(key[0]).get_value(key[1], self.now_ms())
+        return place.get_value(key[1])
+
+    def pack_write(self, place: PackedPlace, key: Key, value: bytes) -> bytes:
+        """The command that writes a key whatever is there (empty: deletes it)."""
+        ends = self.ends.looks(place.bucket)
+        if ends or self.history is not None:
+            return self.pack_blind(key, value, ends=ends)
+        return place.write_value(key[1], value)
+
+    def pack_swap(self, key: Key, values: Sequence[bytes], *, ends: bool = True) -> bytes:
+        """The command that compares and writes, and minds ends unless no key has one."""
+        if self.history is not None and self.history.keeps(key[0]):
+            return self.history.swap(*key, values, ends=ends)
+        return self.with_ends(key[0]).swap(key[1], values, self.now_ms())
+
+    def pack_blind(self, key: Key, value: bytes, *, ends: bool = True) -> bytes:
+        """The command that writes a key whatever is there, and minds ends unless no key has one."""
+        if self.history is not None and self.history.keeps(key[0]):
+            return self.history.write_value(*key, value, ends=ends)
+        return self.with_ends(key[0]).write_value(key[1], value, self.now_ms())
+
+    def expire(self, key: Key, at_ms: int | Literal[Keep.KEEP] | None) -> Deferred[Expiry]:
+        """Give a key an end, take it away, or tell it."""
+        place = self.layout.places[key[0]]
+        if self.history is not None and self.history.keeps(key[0]):
+            packed = self.history.expire(*key, at_ms)
+        else:
+            packed = self.with_ends(key[0]).expire(key[1], at_ms, self.now_ms())
+        command = ExpireKey(self, place.bucket, packed, use=self.ends, loop=self.loop)
+        self.send(command)
+        return command.answer
 
     def read(self, place: PackedPlace, key: Key) -> Deferred[bytes | None]:
         """HGET."""
-        command = GetValue(self, place.bucket, place.get_value(key[1]), key=key)
+        command = GetValue(self, place.bucket, self.pack_read(place, key), key=key)
         self.send(command)
         return command.answer
 
@@ -164,7 +247,7 @@ class RedisStore:
             self.known.put(key, new)
             if len(new) > self.large:
                 self.grow(place.bucket, len(new))
-        packed = place.write_value(key[1], new or b"")
+        packed = self.pack_write(place, key, new or b"")
         command = WriteValue(self, place.bucket, packed, key=key, new=new, expected=expected)
         self.send(command)
         return command.answer

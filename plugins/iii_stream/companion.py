@@ -8,7 +8,6 @@ tells its own listeners of every write, once.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from iii_skill.state.changes import UpdateOps
 from iii_skill.state.op_input import read_ops
 
 from .events import StreamEvent
+from .providers import Providers
 from .subscriptions import SubscriptionClient
 from .triggers import (
     JoinTriggers,
@@ -67,10 +67,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The function that is asked who may connect."""
 
 
-class ProviderFailed(CallerError):
-    """The function that provides a stream did not do what it was asked."""
-
-
 class Stream(Companion):
     """The worker `iii-stream`."""
 
@@ -83,6 +79,7 @@ class Stream(Companion):
     async def start(self, host: CompanionHost, settings: StreamSettings) -> None:
         """Offer functions, sources and trigger types."""
         self._host, self._store = host, host.store
+        self._providers = Providers(host)
         self.changed, self.joined, self.left = changed_source(), joined_source(), left_source()
         self.asked = JoinTriggers()
         self.listeners: list[Callable[[StreamEvent, bytes], None]] = []
@@ -142,7 +139,7 @@ class Stream(Companion):
         given = read_input(call.function_id, _SET, call.data, refusal=ValueRefused)
         value = bytes(given["data"])
         check_value(value)
-        if self._is_provided("set", given["stream_name"]):
+        if self._providers.has("set", given["stream_name"]):
             self._begin(call, self._set_by_provider(call, given))
             return
         self._write(
@@ -157,7 +154,7 @@ class Stream(Companion):
 
     def _delete(self, call: Call) -> None:
         given = read_input(call.function_id, _DELETE, call.data)
-        if self._is_provided("delete", given["stream_name"]):
+        if self._providers.has("delete", given["stream_name"]):
             self._begin(call, self._delete_by_provider(call, given))
             return
         self._write(
@@ -191,8 +188,8 @@ class Stream(Companion):
 
     def _get(self, call: Call) -> None:
         given = read_input(call.function_id, _GET, call.data)
-        if self._is_provided("get", given["stream_name"]):
-            self._begin(call, self._from_provider("get", call, given["stream_name"]))
+        if self._providers.has("get", given["stream_name"]):
+            self._begin(call, self._providers.ask("get", call, given["stream_name"]))
             return
         self._store.settle(
             self._store.get(_scope(given), given["item_id"]),
@@ -205,8 +202,8 @@ class Stream(Companion):
 
     def _list(self, call: Call) -> None:
         given = read_input(call.function_id, _LIST, call.data)
-        if self._is_provided("list", given["stream_name"]):
-            self._begin(call, self._from_provider("list", call, given["stream_name"]))
+        if self._providers.has("list", given["stream_name"]):
+            self._begin(call, self._providers.ask("list", call, given["stream_name"]))
             return
         self._store.settle(
             self._store.list(_scope(given)),
@@ -217,8 +214,8 @@ class Stream(Companion):
 
     def _list_groups(self, call: Call) -> None:
         name = read_input(call.function_id, _GROUPS, call.data)["stream_name"]
-        if self._is_provided("list_groups", name):
-            self._begin(call, self._from_provider("list_groups", call, name))
+        if self._providers.has("list_groups", name):
+            self._begin(call, self._providers.ask("list_groups", call, name))
             return
 
         async def answer() -> bytes:
@@ -265,8 +262,8 @@ class Stream(Companion):
         verb = "list" if item is None else "get"
         if item is not None:
             named["item_id"] = item
-        if self._is_provided(verb, stream):
-            value = await self._from_provider(verb, Call("", _encode(named)), stream)
+        if self._providers.has(verb, stream):
+            value = await self._providers.ask(verb, Call("", _encode(named)), stream)
         elif item is None:
             rows = await self._store.read(self._store.list(_scope(named)))
             return b"[%b]" % b",".join([value for _, value in rows])
@@ -297,7 +294,8 @@ class Stream(Companion):
             except IiiSkillError as error:
                 call.fail(error)
             except Exception as error:
-                self._host.log.exception("%s failed", call.function_id)
+                extra = {"traceparent": call.traceparent}
+                self._host.log.exception("%s failed", call.function_id, extra=extra)
                 text = f"{call.function_id} failed inside the host: {error}"
                 call.reply(Failure("internal_error", text))
 
@@ -307,50 +305,14 @@ class Stream(Companion):
 
     # Streams whose items a function of a worker keeps.
 
-    def _is_provided(self, verb: str, stream: str) -> bool:
-        return self._host.serves(f"stream::{verb}({stream})")
-
-    async def _from_provider(self, verb: str, call: Call, stream: str) -> bytes | None:
-        """What the provider answers, as it is."""
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        asked = Call(f"stream::{verb}({stream})", call.data, done.set_result, invocation_id=str(uuid.uuid4()))
-        self._host.invoke(asked)
-        outcome = await done
-        if isinstance(outcome, Failure):
-            raise ProviderFailed(outcome.message, code=outcome.code)
-        assert isinstance(outcome, Result)
-        return outcome.value
-
-    async def _changed_by_provider(
-        self, verb: str, call: Call, given: dict[str, Any], needed: tuple[str, ...]
-    ) -> tuple[bytes, dict[str, msgspec.Raw]]:
-        code, what = f"STREAM_{verb.upper()}_ERROR", f"Failed to {verb} value"
-        try:
-            value = await self._from_provider(verb, call, given["stream_name"])
-        except ProviderFailed as error:
-            text = f"{what}: Failed to invoke function: {error.code}: {error.message}"
-            raise ProviderFailed(text, code=code) from None
-        if value is None:
-            raise ProviderFailed(f"{what}: Function returned no result", code=code)
-        try:
-            found = _decode(value, type=dict[str, msgspec.Raw])
-        except msgspec.ValidationError as error:
-            text = f"Failed to convert result to value: {error}"
-            raise ProviderFailed(text, code="JSON_ERROR") from None
-        for field in needed:
-            if field not in found:
-                text = f"Failed to convert result to value: missing field `{field}`"
-                raise ProviderFailed(text, code="JSON_ERROR")
-        return value, found
-
     async def _set_by_provider(self, call: Call, given: dict[str, Any]) -> bytes:
-        value, found = await self._changed_by_provider("set", call, given, ("new_value",))
+        value, found = await self._providers.change("set", call, given["stream_name"], ("new_value",))
         kind = "create" if bytes(found.get("old_value", b"null")) == b"null" else "update"
         self._tell(self._event(given, kind, bytes(found["new_value"])))
         return value
 
     async def _delete_by_provider(self, call: Call, given: dict[str, Any]) -> bytes:
-        value, found = await self._changed_by_provider("delete", call, given, ())
+        value, found = await self._providers.change("delete", call, given["stream_name"], ())
         old = bytes(found.get("old_value", b"null"))
         if old != b"null":
             self._tell(self._event(given, "delete", old))
@@ -391,7 +353,7 @@ class Stream(Companion):
             self._tell(StreamEvent(stream, group, item, "event", bytes(data), self._now()))
 
     def _now(self) -> int:
-        return int(self._host.clock.now() * 1000)
+        return self._host.clock.now_ms()
 
 
 def _scope(given: dict[str, Any]) -> str:

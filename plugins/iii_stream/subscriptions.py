@@ -196,7 +196,7 @@ class SubscriptionClient(WebSocketHandler):
         self._streams.left.happened(object(), self._presence(topic))
 
     def _send(self, topic: _Topic, kind: str, data: bytes | None) -> None:
-        now = int(self._host.clock.now() * 1000)
+        now = self._host.clock.now_ms()
         self._peer.send(envelope(topic.streamName, topic.groupId, topic.id, kind, data, now))
 
     def _presence(self, topic: _Topic) -> bytes:

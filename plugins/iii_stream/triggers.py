@@ -121,11 +121,9 @@ class JoinTriggers(TriggerProvider):
         self.triggers: dict[str, Trigger] = {}
 
     def register(self, trigger: Trigger) -> None:
-        """Start it."""
         self.triggers[trigger.id] = trigger
 
     def unregister(self, trigger: Trigger) -> None:
-        """Stop it."""
         self.triggers.pop(trigger.id, None)
 
 

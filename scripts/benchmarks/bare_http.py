@@ -1,4 +1,8 @@
-"""The HTTP yardstick: bare uvicorn that asks one worker over a WebSocket and answers with what it said."""
+"""The HTTP yardstick: bare uvicorn that asks one worker over a WebSocket and answers with what it said.
+
+It does less than the host: it has no routes, looks at no Host and Origin, sends no CORS headers, offers no
+channels, has no deadline, and looks at neither status nor headers of an answer, nor whether SDKs can read it.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import statistics
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,14 +14,16 @@ import uvloop
 
 from benchmarks import companions, load, observing, servers
 from benchmarks.commands import migrate, start
+from benchmarks.console_page import looking
 from benchmarks.echo_worker import echo_calls
-from benchmarks.engines import engines
+from benchmarks.engines import controlled, engines
 from benchmarks.figures import Report, Settings
 from benchmarks.http_load import run_http
 from benchmarks.load import Figures, run_load
 from benchmarks.postgres_process import postgres_process
 from benchmarks.redis_process import redis_process
 from benchmarks.servers import Server, file_host
+from benchmarks.watching import watching
 
 T = TypeVar("T")
 
@@ -97,6 +101,25 @@ def file(report: Report, settings: Settings) -> None:
     report.add("file, one set at a time, above one flush", one, "ms", bound=0.15, digits=3)
 
 
+def history(report: Report, settings: Settings) -> None:
+    """What it costs to keep earlier versions: durable sets with the setting `history` and without it."""
+    sizes = {"100 B": b'"%s"' % (b"v" * 98), "1 kB": b'"%s"' % (b"v" * 998)}
+    rates: dict[str, list[float]] = {size: [] for size in sizes}
+    cpu: dict[str, list[float]] = {size: [] for size in sizes}
+    for turn in range(3 * settings.rounds):
+        with file_host() as without, file_host(settings="history: {}") as keeping:
+            for size, value in sizes.items():
+                tails = load.only_set(value=value)
+                # Each is the first one as often as the other.
+                first, second = (without, keeping) if turn % 2 else (keeping, without)
+                got = {server: measured(server, tails, settings) for server in (first, second)}
+                rates[size].append(got[keeping].per_second / got[without].per_second)
+                cpu[size].append(got[keeping].cpu_us / got[without].cpu_us)
+    for size in sizes:
+        report.add(f"file, set with history / without, {size}", rates[size], "x", bound=0.85, at_most=False)
+        report.add(f"the same, CPU per call, {size}", cpu[size], "x")
+
+
 def redis(report: Report, settings: Settings) -> None:
     """The Redis adapter on a local server, revision and stream included, beside the memory adapter."""
     ratios, p99, cpu, rates, updates = [], [], [], [], []
@@ -120,7 +143,7 @@ def redis(report: Report, settings: Settings) -> None:
 
 def postgres(report: Report, settings: Settings) -> None:
     """The Postgres adapter on a local server that flushes, beside the Redis adapter."""
-    ratios, p99, cpu, rates, sets, flush, one = [], [], [], [], [], [], []
+    ratios, p99, cpu, rates, sets, flush, one, two = [], [], [], [], [], [], [], []
     for _ in range(settings.rounds):
         with redis_process() as redis_url, postgres_process() as url:
             with servers.host("--redis-url", redis_url) as remote:
@@ -131,6 +154,9 @@ def postgres(report: Report, settings: Settings) -> None:
                 disk = servers.fsync_seconds(Path()) * 1000
                 flush.append(disk)
                 one.append(single(durable, load.only_set(), settings).p50_ms - disk)
+                with servers.host("--database-url", url) as other:
+                    alone = measured(durable, load.only_set(), settings, connections=1, in_flight=8)
+                    two.append(run(_both(durable, other, settings)) / alone.per_second)
             ratios.append(got.per_second / top.per_second)
             rates.append(got.per_second)
             p99.append(got.p99_ms)
@@ -141,6 +167,24 @@ def postgres(report: Report, settings: Settings) -> None:
     report.add("postgres CPU per call", cpu, "us", digits=1)
     report.add("postgres, sets alone, all flushed", sets, "ops/s", bound=15_000, at_most=False, digits=0)
     report.add("postgres, one set at a time, above one flush", one, "ms", bound=0.6, digits=3)
+    report.add("postgres, two hosts on different scopes / one", two, "x", bound=1.7, at_most=False)
+
+
+async def _both(one: Server, other: Server, settings: Settings) -> float:
+    """Sets per second of two hosts together, each with 8 calls in flight on a scope of its own."""
+    # Scopes of two buckets.
+    loads = (
+        run_load(
+            host.ws,
+            load.only_set(scope),
+            host.cpu_seconds,
+            seconds=settings.seconds,
+            connections=1,
+            in_flight=8,
+        )
+        for host, scope in ((one, b"bench"), (other, b"bench-b"))
+    )
+    return sum(figures.per_second for figures in await asyncio.gather(*loads))
 
 
 def lists(report: Report, settings: Settings) -> None:
@@ -186,8 +230,12 @@ def attach(report: Report, settings: Settings) -> None:
 
 
 def http(report: Report, settings: Settings) -> None:
-    """HTTP through a worker beside bare uvicorn that asks the same worker."""
-    ratios, cpu, rates, p99 = [], [], [], []
+    """HTTP through a worker beside bare uvicorn that asks the same worker.
+
+    Rates tell the servers apart only while nobody shares their processor and the load keeps them busy:
+    so what both take of it is compared too.
+    """
+    ratios, cpu, work, rates, p99 = [], [], [], [], []
     for _ in range(settings.rounds):
         with (
             servers.started([sys.executable, "-m", "benchmarks.bare_http"]) as bare,
@@ -196,12 +244,14 @@ def http(report: Report, settings: Settings) -> None:
             top = run(run_http(bare, seconds=settings.seconds))
             got = run(run_http(host, seconds=settings.seconds))
             ratios.append(got.per_second / top.per_second)
+            work.append(got.cpu_us / top.cpu_us)
             rates.append(got.per_second)
             cpu.append(got.cpu_us)
             p99.append(got.p99_ms)
     report.add("HTTP through a worker", rates, "requests/s", digits=0)
     report.add("HTTP / bare uvicorn and worker", ratios, "x", bound=1.2, at_most=False)
     report.add("HTTP CPU per request", cpu, "us", bound=30, digits=1)
+    report.add("HTTP CPU per request / bare uvicorn and worker", work, "x")
     report.add("HTTP p99", p99, "ms")
 
 
@@ -272,6 +322,28 @@ def observers(report: Report, settings: Settings) -> None:
     report.add("memory per observer", size, "B", digits=0)
 
 
+def console(report: Report, settings: Settings) -> None:
+    """A console that nobody looks at, beside none: they take turns, in processor time for each call."""
+    ratios, open_page = [], []
+    for _ in range(settings.rounds):
+        with (
+            servers.host("--adapter", "memory") as bare,
+            servers.host("--adapter", "memory", "--console-port", "0") as shown,
+            servers.host("--adapter", "memory", "--console-port", "0") as watched,
+            looking(watched),
+        ):
+            costs: dict[str, list[float]] = {"bare": [], "shown": [], "watched": []}
+            for turn in range(6):
+                order = [("bare", bare), ("shown", shown), ("watched", watched)]
+                for name, server in order if turn % 2 else reversed(order):
+                    costs[name].append(measured(server, load.mixed(), settings).cpu_us)
+            middle = {name: statistics.median(found) for name, found in costs.items()}
+            ratios.append(middle["shown"] / middle["bare"])
+            open_page.append(middle["watched"] / middle["bare"])
+    report.add("console that nobody looks at, CPU per call / none", ratios, "x", bound=1.01)
+    report.add("console with a live page, CPU per call / none", open_page, "x")
+
+
 def _cost(host: Server) -> float:
     return run(run_load(host.ws, load.only_set(), host.cpu_seconds, seconds=1.0)).cpu_us
 
@@ -288,6 +360,7 @@ async def fill(url: str, first: int, last: int, *, scope: bytes = b"bench") -> N
 CASES: dict[str, Callable[[Report, Settings], None]] = {
     "memory": memory,
     "file": file,
+    "history": history,
     "redis": redis,
     "postgres": postgres,
     "lists": lists,
@@ -297,10 +370,13 @@ CASES: dict[str, Callable[[Report, Settings], None]] = {
     "start": start,
     "migrate": migrate,
     "observers": observers,
+    "console": console,
     "queue": companions.queue,
     "pubsub": companions.pubsub,
     "cron": companions.cron,
     "stream": companions.stream,
+    "watching": watching,
     "engines": engines,
+    "controlled": controlled,
     "size": size,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,15 @@ def start(report: Report, settings: Settings) -> None:
     report.add("start to ready (file)", ready, "ms", bound=250, digits=0)
     report.add("idle memory", idle, "MB", bound=60, digits=1)
     cli = [sys.executable, "-m", "iii_skill"]
+    with file_host() as host:
+        words = ["--url", host.ws]
+        subprocess.run([*cli, "state", "set", "s", "k", "1", *words], check=True, capture_output=True)
+        gets = _wall([*cli, "state", "get", "s", "k", *words])
+    bare = _wall([sys.executable, "-c", "pass"])
+    report.add("iii-skill state get", gets, "ms", bound=150, digits=0)
+    report.add(
+        "iii-skill state get, of a bare Python", statistics.median(gets) / statistics.median(bare), "x"
+    )
     report.add("iii-skill --help", _wall([*cli, "--help"]), "ms", bound=150, digits=0)
     with tempfile.TemporaryDirectory() as home:
         names = iter(range(100))

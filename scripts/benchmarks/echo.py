@@ -15,7 +15,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from iii_skill.protocol.codec import decode, encode
 from iii_skill.protocol.messages import InvokeFunction
-from iii_skill.protocol.outgoing import Answer
+from iii_skill.protocol.outgoing import InvocationReply
 from iii_skill.server.frames import text_frames
 
 
@@ -50,7 +50,7 @@ def answer(text: bytes) -> bytes | None:
     """The text that answers a call; None for anything else."""
     message = decode(text)
     if isinstance(message, InvokeFunction) and message.invocation_id and message.data is not UNSET:
-        return encode(Answer(message.invocation_id, message.function_id, message.data))
+        return encode(InvocationReply(message.invocation_id, message.function_id, message.data))
     return None
 
 

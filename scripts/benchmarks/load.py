@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,13 +60,22 @@ def mixed() -> list[bytes]:
     return tails
 
 
+def traced(tails: Sequence[bytes]) -> list[bytes]:
+    """The same calls, each in a trace of its own that its caller has sampled."""
+    draw = random.Random(1).getrandbits
+    return [
+        tail[:-1] + f',"traceparent":"00-{draw(128) | 1:032x}-{draw(64) | 1:016x}-01"}}'.encode()
+        for tail in tails
+    ]
+
+
 OPS = b'"ops":[{"type":"increment","path":"stock","by":1},{"type":"set","path":"seen","value":true}]'
 
 
-def only_set() -> list[bytes]:
+def only_set(scope: bytes = b"bench", value: bytes = VALUE) -> list[bytes]:
     """Sets of existing keys."""
     return [
-        call_tail("state::set", b'{"scope":"bench","key":"k%d","value":%s}' % (number, VALUE))
+        call_tail("state::set", b'{"scope":"%s","key":"k%d","value":%s}' % (scope, number, value))
         for number in range(KEYS)
     ]
 

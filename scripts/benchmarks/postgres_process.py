@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from iii_skill.testing.server import free_port
 
 
 @contextmanager
@@ -21,9 +22,7 @@ def postgres_process() -> Iterator[str]:
     program = str(found[-1]) if found else shutil.which("postgres")
     if program is None:
         raise SystemExit("PostgreSQL is missing: apt-get install postgresql")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     user = _unprivileged()
     with tempfile.TemporaryDirectory() as home:
         if user is not None:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from iii_skill.testing.server import free_port
+
 
 @contextmanager
 def redis_process() -> Iterator[str]:
@@ -17,9 +19,7 @@ def redis_process() -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is missing: apt-get install redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as home:
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", home, "--save", ""]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ class Server:
     ready_s: float
     stream: str | None = None
     """Where clients subscribe to streams."""
+    console: str | None = None
+    """The address of the console, with its token."""
 
     def cpu_seconds(self) -> float:
         """User and system time of the process so far."""
@@ -39,10 +41,10 @@ class Server:
 
 
 @contextmanager
-def started(command: list[str]) -> Iterator[Server]:
-    """Run a server that prints one ready line of JSON."""
+def started(command: list[str], *, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Run a server that prints one ready line of JSON; `env` is added to the environment."""
     begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -51,7 +53,7 @@ def started(command: list[str]) -> Iterator[Server]:
         ready = json.loads(line)
         seconds = time.perf_counter() - begin
         stream = ready.get("companions", {}).get("iii-stream", {}).get("url")
-        yield Server(process, ready.get("ws", ""), ready.get("http"), seconds, stream)
+        yield Server(process, ready.get("ws", ""), ready.get("http"), seconds, stream, ready.get("console"))
     finally:
         process.terminate()
         try:
@@ -62,21 +64,22 @@ def started(command: list[str]) -> Iterator[Server]:
 
 
 @contextmanager
-def host(*options: str) -> Iterator[Server]:
+def host(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Our host on free ports."""
     base = [sys.executable, "-m", "iii_skill", "serve", "--port", "0", "--http-port", "0", "--ready-json"]
-    with started([*base, "--log-level", "error", *options]) as server:
+    with started([*base, "--log-level", "error", *options], env=env) as server:
         yield server
 
 
 @contextmanager
-def file_host() -> Iterator[Server]:
-    """The host on the durable file store, in a directory on the working disk."""
-    with (
-        tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as data,
-        host("--data-dir", data) as server,
-    ):
-        yield server
+def file_host(*, settings: str = "") -> Iterator[Server]:
+    """The host on the durable file store, in a directory on the working disk; `settings` in YAML."""
+    with tempfile.TemporaryDirectory(dir=".", prefix=".bench-") as data:
+        config = Path(data) / "iii-config.yaml"
+        adapter = f"{{name: file, config: {{data_dir: {data}/store{settings and ', ' + settings}}}}}"
+        config.write_text(f"workers:\n  - name: iii-state\n    config: {{adapter: {adapter}}}\n")
+        with host("--config", str(config)) as server:
+            yield server
 
 
 @contextmanager

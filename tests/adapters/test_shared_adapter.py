@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from support.redis import until
 
-from iii_skill.adapter import Deferred
 from iii_skill.adapters.shared import SharedAdapter, Swap
 from iii_skill.adapters.shared import change_follower as follower_module
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
@@ -75,6 +73,64 @@ async def test_hosts_that_change_one_key_lose_no_update(open_adapter: OpenAdapte
         made = await asyncio.gather(*calls)
         assert await one.get("s", "n") == b"120"
         assert sorted(int(change.new or 0) for change in made) == list(range(1, 121))
+
+
+async def test_what_is_done_alone_is_in_order_with_the_calls_for_its_key(open_adapter: OpenAdapter) -> None:
+    async with open_adapter() as adapter:
+        seen: list[bytes | None] = []
+
+        async def look() -> int:
+            (value,) = await adapter.use_reader(lambda connection: adapter.read(connection, [("s", "k")]))
+            seen.append(value)
+            return len(seen)
+
+        for _ in range(2):
+            seen.clear()
+            numbers = [
+                adapter.set("s", "k", b"1"),
+                adapter.alone("s", "k", look),
+                adapter.update("s", "k", bump),
+                adapter.update("s", "k", bump),
+                adapter.alone("s", "k", look),
+                adapter.alone("s", "k", look),
+                adapter.delete("s", "k"),
+                adapter.alone("s", "k", look),
+            ]
+            answers: list[Any] = await asyncio.gather(*numbers)
+            assert seen == [b"1", b"3", b"3", None]
+            assert [answer for answer in answers if isinstance(answer, int)] == [1, 2, 3, 4]
+
+        async def raises(error: Exception) -> None:
+            raise error
+
+        for error, words in ((AdapterError("not so"), "not so"), (ValueError("what"), "ValueError: what")):
+            failing = adapter.alone("s", "k", lambda error=error: raises(error))  # type: ignore[misc]
+            after = adapter.set("s", "k", b"2")
+            with pytest.raises(AdapterError, match=words):
+                await failing
+            assert (await after).new == b"2"
+
+
+async def test_what_is_done_alone_on_a_lost_connection_has_an_unknown_fate(
+    open_adapter: OpenAdapter, proxy: Proxy
+) -> None:
+    async with open_adapter(timeout=0.5) as adapter:
+        await adapter.set("s", "k", b"1")
+
+        async def write() -> Any:
+            return await adapter.use_writer(lambda connection: adapter.read(connection, [("s", "k")]))
+
+        proxy.swallow()
+        alone = adapter.alone("s", "k", write)
+        behind = adapter.update("s", "k", bump)
+        with pytest.raises(AdapterTimeout, match=FATE):
+            await alone
+        # It was not sent.
+        with pytest.raises(AdapterUnavailable):
+            await behind
+        proxy.resume()
+        await until(lambda: works(adapter))
+        assert await adapter.get("s", "k") == b"1"
 
 
 async def test_connections_that_are_cut_again_and_again_do_nothing_twice_and_lose_nothing(
@@ -225,37 +281,6 @@ async def test_a_cancelled_list_costs_nobody_the_connection(open_adapter: OpenAd
             listing.cancel()
         assert await adapter.list("s") == [("k", b"1")]
         assert proxy.accepted == accepted
-
-
-async def test_calls_leave_nothing_that_only_the_collector_frees(open_adapter: OpenAdapter) -> None:
-    async with open_adapter() as adapter:
-        answers: list[object] = []
-
-        async def burst() -> None:
-            calls: list[Deferred[Any]] = []
-            for number in range(50):
-                key = f"k{number % 5}"
-                calls += [adapter.get("s", key), adapter.set("s", key, b"1"), adapter.update("s", key, bump)]
-                calls += [adapter.update("s", key, lambda _old: b"2"), adapter.delete("s", key)]
-            for call in calls:
-                call.listen(answers, list.append, list.append)
-            del call
-            goal, calls = len(calls), []
-            await until(lambda: len(answers) == goal)
-            answers.clear()
-
-        await burst()
-        gc.collect()
-        gc.disable()
-        try:
-            await burst()
-            gc.set_debug(gc.DEBUG_SAVEALL)
-            gc.collect()
-            assert [found for found in gc.garbage if type(found).__module__.startswith("iii_")] == []
-        finally:
-            gc.set_debug(0)
-            gc.garbage.clear()
-            gc.enable()
 
 
 @pytest.mark.parametrize(

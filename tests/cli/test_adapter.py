@@ -113,7 +113,7 @@ REFUSED = {
     "unknown adapter": (("nonesuch",), "There is no state adapter 'nonesuch'. Installed adapters: "),
     "unknown setting": (
         ("memory", "--config", "a=1"),
-        "--config: unknown key 'a'; this adapter has no settings.",
+        "--config: unknown key 'a'; known keys: history.",
     ),
     "wrong type": (
         ("file", "--config", "cache_bytes=much"),

@@ -21,6 +21,10 @@ def test_json_lists_the_bundled_adapters_with_their_capabilities() -> None:
     done = run("adapters", "--json")
     assert done.returncode == 0, done.stderr
     found = {adapter["name"]: adapter for adapter in json.loads(done.stdout)["adapters"]}
+    settings = found["memory"].pop("settings")
+    assert [setting["name"] for setting in settings] == ["history"]
+    assert settings[0]["type"] == "HistorySettings | None"
+    assert [setting["name"] for setting in settings[0]["settings"]] == ["keep", "days"]
     assert found["memory"] == {
         "name": "memory",
         "package": "iii-skill",
@@ -28,7 +32,6 @@ def test_json_lists_the_bundled_adapters_with_their_capabilities() -> None:
         "plugin": "iii_state_memory",
         "durability": "none",
         "shared": False,
-        "settings": [],
     }
     assert found["file"]["durability"] == "disk"
     assert found["redis"]["durability"] == "remote"
@@ -167,3 +170,8 @@ def test_help_loads_neither_plugins_nor_the_host() -> None:
         "uvloop",
         "yaml",
     }
+
+
+def test_settings_of_a_setting_are_listed_as_the_command_line_takes_them() -> None:
+    shown = run("adapters").stdout
+    assert "  history.keep: int, default 100\n    Versions of a key, the newest included.\n" in shown

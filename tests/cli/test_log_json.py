@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from iii_skill.calls import TRACE
 from iii_skill.cli.log import FORMATS, WAITING_BYTES, StderrLog
 
 
@@ -66,10 +68,30 @@ def test_a_traceback_stays_on_the_line(log: Log) -> None:
     assert one["exception"].endswith("ValueError: first\nsecond")
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_line_about_a_traced_call_names_trace_and_span(log: Log) -> None:
+    log.logger.info("told", extra={"traceparent": TRACEPARENT})
+    token = TRACE.set(TRACEPARENT)
+    log.logger.info("inside")
+    TRACE.reset(token)
+    log.logger.info("by a worker", extra={"trace": ("t", ""), "traceparent": TRACEPARENT})
+    log.logger.info("no trace", extra={"trace": ("", ""), "traceparent": "garbage"})
+    told, inside, worker, none = log.objects()
+    ids = {"trace_id": TRACEPARENT[3:35], "span_id": TRACEPARENT[36:52]}
+    assert ids.items() <= told.items()
+    assert ids.items() <= inside.items()
+    assert (worker["trace_id"], "span_id" in worker) == ("t", False)
+    assert not {"trace_id", "span_id"} & none.keys()
+
+
 def test_what_was_held_back_is_a_number(log: Log) -> None:
     for _ in range(1000):
-        log.logger.warning("%s: %s", "peer", "malformed")
+        log.logger.warning("%s: %s", "peer", "malformed", extra={"traceparent": TRACEPARENT})
     first, again = log.objects()
+    assert "trace_id" in first
+    assert "trace_id" not in again  # the calls of the others had traces of their own
     assert "repeated" not in first
     assert again["repeated"] == 999
     assert again["event"] == first["event"]
@@ -117,3 +139,47 @@ def test_a_host_logs_nothing_but_objects(tmp_path: Path) -> None:
     events = [one["event"] for one in objects]
     assert any("two\nlines" in event for event in events)
     assert any("nowhere::to-be-found" in event for event in events)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("serve", "--config", "nowhere.yaml"), 1, "There is no configuration file 'nowhere.yaml'."),
+        (("serve", "--port", "99999"), 2, "99999 is not in the range"),
+        (
+            ("attach", "--adapter", "nope", "--engine", "ws://127.0.0.1:9"),
+            1,
+            "There is no state adapter 'nope'.",
+        ),
+        (("console", "--url", "ws://127.0.0.1:9"), 5, "Nothing answers at ws://127.0.0.1:9"),
+    ],
+)
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_what_ends_a_start_is_an_object_too(
+    tmp_path: Path, words: tuple[str, ...], code: int, says: str, by: str
+) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("III_")}
+    more = ["--log-format", "json"] if by == "option" else []
+    if by == "variable":
+        env[f"III_SKILL_{words[0].upper()}_LOG_FORMAT"] = "json"
+    command = [sys.executable, "-m", "iii_skill", *words, *more]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (done.returncode, told["level"], says in told["event"]) == (code, "error", True), told
+
+
+def test_a_start_that_fails_for_a_reason_nobody_thought_of_is_an_object_too(tmp_path: Path) -> None:
+    broken = (
+        "import sys, iii_skill.cli.serve as serve\n"
+        "def fail(*_, **__): raise RuntimeError('no\\nplan')\n"
+        "serve.serve.callback = fail\n"
+        "sys.argv = ['iii-skill', 'serve', '--log-format=json']\n"
+        "from iii_skill.cli.main import main; main()\n"
+    )
+    command = [sys.executable, "-c", broken]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (done.returncode, told["event"]) == (1, "RuntimeError: no\nplan")
+    assert "in fail" in told["exception"]

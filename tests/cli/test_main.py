@@ -120,15 +120,12 @@ def test_a_terminal_of_8_bits_is_told_what_was_written(
     ],
 )
 def test_a_tab_offers_what_fits(words: str, offered: set[str]) -> None:
-    count = len(words.split()) + words.endswith(" ")
-    variables = {"COMP_WORDS": f"iii-skill {words}", "COMP_CWORD": str(count)}
-    done = command(**{"_III_SKILL_COMPLETE": "bash_complete", **variables})
+    done = command(_III_SKILL_COMPLETE="bash_complete", COMP_LINE=f"iii-skill {words}")
     assert {line.partition(",")[2] for line in done.stdout.split()} >= offered
     assert all(line.startswith("plain,") for line in done.stdout.split())
 
 
 @pytest.mark.parametrize("words", ["scaffold python ", "scaffold update "])
 def test_a_tab_after_the_template_offers_directories(words: str) -> None:
-    variables = {"COMP_WORDS": f"iii-skill {words}", "COMP_CWORD": "3"}
-    done = command(**{"_III_SKILL_COMPLETE": "bash_complete", **variables})
+    done = command(_III_SKILL_COMPLETE="bash_complete", COMP_LINE=f"iii-skill {words}")
     assert done.stdout.split() == ["dir,"]

@@ -128,6 +128,14 @@ async def test_functions_that_an_engine_lacks_can_be_hidden(tmp_path: Path) -> N
         (("--adapter", "nope"), "There is no state adapter 'nope'"),
         (("--adapter", "memory", "--adapter-config", "x=1"), "unknown key 'x'"),
         (("--adapter-config", "nonsense"), "is not KEY=VALUE"),
+        (("--adapter", "memory", "--adapter-config", "history=9"), "settings of its own: history.keep=…"),
+        (
+            ("--adapter", "memory", "--adapter-config", "history.kep=9"),
+            "history: unknown key 'kep'; known keys",
+        ),
+        (("--adapter", "memory", "--adapter-config", "history.keep=0"), "history.keep: must be from 1"),
+        (("--adapter", "file", "--adapter-config", "data_dir.x=1"), "data_dir: expected text, not a mapping"),
+        (("--adapter", "memory", "--adapter-config", "history..keep=9"), "names no setting"),
         (("--adapter", "file", "--adapter-config", "cache_bytes=many"), "cache_bytes"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--adapter", "memory", "--host", "0.0.0.0"), "--token"),
@@ -194,6 +202,7 @@ async def test_both_generations_of_the_configuration_run(tmp_path: Path, text: s
             await client.result("state::set", {"scope": "s", "key": "k", "value": 1})
             code = await client.code("state::set", {"scope": "s", "key": "k", "value": "x" * 200})
             assert code == "VALUE_TOO_LARGE"
+        assert host.sigterm() == 0
     assert host.stderr.lower().count("not served by this host, ignored:") == 1
     assert "bridge" in host.stderr
 
@@ -266,4 +275,5 @@ def test_a_file_runs_the_workers_that_it_lists(tmp_path: Path) -> None:
     )
     with running_host(tmp_path, "--config", "iii-config.yaml") as host:
         assert host.ready["companions"] == {"iii-cron": {}}
+        assert host.sigterm() == 0
     assert "not served by this host, ignored: iii-bridge" in host.stderr

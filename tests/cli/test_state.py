@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import redis
+from support import many_edits
 from support.host import running_host
 
 BIG = '{"n":9007199254740993,"f":1.0,"e":1E2}'
@@ -72,7 +72,7 @@ def attached(directory: Path) -> Iterator[str]:
                 process.wait(10)
 
 
-@pytest.fixture(params=["host", "attached", "file", "redis"])
+@pytest.fixture(params=["host", "file"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     work = tmp_path / "work"
     work.mkdir()
@@ -80,17 +80,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         if request.param == "host":
             host = stack.enter_context(running_host(tmp_path))
             yield Place(["--url", host.ws], work, True)
-        elif request.param == "attached":
-            yield Place(["--url", stack.enter_context(attached(tmp_path))], work, True)
-        elif request.param == "file":
-            yield Place(["--data-dir", str(tmp_path / "store")], work, False)
         else:
-            settings = redis.settings()
-            options = [f"{name}={value}" for name, value in settings.items()]
-            words = ["--adapter", "redis"]
-            for option in options:
-                words += ["--adapter-config", option]
-            yield Place(words, work, False)
+            yield Place(["--data-dir", str(tmp_path / "store")], work, False)
 
 
 def test_values_are_set_read_changed_and_deleted_as_they_are(place: Place) -> None:
@@ -189,6 +180,8 @@ def test_an_export_that_is_interrupted_leaves_the_old_file(store: Place) -> None
     (store.directory / "x.ndjson").write_text("old")
     store.fails(2, "state", "export", "-o", "x.ndjson", "--adapter", "nope")
     assert (store.directory / "x.ndjson").read_text() == "old"
+    said = store.fails(2, "state", "export", "-o", "missing/x.ndjson")
+    assert "missing/x.ndjson cannot be written: No such file or directory" in said
     assert [path.name for path in store.directory.iterdir() if path.name.startswith(".x")] == []
 
 
@@ -235,6 +228,24 @@ def test_an_edit_and_another_change_are_merged_or_the_edit_is_kept(tmp_path: Pat
         assert '"a": 2' in Path(kept).read_text()
         assert json.loads(place.ok("state", "get", "s", "k")) == {"a": 7, "b": 1}
         os.unlink(kept)
+
+
+@pytest.mark.timeout(600)
+def test_many_edits_at_once_lose_no_change(tmp_path: Path) -> None:
+    """Each adds a member of its own: all of them are there, whoever was first."""
+    count = 200 if os.environ.get("III_SKILL_TEST_ALL") else 30
+    script = tmp_path / "add.sh"
+    script.write_text('sed -i "1s/{/{\\"e$$\\": 1,/" "$1"\n')
+    with running_host(tmp_path) as host:
+        place = Place(["--url", host.ws], tmp_path, True)
+        place.ok("state", "set", "s", "k", '{"n":9007199254740993}')
+        words = [sys.executable, "-P", many_edits.__file__, host.ws, str(count), "s", "k"]
+        env = {**os.environ, "EDITOR": f"sh {script}", "TMPDIR": str(tmp_path)}
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=500, check=True)
+        assert json.loads(done.stdout) == {"0": count}, done.stderr[-2000:]
+        value = place.ok("state", "get", "s", "k")
+        assert len(json.loads(value)) == count + 1
+        assert '"n":9007199254740993' in value
 
 
 def test_watch_shows_changes_and_goes_on_after_a_break(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class DirectCall:
     caller_id: str | None = "worker-1"
     levels: int = 0
     chain: int = 0
+    traceparent: str | None = None
     outline: None = None
     answer: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,7 +13,11 @@ from pathlib import Path
 import pytest
 from doctor.place import FILE_BASED, Place
 from support.host import HostProcess, free_port
+from support.postgres import PostgresServer, connection, postgres_server
 from support.redis import RedisServer, redis_server
+
+from iii_skill.doctor import store
+from iii_skill.host import open_host
 
 Break = Callable[[Place], Awaitable[None]]
 BROKEN: dict[str, tuple[str, Break]] = {}
@@ -297,6 +302,69 @@ async def a_redis_without_a_file(place: Place) -> None:
     place.state("redis", redis_url=redis(place).url)
 
 
+@first("store.rights")
+async def a_redis_user_without_a_right(place: Place) -> None:
+    await place.host()
+    server = redis(place, "--appendonly", "yes", "--user", "small", "on", ">pw", "~*", "+@all", "-xadd")
+    place.state("redis", redis_url=server.url.replace("://", "://small:pw@"))
+
+
+@first("store.rights")
+async def a_redis_user_who_may_not_ask_for_his_rights(place: Place) -> None:
+    await place.host()
+    rights = ("+@all", "-acl", "-smembers")
+    server = redis(place, "--appendonly", "yes", "--user", "small", "on", ">pw", "~*", *rights)
+    place.state("redis", redis_url=server.url.replace("://", "://small:pw@"))
+
+
+@first("store.flush")
+async def a_redis_that_never_flushes(place: Place) -> None:
+    await place.host()
+    server = redis(place, "--appendonly", "yes", "--appendfsync", "no")
+    place.state("redis", redis_url=server.url)
+
+
+def postgres(place: Place, *settings: str) -> PostgresServer:
+    """A server that ends with the test, as the store of the place."""
+    server = place.stack.enter_context(postgres_server(*settings))
+    place.state("postgres", database_url=server.url)
+    return server
+
+
+@first("store.server")
+async def a_database_that_does_not_flush(place: Place) -> None:
+    postgres(place, "fsync=off")
+
+
+@first("store.promises")
+async def a_database_without_full_pages(place: Place) -> None:
+    await place.host()
+    postgres(place, "full_page_writes=off")
+
+
+@first("store.standbys")
+async def a_database_that_waits_for_a_standby_that_is_gone(place: Place) -> None:
+    await place.host()
+    server = postgres(place)
+    async with open_host(adapter="postgres", adapter_config={"database_url": server.url}):
+        pass  # The schema is there from before.
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'", writing=True)
+    server.sql("SELECT pg_reload_conf()")
+
+
+@first("store.transactions")
+async def a_database_with_a_transaction_that_was_forgotten(place: Place) -> None:
+    await place.host()
+    server = postgres(place)
+    forgotten = await connection(server)
+    place.stack.push_async_callback(forgotten.close)
+    await forgotten.execute("BEGIN")
+    await forgotten.execute("CREATE TABLE t ()")
+    store.LONG_TRANSACTION_S, before = 0, store.LONG_TRANSACTION_S
+    place.stack.callback(setattr, store, "LONG_TRANSACTION_S", before)
+    await asyncio.sleep(1.5)
+
+
 @first("store.durability")
 async def a_store_that_keeps_nothing(place: Place) -> None:
     await place.host()
@@ -357,6 +425,13 @@ async def the_http_port_for_the_worker_port(place: Place) -> None:
 @first("engine.token")
 async def a_worker_without_the_token(place: Place) -> None:
     await place.host(token="secret")
+
+
+@first("engine.token")
+async def a_host_of_this_directory_without_its_token(place: Place) -> None:
+    ports = ["--port", str(place.asked["port"]), "--http-port", str(place.asked["http_port"])]
+    host = HostProcess(place.cwd, *ports, env={"III_SKILL_TOKEN": "secret"}, ports=False).start()
+    place.stack.callback(host.kill)
 
 
 @first("ports.workers")

@@ -17,7 +17,7 @@ from support.host import free_port
 from iii_skill.config import Config, StateConfig
 from iii_skill.doctor.examine import chosen, examine
 from iii_skill.doctor.outcome import Finding, Status
-from iii_skill.doctor.setup import Asked, Setup
+from iii_skill.doctor.setup import GivenOptions, Setup
 from iii_skill.host import Host, open_host
 
 FILE_BASED = """workers:
@@ -67,7 +67,8 @@ class Place:
         self.home.mkdir()
         self.cwd = self.cwd / "project"
         self.cwd.mkdir()
-        self.asked |= {"port": free_port(), "http_port": free_port()}
+        # A busy machine is no fault of the set-up.
+        self.asked |= {"port": free_port(), "http_port": free_port(), "seconds": 20}
 
     @property
     def store(self) -> Path:
@@ -111,7 +112,9 @@ class Place:
 
     async def look(self, *only: str, mend: bool = False) -> Report:
         """Look at it, in this process."""
-        setup = Setup(Asked(**self.asked), cwd=self.cwd, home=self.home, env={"PATH": os.defpath, **self.env})
+        setup = Setup(
+            GivenOptions(**self.asked), cwd=self.cwd, home=self.home, env={"PATH": os.defpath, **self.env}
+        )
         return Report(*await examine(setup, chosen(only), mend=mend))
 
     def command(
@@ -119,7 +122,14 @@ class Place:
     ) -> subprocess.CompletedProcess[str]:
         """`iii-skill doctor` in a process of its own."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("III_")}
-        ports = ["--port", str(self.asked["port"]), "--http-port", str(self.asked["http_port"])]
+        ports = [
+            "--timeout",
+            "20",
+            "--port",
+            str(self.asked["port"]),
+            "--http-port",
+            str(self.asked["http_port"]),
+        ]
         return subprocess.run(
             [*prefix, sys.executable, "-m", "iii_skill", "doctor", *ports, *self.more, *options],
             cwd=self.cwd,

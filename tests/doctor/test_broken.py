@@ -147,7 +147,7 @@ async def test_what_cannot_be_looked_at_ends_with_two(place: Place) -> None:
         await socket.wait_closed()
 
     async with serve(greet, "127.0.0.1", place.asked["port"]):
-        report, code = await asyncio.to_thread(place.report)
+        report, code = await asyncio.to_thread(place.report, "--timeout", "3")
     assert (report["likeliest_cause"], report["ok"], code) == ("engine.kind", False, 2)
     assert report["checks"][0]["status"] == "unknown"
     assert "engine::functions::list was not answered" in report["checks"][0]["found"]

@@ -1,4 +1,7 @@
-"""Run the checks of the tasks on a directory of produced workers: `scripts/evals DIR`."""
+"""Run the checks of the tasks on a directory of produced workers: `scripts/evals DIR`.
+
+`scripts/evals run --agent CMD` lets an agent make them first.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.checks import BEHAVIOURS, Check, Subject
+import evals.checks_repair
+import evals.checks_rooms
+import evals.checks_shared  # noqa: F401 they add their checks
+from evals.checks import BEFORE, BEHAVIOURS, Check, Subject
 from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
 from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
 from support.workers import running_site, running_worker
@@ -24,6 +31,7 @@ FILES = {
     "python": ("worker.py",),
     "javascript": ("worker.mjs", "worker.js"),
     "rust": ("main.rs", "src/main.rs"),
+    "text": ("iii-config.yaml", "answer.json"),
 }
 
 
@@ -40,6 +48,11 @@ class Task:
     @property
     def behaviour(self) -> str:
         return self.id.partition("-")[2]
+
+    @property
+    def given(self) -> Path:
+        """What the agent finds in its project; there may be nothing."""
+        return TASKS / self.id / "given"
 
     @property
     def checks(self) -> list[str]:
@@ -72,6 +85,14 @@ def prepare(language: str, source: str, folder: Path) -> Started:
     (folder / "worker.mjs").write_text(source)
     link_node_modules(folder, NODE_SDK)
     return Started([tool("node"), "worker.mjs"], folder)
+
+
+def place(task: Task, path: Path, folder: Path) -> Started | Path:
+    """A produced solution that is no Rust, in a folder of its own."""
+    if task.language != "text":
+        return prepare(task.language, path.read_text(), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(path, folder))
 
 
 CARGO = f"""[package]
@@ -141,13 +162,22 @@ def compile_rust(sources: Mapping[str, str], names: Mapping[str, str], program: 
 VALUES: dict[str, Any] = {"null": None, "zero": 0, "false": False, "empty": ""}
 
 
-async def judge(task: Task, started: Started | str, *, only: Sequence[str] = ()) -> dict[str, str]:
-    """The verdict of each check of a task: "ok" or what is wrong."""
+async def judge(task: Task, started: Started | Path | str, *, only: Sequence[str] = ()) -> dict[str, str]:
+    """The verdict of each check of a task: "ok" or what is wrong. A path is an answer that is no worker."""
     names = [name for name in task.checks if not only or name in only]
     if isinstance(started, str):
         return dict.fromkeys(names, started)
+    if isinstance(started, Path):
+        subject = Subject(file=started)
+        return {name: await verdict(BEHAVIOURS[task.behaviour][name], subject) for name in names}
     async with running_site() as site:
-        subject = Subject(site)
+        running = AsyncExitStack()
+
+        async def start() -> None:
+            await running.aclose()
+            await running.enter_async_context(running_worker(started.command, started.cwd, site))
+
+        subject = Subject(site, command=started.command, cwd=started.cwd, restart=start)
 
         async def compute(payload: Any) -> Any:
             subject.computed.append(payload["key"])
@@ -155,13 +185,16 @@ async def judge(task: Task, started: Started | str, *, only: Sequence[str] = ())
             return {"value": VALUES[kind] if kind in VALUES else rest.upper()}
 
         site.host.register_function("slow::compute", compute)
+        if before := BEFORE.get(task.behaviour):
+            await before(subject)
         verdicts: dict[str, str] = {}
         try:
-            async with running_worker(started.command, started.cwd, site):
+            async with running:
+                await start()
                 for name in names:
                     verdicts[name] = await verdict(BEHAVIOURS[task.behaviour][name], subject)
-        except AssertionError as error:  # it did not start, or did not stop
-            verdicts = {name: str(error) for name in names}
+        except (AssertionError, TimeoutError) as error:  # it did not start, or did not stop
+            verdicts = {name: str(error) or "it did not end after SIGTERM" for name in names}
     return verdicts
 
 
@@ -186,16 +219,22 @@ async def judge_directory(directory: Path, chosen: Sequence[Task]) -> dict[str, 
                 wanted = " or ".join(FILES[task.language])
                 verdicts[task.id] = dict.fromkeys(task.checks, f"missing: {task.id}/{wanted}")
                 continue
-            started = built.get(task.id) or prepare(task.language, path.read_text(), Path(base) / task.id)
+            started: Started | Path | str = built.get(task.id) or place(task, path, Path(base) / task.id)
             verdicts[task.id] = await judge(task, started)
     return verdicts
 
 
 def main() -> int:
-    """The command line."""
+    """The command line; `run` as its first word lets an agent make what is judged."""
+    if sys.argv[1:2] == ["run"]:
+        from evals import experiment  # it needs what is above
+
+        return experiment.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="scripts/evals", description=__doc__)
     parser.add_argument(
-        "directory", type=Path, help="holds <task>/worker.py, worker.mjs or main.rs for each task"
+        "directory",
+        type=Path,
+        help="holds <task>/worker.py, worker.mjs, main.rs or the answer for each task",
     )
     parser.add_argument("--task", action="append", help="only this task (may be repeated)")
     arguments = parser.parse_args()

@@ -325,7 +325,7 @@ class TestChecks:
     async def test_a_function_and_a_worker_have_limited_observers(
         self, scene: Observing, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("iii_skill.observers.table.MOST_OBSERVERS", 2)
+        monkeypatch.setattr("iii_skill.observers.index.MOST_OBSERVERS", 2)
         owner, other = scene.party("owner"), scene.party("other")
         for source in ("h::a", "h::b", "h::c"):
             owner.observe(source, "t::g")
@@ -468,7 +468,7 @@ class TestConnections:
             owner.unobserve(observer_id)
         assert len(scene.observers) == 0
         assert scene.engine.watches == {}
-        table = scene.observers
+        table = scene.observers._index
         assert [table._sources, table._targets, table._owners] == [{}, {}, {}]
 
 

@@ -176,7 +176,7 @@ def test_an_id_inside_a_payload_is_not_taken_for_the_calls_own() -> None:
 
 UNREADABLE = [
     b'"result":NaN', b'"result":{"avg":-Infinity}', b'"result":"\\ud800"', b'"result":01',
-    b'"result":' + b"[" * 2000 + b"]" * 2000, b'"result":{"a":1,}',
+    b'"result":' + b"[" * 100_000 + b"]" * 100_000, b'"result":{"a":1,}',
     b'"error":"text"', b'"error":{"code":"x"}',
     b'"result":{"type":"invokefunction","invocation_id":"00000000-0000-4000-8000-000000000000","x":NaN}',
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tomllib
@@ -118,7 +119,13 @@ def test_records_without_a_whole_number_get_no_counter(tmp_path: Path) -> None:
         (["python", "DEST", "--fields", "id:text"], 2, "is taken by the worker itself"),
         (["python", "DEST", "--fields", "import:text"], 2, "reserved word of python"),
         (["python", "DEST", "--fields", "a:blob"], 2, "the types are text, amount, integer, boolean"),
-        (["python", "DEST", "--fields", "a:integer=x"], 2, "does not fit its type integer"),
+        (
+            ["python", "DEST", "--fields", "a:integer=x"],
+            2,
+            "its type integer: a whole number of at most 9 digits",
+        ),
+        (["python", "DEST", "--fields", "a:amount=1.555"], 2, "at most 2 decimals"),
+        (["rust", "DEST", "--fields", "a:integer=-1", "--operations", "counter"], 2, "at 0 or above"),
         (
             ["python", "DEST", "--fields", "a:text", "--operations", "counter"],
             2,
@@ -131,6 +138,16 @@ def test_records_without_a_whole_number_get_no_counter(tmp_path: Path) -> None:
         ),
         (["python", "DEST", "--operations", "fly"], 2, "--operations: 'fly' must be one of create"),
         (["python", "DEST", "--operations", ""], 2, "Choose at least one operation"),
+        (
+            ["python", "DEST", "--with", "mail"],
+            2,
+            "--with: 'mail' must be one of queue, pubsub, cron, stream",
+        ),
+        (["rust", "DEST", "--with", "queue", "--operations", "get,list"], 2, "--with: The queue takes a job"),
+        (["python", "DEST", "--with", "cron", "--operations", "cache,flag"], 2, "--with: Companions go with"),
+        (["javascript", "DEST", "--with", "stream,cron", "--operations", "hold"], 2, "--with: Companions go"),
+        (["python", "DEST", "--with", "queue", "--operations", "skeleton"], 2, "--with: Companions go with"),
+        (["adapter-plugin", "DEST", "--with", "queue"], 2, "has no question 'with'"),
         (["python", "DEST", "--operations", "flag,create", "--plural", "flags"], 2, "owns the name"),
         (["python", "DEST", "--scope", 'x"y'], 2, "--scope"),
         (
@@ -155,6 +172,13 @@ def test_what_is_wrong_is_refused_before_a_byte_is_written(
     assert words in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("given", "kept"), [("1.50", "1.5"), ("2.00", "2"), ("0.05", "0.05"), ("7", "7")])
+def test_an_amount_may_end_in_zeros(given: str, kept: str, tmp_path: Path) -> None:
+    target = tmp_path / "shop"
+    assert run("python", str(target), "--defaults", "--fields", f"price:amount={given}").exit_code == 0
+    assert f'data = {{"price": {kept}, **data}}' in (target / "shop.py").read_text()
 
 
 def test_a_directory_name_that_is_no_project_name_asks_for_the_option(tmp_path: Path) -> None:
@@ -237,6 +261,7 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
         ("list", ["products::list-all"], ["products::create", "products::get"]),
         ("counter", ["products::adjust-stock"], ["products::create", "products::get"]),
         ("claim", ["claims::take", "claims::get"], ["products", "SCOPE", "session"]),
+        ("hold", ["stocks::hold", "stocks::confirm"], ["products", "SCOPE", "created_at", "session"]),
         ("skeleton", ["visits::add"], ["products", "SCOPE", "created_at", "session"]),
     ],
 )
@@ -325,3 +350,29 @@ def test_nothing_of_the_host_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "x-y"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("template", "source"), [("python", "w.py"), ("rust", "src/main.rs"), ("javascript", "worker.js")]
+)
+def test_what_is_not_asked_for_is_not_there(template: str, source: str, tmp_path: Path) -> None:
+    result = run(template, str(tmp_path / "w"), "--defaults", "--operations", "get", "--no-trigger")
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "w" / source).read_text()
+    assert re.findall(r"products::[a-z-]+", text) == ["products::get"]
+
+
+def test_companions_are_named_one_by_one_or_together(tmp_path: Path) -> None:
+    options = ["--defaults", "--operations", "create", "--with", "cron", "--with", "stream,queue"]
+    result = run("python", str(tmp_path / "w"), *options)
+    assert result.exit_code == 0, result.output
+    answers = tomllib.loads((tmp_path / "w" / ".iii-skill.toml").read_text())["answers"]
+    assert answers["with"] == ["queue", "cron", "stream"]
+    config = (tmp_path / "w" / "iii-config.yaml").read_text()
+    sections = re.findall(r"name: (iii-\w+)$", config, re.MULTILINE)
+    assert sections == ["iii-http", "iii-state", "iii-queue", "iii-cron", "iii-stream"]
+    again = run("update", str(tmp_path / "w"), "--with", "pubsub")
+    assert again.exit_code == 0, again.output
+    answers = tomllib.loads((tmp_path / "w" / ".iii-skill.toml").read_text())["answers"]
+    assert answers["with"] == ["pubsub"]
+    assert "iii-queue" not in (tmp_path / "w" / "iii-config.yaml").read_text()

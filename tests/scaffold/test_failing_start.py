@@ -35,7 +35,7 @@ def broken(language: str, directory: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("language", "reason"),
-    [("python", "it did not happen in time"), ("javascript", "broken on purpose")],
+    [("python", "broken on purpose"), ("javascript", "broken on purpose")],
 )
 def test_a_worker_that_does_not_start_ends_the_tests(language: str, reason: str, tmp_path: Path) -> None:
     command = broken(language, tmp_path / "project")
@@ -53,7 +53,15 @@ def test_a_worker_that_does_not_start_ends_the_tests(language: str, reason: str,
     assert not marked(mark)
 
 
-@pytest.fixture(scope="module", params=LANGUAGES)
+def test_python_without_the_plugin_says_one_sentence(tmp_path: Path) -> None:
+    write_project("python", covering()[0], tmp_path)
+    command = [str(python_tools() / "python"), "-m", "pytest", "-p", "no:iii_skill"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert done.returncode != 0
+    assert (done.stdout + done.stderr).strip() == "ERROR: Missing required plugins: iii-skill"
+
+
+@pytest.fixture(scope="module", params=[language for language in LANGUAGES if language != "python"])
 def tests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tests]:
     """Runs the tests of a default project with a value of III_SKILL, and gives what they say."""
     language = request.param
@@ -80,8 +88,6 @@ def tests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def built(language: str, project: Path) -> tuple[list[str], Mapping[str, str]]:
     """The command that runs the tests of a project, and its environment, after everything else is done."""
-    if language == "python":
-        return [str(python_tools() / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"], {}
     if language == "rust":
         run([tool("cargo"), "test", "--quiet", "--no-run"], project, cargo_environment())
         return [tool("cargo"), "test", "--quiet"], cargo_environment()

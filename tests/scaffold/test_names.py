@@ -46,7 +46,7 @@ for (const file of process.argv.slice(2)) {
 
 def rendered(language: str, answers: Mapping[str, Any]) -> dict[str, str]:
     renderer = renderer_of(language)
-    given = {"operations": OPERATIONS, **answers}
+    given = {"operations": OPERATIONS, "with": ("queue", "pubsub", "cron", "stream"), **answers}
     resolved = resolve(renderer, given, destination=str(answers.get("name", "sample-worker")))
     return renderer.render(resolved)
 

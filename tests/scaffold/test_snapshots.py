@@ -1,12 +1,13 @@
 """Every file of every template is pinned for a set of combinations that covers all pairs of options.
 
-One snapshot per template: the project with everything in full, then for each combination what differs from
-it: ranges of lines that are gone, and the text of lines that came (compared with the render under the same
+Two snapshots per template: the project with everything, and for each combination what differs from it: the
+numbers of lines that are gone, and the text of those that came (compared with the render under the same
 names). `pytest --snapshot-update` writes them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from support.scaffold import (
     pairs,
     product,
     renderer_of,
+    with_companions,
 )
 
 from iii_skill.scaffold.answers import resolve
@@ -32,12 +34,18 @@ from iii_skill.scaffold.project import BASE_FILE, project_files
 
 EVERYTHING = {
     "operations": OPERATIONS,
+    "with": ("queue", "pubsub", "cron", "stream"),
     "http": True,
     "trigger": True,
     "adapter": "file",
     "config": "workers",
     "docker": True,
     "shape": "product",
+}
+TYPESCRIPT = {
+    "worker.js": "src/worker.ts",
+    "tests/worker.test.js": "tests/worker.test.ts",
+    "tests/support.js": "tests/support.ts",
 }
 
 
@@ -47,35 +55,62 @@ def texts(files: dict[str, bytes]) -> dict[str, list[str]]:
 
 
 def differences(old: dict[str, list[str]], new: dict[str, list[str]]) -> Iterator[str]:
-    """What makes `new` out of `old`, short and complete."""
+    """What makes `new` out of `old`: for each file the lines that go, then those that come in their place."""
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path, []), new.get(path, [])
         if path not in new:
             yield f"@@ {path}: no such file"
-        for tag, start, end, new_start, new_end in SequenceMatcher(
-            None, before, after, autojunk=False
-        ).get_opcodes():
-            if tag != "equal":
-                yield f"@@ {path}: lines {start + 1}-{end} {tag}"
-                yield from (f"+{line}" for line in after[new_start:new_end])
+        elif before != after:
+            yield f"@@ {path}"
+            for tag, start, end, new_start, new_end in SequenceMatcher(
+                None, before, after, autojunk=False
+            ).get_opcodes():
+                if tag != "equal":
+                    yield f"{start + 1}-{end}"
+                    yield from (f"+{line}" for line in after[new_start:new_end])
+
+
+def as_typescript(files: dict[str, list[str]]) -> dict[str, list[str]]:
+    """A JavaScript project with its sources where those of TypeScript lie."""
+    return {TYPESCRIPT.get(path, path): content for path, content in files.items()}
 
 
 @pytest.mark.parametrize("template", LANGUAGES)
 def test_every_file_is_as_pinned(template: str, snapshot: Any) -> None:
+    """TypeScript is pinned as what it has beside JavaScript, with which it shares one source."""
     snapshot.snapshot_dir = Path(__file__).parent / "snapshots"
     full = texts(files_of(template, EVERYTHING))
     lines = [f"==== everything: {label(EVERYTHING)}"]
-    for path, content in full.items():
-        lines += [f"---- {path}", *content]
+    if template == "typescript":
+        lines += differences(as_typescript(texts(files_of("javascript", EVERYTHING))), full)
+    else:
+        for path, content in full.items():
+            lines += [f"---- {path}", *content]
+    snapshot.assert_match("\n".join(lines) + "\n", f"{template}.txt")
+
+
+@pytest.mark.parametrize("template", LANGUAGES)
+def test_what_options_change_is_as_pinned(template: str, snapshot: Any) -> None:
+    """Of TypeScript by a digest for each file: what it says is in the snapshot of JavaScript."""
+    snapshot.snapshot_dir = Path(__file__).parent / "snapshots"
+    full = texts(files_of(template, EVERYTHING))
     custom = texts(files_of(template, EVERYTHING | {"shape": "custom"}))
-    lines += ["==== everything with other names", *differences(full, custom)]
-    for combination in covering():
+    lines = []
+    for combination in (EVERYTHING | {"shape": "custom"}, *covering(), *with_companions()):
         others = [str(combination["adapter"]), str(combination["config"])]
         others += ["docker"] if combination["docker"] else []
         lines.append(f"==== {label(combination)} {' '.join(others)}")
         whole = full if combination["shape"] == "product" else custom
-        lines += differences(whole, texts(files_of(template, combination)))
-    snapshot.assert_match("\n".join(lines) + "\n", f"{template}.txt")
+        files = texts(files_of(template, combination))
+        if template == "typescript":
+            lines += [f"{digest(content)} {path}" for path, content in sorted(files.items())]
+        else:
+            lines += differences(full if files == custom else whole, files)
+    snapshot.assert_match("\n".join(lines) + "\n", f"{template}-options.txt")
+
+
+def digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def test_the_adapter_plugin_is_as_pinned(snapshot: Any) -> None:
@@ -91,7 +126,7 @@ def test_the_adapter_plugin_is_as_pinned(snapshot: Any) -> None:
 def test_the_combinations_cover_every_pair_of_values() -> None:
     seen = set().union(*(pairs(combination) for combination in covering()))
     assert all_pairs() <= seen
-    assert (len(product()), len(covering())) == (8188, 12)
+    assert (len(product()), len(covering())) == (32764, 13)
 
 
 @pytest.mark.parametrize("template", LANGUAGES)

@@ -84,9 +84,9 @@ def test_a_killed_update_is_completed_by_running_it_again(project: Path, tmp_pat
 
 
 INTERRUPTED = """
-import os, signal
+import signal
 from iii_skill.scaffold.render import Renderer
-Renderer.render = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+Renderer.render = lambda *_: signal.raise_signal(signal.SIGINT)
 from iii_skill.cli.main import main
 main()
 """

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from iii_skill.errors import InputError
-from iii_skill.serde.reader import Shape, anything, optional_count, optional_flag, read_input, string, strings
+from iii_skill.serde.reader import (
+    Mismatch,
+    Shape,
+    anything,
+    optional_count,
+    optional_digits,
+    optional_flag,
+    read_input,
+    string,
+    strings,
+)
 from iii_skill.state.op_input import read_ops
 
 SHAPE = Shape(
@@ -49,3 +59,38 @@ def test_an_op_of_megabytes_that_does_not_fit_is_told_in_a_short_text(op: bytes)
     with pytest.raises(InputError) as caught:
         read_input("state::update", OPS, b'{"ops":[%b]}' % op)
     assert len(caught.value.message) < 1200
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [(b"null", None), (b"0", 0), (b'"0"', 0), (b'"007"', 7), (b'"18446744073709551615"', 2**64 - 1)],
+)
+def test_digits_are_a_text_or_a_number(given: bytes, number: int | None) -> None:
+    assert optional_digits(given) == number
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b'""',
+        b'"1.0"',
+        b'"-1"',
+        b'" 1"',
+        b'"1_0"',
+        '"٣"'.encode(),
+        b'"18446744073709551616"',
+        b"-1",
+        b"-0",
+        b"1.0",
+        b"1e3",
+        b"18446744073709551616",
+        b"true",
+        b"[1]",
+        b"{}",
+        LONG,
+    ],
+)
+def test_what_is_no_digits_is_told_in_few_bytes(given: bytes) -> None:
+    with pytest.raises(Mismatch, match="expected digits") as caught:
+        optional_digits(given)
+    assert len(str(caught.value)) < 2000

@@ -24,8 +24,9 @@ from support.postgres import postgres_server
 from support.redis import redis_server
 
 from iii_skill.adapter import NoConfig
-from iii_skill.attach.engine_link import LinkOwner, Refused, connect
 from iii_skill.attach.state_worker import Attached
+from iii_skill.engine_link import LinkOwner, connect
+from iii_skill.protocol.unreached import Refused
 
 
 class AttachProcess:
@@ -331,7 +332,7 @@ async def test_the_http_port_is_no_worker_port(tmp_path: Path) -> None:
     with running_host(tmp_path, "--no-state") as engine:
         url = engine.http.replace("http", "ws", 1)
         with attached(tmp_path, url, "--adapter", "memory", ready=False) as worker:
-            while "it answers HTTP 404; is that its worker port" not in (
+            while "it answers HTTP 404; a worker port is 49134 unless configured" not in (
                 worker.log.read_text() if worker.log.exists() else ""
             ):
                 await asyncio.sleep(0.02)

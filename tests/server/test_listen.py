@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
+import resource
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +19,10 @@ from pathlib import Path
 import pytest
 from support.client import raw_client
 from support.host import running_host
+from support.served import ServedHost, wait_until
+from websockets.exceptions import WebSocketException
 
+from iii_skill import open_host
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.server.listen import Listeners, bound_sockets, listen
 
@@ -190,6 +197,91 @@ async def test_connections_are_turned_away_when_no_descriptor_is_left() -> None:
     assert loop.get_exception_handler() is None
     await asyncio.sleep(0)
     assert open_files() == before
+
+
+def test_a_host_without_a_descriptor_says_so_in_its_own_words_and_goes_on(tmp_path: Path) -> None:
+    """A real host with few of them: whoever cannot be served is turned away, later ones are served again."""
+    command = [sys.executable, "-m", "iii_skill", "serve", "--adapter", "memory", "--ready-json"]
+    command += ["--port", "0", "--http-port", "0"]
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            host = ServedHost(json.loads(process.stdout.readline())["ws"], None)
+            port = int(host.ws.rpartition(":")[2])
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+            wait_until("the line in the log", lambda: "no file can be opened" in log.read_text())
+            for client in clients:
+                client.close()
+            wait_until("the host to serve again", lambda: serves(host))
+        finally:
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def serves(host: ServedHost) -> bool:
+    try:
+        return host.call("state::list", {"scope": "a"}) == {"result": []}
+    except (OSError, EOFError, WebSocketException):
+        return False
+
+
+async def test_who_was_accepted_in_the_turn_of_the_end_is_heard() -> None:
+    """asyncio drops such a connection open, so that its client waits for the collector."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    served: list[asyncio.StreamWriter] = []
+
+    async def serve(bound: socket.socket) -> asyncio.Server:
+        return await asyncio.start_server(lambda _reader, writer: served.append(writer), sock=bound)
+
+    listeners = await listen(serve, "127.0.0.1", 0, option="--port")
+
+    def end() -> None:
+        listeners.close()
+        ended.set_result(None)
+
+    clients = [socket.create_connection(("127.0.0.1", listeners.port)) for _ in range(5)]
+    # Timers come behind what the sockets bring in the same turn.
+    loop.call_later(0, end)
+    await ended
+    await asyncio.sleep(0.05)
+    assert len(served) in (0, 5)
+    for client, writer in zip(clients, served or [None] * 5, strict=True):
+        client.settimeout(10)
+        if writer is None:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        else:
+            writer.close()
+            assert await asyncio.to_thread(client.recv, 1) == b""
+        client.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", listeners.port))
+
+
+async def test_a_handshake_that_comes_late_is_refused() -> None:
+    async with open_host(adapter="memory") as host:
+        servers = await host.serve(port=0, http_port=0)
+        address = servers.ws_url.removeprefix("ws://").split(":")
+        reader, writer = await asyncio.open_connection(address[0], int(address[1]))
+        await asyncio.sleep(0.05)
+    writer.write(
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert b" 503 " in await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
 
 
 async def test_other_errors_of_the_loop_are_told_as_before() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.site import Site, open_site
 
 from iii_skill.calls import Call
-from iii_skill.engine.workers import MESSAGE_LIMIT
+from iii_skill.protocol.limits import MESSAGE_LIMIT
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 DOORS = ["worker", "telemetry", "writer", "reader"]

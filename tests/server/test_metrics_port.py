@@ -81,9 +81,9 @@ async def test_calls_are_counted_by_what_became_of_them() -> None:
         assert (page.status, page.type) == (200, CONTENT_TYPE)
         assert more("iii_state_operations_total", "state::set") == 5
         assert more("iii_state_operations_total", "state::get") == 2
-        assert more("iii_invocations_total", "ok") == 6
-        assert more("iii_invocations_total", "not_found") == 2
-        assert more("iii_invocations_total", "error") == 1
+        assert more("iii_invocations_total", "host") == 7
+        assert more("iii_invocation_errors_total", "not_found") == 2
+        assert more("iii_invocation_errors_total", "error") == 1
         assert now[("iii_workers_active",)] == 1
         assert now[("iii_functions", "host")] > 20
         assert now[("iii_loop_lag_seconds",)] >= 0

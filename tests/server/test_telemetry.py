@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from websockets.asyncio.client import connect
 from iii_skill import open_host
 from iii_skill.server import telemetry
 from iii_skill.server.telemetry import Forwarder, collector_of
+from iii_skill.traces import Sampler, Span, Tracer
 
 TRACE = json.dumps(
     {
@@ -114,7 +116,7 @@ def test_a_collector_that_was_away_gets_all_of_it_in_order(caplog: pytest.LogCap
             forwarder.close(20)
             assert [body for _, body in collector.got] == [b'{"n":%d}' % n for n in range(2000)]
     assert forwarder.counts["dropped"] == 0
-    assert "takes telemetry again; 0 frame(s) were left out" in caplog.text
+    assert "takes telemetry again; left out: 0 frame(s), 0 span(s)" in caplog.text
 
 
 def test_every_frame_that_finds_no_room_is_counted() -> None:
@@ -197,3 +199,32 @@ async def test_frames_of_both_doors_are_forwarded_and_calls_go_on(collector: Col
         ("/v1/traces", b"{" + b" " * 15),
         ("/v1/logs", b'{"from":"worker"'),
     }
+
+
+async def test_with_the_collector_away_every_span_of_the_host_is_sent_or_counted() -> None:
+    many = 1_000_000 if os.environ.get("III_SKILL_TEST_ALL") else 60_000
+    away_s = 10.0 if os.environ.get("III_SKILL_TEST_ALL") else 1.0
+    port = free_port()
+    forwarder = forwarder_to(f"http://127.0.0.1:{port}", waiting_bytes=many * 100)
+    tracer = Tracer(Sampler(by_parent=True, ratio=1.0), forwarder.take)
+    start = time.monotonic()
+    for number in range(many):
+        Span(tracer, f"call {number}", 1, None).end()
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+    tracer.flush()
+    await asyncio.sleep(max(0.0, away_s - (time.monotonic() - start)))
+    with collecting(port) as collector:
+        await asyncio.to_thread(until, lambda: sum(forwarder.spans.values()) == many)
+        await asyncio.to_thread(forwarder.close, 20)
+        came = [span["name"] for _, body in collector.got for span in spans_of(body)]
+    assert len(set(came)) == len(came) == forwarder.spans["sent"]
+    assert 0 < forwarder.spans["dropped"] == many - len(came)
+    assert set(forwarder.counts.values()) == {0}
+
+
+def spans_of(body: bytes) -> list[dict[str, str]]:
+    (resource,) = json.loads(body)["resourceSpans"]
+    (scope,) = resource["scopeSpans"]
+    spans: list[dict[str, str]] = scope["spans"]
+    return spans

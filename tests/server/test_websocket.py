@@ -16,9 +16,9 @@ import websockets
 from support.client import RawClient, raw_client
 
 from iii_skill.config import Config, Cors, HttpSettings, StateConfig, WorkerListener
-from iii_skill.engine.workers import MESSAGE_LIMIT
 from iii_skill.errors import ConfigurationError, PortTaken
 from iii_skill.host import Host
+from iii_skill.protocol.limits import MESSAGE_LIMIT
 from iii_skill.server.frames import FRAGMENT, masked_text_frames, text_frames
 
 STATE = StateConfig(adapter_name="memory")
@@ -385,3 +385,14 @@ def test_client_frames_are_masked_with_fresh_keys(tmp_path: Path) -> None:
     key, body = frame[4:8], frame[8:]
     assert bytes(byte ^ key[i % 4] for i, byte in enumerate(body)) == text
     assert masked_text_frames([text])[4:8] != key
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 1023, 1024, 1025, 65535, 65536, 65537])
+def test_the_start_of_a_frame_says_its_size_in_the_shortest_form(size: int) -> None:
+    frame = text_frames((b"x" * size,))
+    assert frame[0] == 0x81
+    short = frame[1]
+    extended = {126: 2, 127: 8}.get(short, 0)
+    said = int.from_bytes(frame[2 : 2 + extended], "big") if extended else short
+    assert (said, len(frame) - 2 - extended) == (size, size)
+    assert extended == (0 if size < 126 else 2 if size < 65536 else 8)

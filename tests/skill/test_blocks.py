@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from support.markdown import Block, blocks
 from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, rust_binary, tool
 from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_NEXT, RUST_SDK
 from support.tree import ROOT
-from support.workers import Site, becomes, running_site, running_worker
+from support.workers import Site, becomes, logged, running_site, running_worker, written
 
 from iii_skill import open_host
 from iii_skill.config import load_config
@@ -58,6 +59,10 @@ RULES = {
         "worker",
     ): "is a whole worker: it registers its functions, does what PROBES ask, ends by SIGTERM with 0",
     ("python", "test"): "is a test file that pytest passes",
+    ("ts", "test"): "is run by tests/testing/clients/test_node.py",
+    ("rust", "test"): "is run by tests/testing/clients/test_rust.py",
+    ("control", ""): "is asked by tests/testing/control/test_page.py",
+    ("python", "checks"): "is run by tests/testing/workers/test_page.py",
     ("js", "call"): "as python call",
     ("js", "worker"): "as python worker",
     ("rust", "worker"): "as python worker, built first",
@@ -71,7 +76,10 @@ RULES = {
     ("bash", "restore"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "check"): "is run by tests/plugins/file/test_backup.py",
     ("bash", "watch"): "is run by test_watching",
+    ("bash", "completion"): "is tried by tests/cli/test_completion.py",
+    ("bash", "console"): "is run by tests/console/test_command.py",
     ("json", ""): "parses",
+    ("json", "mcp"): "is started by tests/cli/test_mcp.py",
     ("yaml", ""): "parses",
     ("yaml", "config"): "is a configuration that the host takes",
     ("toml", ""): "parses",
@@ -429,7 +437,7 @@ async def test_worker_runs(block: Block, tmp_path: Path) -> None:
     command = await asyncio.to_thread(command_for, block, tmp_path)
     async with (
         running_site(engine_functions_only=block.page.name in ON_EVERY_ENGINE) as site,
-        running_worker(command, tmp_path, site, environment=as_a_reader(site)) as functions,
+        running_worker(command, tmp_path, site, environment=site.environment_of_a_reader) as functions,
     ):
         keys = [(block.page.name, re.sub(r"-\d+$", "", function)) for function in functions]
         probed = [key for key in keys if key in PROBES or key in CALLS]
@@ -443,29 +451,38 @@ async def test_worker_runs(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("language", ["python", "js"])
-async def test_with_telemetry_the_line_reaches_the_host_alone(language: str, tmp_path: Path) -> None:
+async def test_with_telemetry_the_line_stands_in_the_log_of_the_host_alone(
+    language: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What the page on running says of the default, for the samples turn telemetry off."""
     (block,) = (block for block in of(language, "worker") if block.page.name == "SKILL.md")
     command = command_for(block, tmp_path)
+    caplog.set_level(logging.INFO, logger="iii_skill.workers")
     async with running_site() as site:
-        environment = as_a_reader(site) | {"OTEL_ENABLED": "true"}
+        environment = site.environment_of_a_reader | {"OTEL_ENABLED": "true"}
         async with running_worker(command, tmp_path, site, environment=environment):
             assert await site.request("POST", "/visits/ann") == (200, {"n": 1})
+            await becomes("the line in the host's log", logged(caplog, "] visit of ann counted"))
     assert "visit of ann" not in (tmp_path / "worker.log").read_text()
 
 
-def as_a_reader(site: Site) -> dict[str, str]:
-    """The environment of somebody who set nothing but the address: telemetry is as the SDK has it."""
-    return {name: value for name, value in site.environment.items() if not name.startswith("OTEL_")}
+TRIGGER = (
+    'iii.register_trigger({"type": "state", "function_id": "orders::changed", "config": {"scope": "orders"}})'
+)
+OBSERVER = (
+    'iii.observe({"function_id": "state::on-changed", "filters": {"input.scope": {"$eq": "orders"}}, '
+    '"deliver": "input"}, "orders::changed")'
+)
 
 
-def written(file: Path, line: str) -> Callable[[], Awaitable[bool]]:
-    """Whether the line stands in the file by now."""
-
-    async def there() -> bool:
-        return line in await asyncio.to_thread(file.read_text)
-
-    return there
+async def test_the_totals_follow_an_observer_too(tmp_path: Path) -> None:
+    """As the page of observers says of the worker on the page of triggers."""
+    (block,) = (block for block in of("python", "worker") if block.page.name == "triggers.md")
+    assert block.text.count(TRIGGER) == 1
+    (tmp_path / "worker.py").write_text(block.text.replace(TRIGGER, OBSERVER))
+    command = [str(python_sdk(PYTHON_SDK)), "worker.py"]
+    async with running_site() as site, running_worker(command, tmp_path, site):
+        await probe(("triggers.md", "orders::changed"), site)
 
 
 def plain_get(url: str) -> tuple[int, Mapping[str, str | None], str]:

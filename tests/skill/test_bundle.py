@@ -13,7 +13,7 @@ from support.tree import MIRROR, ROOT
 from iii_skill import __version__
 
 WHEEL = MIRROR / "assets" / f"iii_skill-{__version__}-py3-none-any.whl"
-MOST_FILES, MOST_BYTES = 300, 1 << 20
+MOST_FILES, MOST_BYTES = 300, 3 << 19
 """What installers copy into a user's project, at most."""
 
 

@@ -29,6 +29,8 @@ ELSEWHERE = {
 UNSEEN = {
     "ADAPTER_ERROR": "raised by adapters; callers get the code of the function, such as SET_ERROR",
     "UNKNOWN_CALLER": "only for a caller without an id, which no SDK is",
+    "BAD_REQUEST": "answered by the control port and the console's own page",
+    "INVALID_JSON": "answered to the console's own page",
     "configuration_error": "printed by the command line",
     "internal_error": "the base of the exceptions",
     "not_connected": "while `iii-skill attach` has lost its engine",

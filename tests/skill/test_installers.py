@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.skill_tools import clean_environment, node22, npm_program, python_tools
+from support.skill_tools import bare_environment, clean_environment, node22, npm_program, python_tools
 from support.tree import SKILL_NAME, copy_tracked
 
 AGENTS = ("claude-code", "codex", "cursor", "gemini-cli", "opencode", "github-copilot")
@@ -44,7 +45,7 @@ INSTALLERS = (
     Installer("add-skill", "2.0.0", sources=("directory", "git-https-url")),
 )
 """The newest that runs on Node 20 and on Node 22, and the older ones whose rules of copying differ."""
-MOST_FILES, MOST_BYTES = 300, 1 << 20
+MOST_FILES, MOST_BYTES = 300, 3 << 19
 """What lands in a user's project, at most."""
 ROWS: dict[tuple[str, str, str], str] = {}
 
@@ -174,3 +175,48 @@ def test_installed_skill_scaffolds_a_worker(installer: Installer, origin: Origin
     assert f"uvx --from {folder}/assets/iii_skill-" in done.stderr
     produced = (tmp_path / "project" / "state-management" / "state_management.py").read_text()
     assert "products::create" in produced
+
+
+@pytest.mark.parametrize("installer", [INSTALLERS[2], INSTALLERS[3]], ids=str)
+def test_installed_skill_stores_a_value_where_only_python_is(
+    installer: Installer, origin: Origin, tmp_path: Path
+) -> None:
+    """No uv, no iii-skill, an empty HOME: the first start installs the wheel in the skill, the next none."""
+    (folder,) = install(installer, "git-https-url", "codex", origin, tmp_path)
+    programs, project = tmp_path / "programs", tmp_path / "project"
+    programs.mkdir()
+    (programs / "python3").symlink_to(Path(sys.executable).resolve())
+    environment = bare_environment(tmp_path / "new home", programs)
+    launcher = [str(programs / "python3"), str(folder / "scripts" / "iii_skill_run.py")]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*launcher, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=100
+        )
+
+    way = json.loads(run("--how", "serve").stdout)
+    assert way["way"] == "virtual environment, wheel in the skill"
+    serve = [*launcher, "serve", "--port", "0", "--http-port", "0", "--ready-json"]
+    for number in (1, 2):
+        log = tmp_path / f"log{number}"
+        with (
+            log.open("w") as stderr,
+            subprocess.Popen(
+                serve, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+            ) as host,
+        ):
+            assert host.stdout is not None
+            line = host.stdout.readline()
+            assert line, log.read_text()
+            try:
+                ready = json.loads(line)
+                assert ready["pid"] == host.pid
+                if number == 1:
+                    stored = run("state", "set", "--url", ready["ws"], "shop", "pen", '{"id": "pen"}')
+                    assert stored.returncode == 0, stored.stderr
+                found = run("state", "get", "--url", ready["ws"], "shop", "pen")
+                assert json.loads(found.stdout) == {"id": "pen"}, found.stderr
+            finally:
+                host.terminate()
+            assert host.wait(timeout=30) == 0
+        assert ("installing" in log.read_text()) == (number == 1)

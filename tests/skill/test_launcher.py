@@ -99,7 +99,7 @@ def test_two_at_once_install_once_over_what_a_killed_one_left(whole: Path, tmp_p
 def test_mirror_inside_the_repository_finds_the_package(tmp_path: Path) -> None:
     environment = clean_environment(tmp_path / "home", python_tools())
     way = json.loads(launch(MIRROR, ["--how"], environment, tmp_path).stdout)
-    assert way["command"][1:] == ["--from", f"{ROOT}[redis]", "iii-skill"]
+    assert way["command"][1:] == ["--from", f"{ROOT}[redis,postgres]", "iii-skill"]
 
 
 def test_skill_alone_takes_the_command_on_path(mirror: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_skill_alone_with_uv_takes_the_wheel_in_it(mirror: Path, tmp_path: Path)
     }
     way = json.loads(launch(mirror, ["--how"], environment, tmp_path).stdout)
     assert way["way"] == "uvx, wheel in the skill"
-    assert way["command"][2] == f"{wheel_of(mirror)}[redis]"
+    assert way["command"][2] == f"{wheel_of(mirror)}[redis,postgres]"
     done = launch(mirror, ["adapters", "--json"], environment, tmp_path)
     assert done.returncode == 0, done.stderr
     assert {adapter["name"] for adapter in json.loads(done.stdout)["adapters"]} == {
@@ -151,6 +151,9 @@ def test_skill_alone_without_uv_starts_a_host_from_the_wheel_in_it(mirror: Path,
         assert ready["adapter"] == "file"
         host.terminate()
         assert host.wait(timeout=30) == 0
+    way = json.loads(launch(mirror, ["--how"], environment, tmp_path).stdout)
+    libraries = [way["python"], "-c", "import asyncpg, redis.asyncio"]
+    assert subprocess.run(libraries).returncode == 0, "what `--database-url` and `--redis-url` need"
     print(f"cold start of the skill alone: {time.monotonic() - started:.1f} s")
 
 
@@ -165,7 +168,7 @@ def test_nothing_of_ours_is_fetched_by_name(mirror: Path, tmp_path: Path) -> Non
         named = [word for word in [*way["command"], way.get("install", "")] if word.startswith("iii-skill")]
         assert named in ([], ["iii-skill"])
         if named:
-            assert way["command"][1:] == ["--from", f"{wheel_of(mirror)}[redis]", "iii-skill"]
+            assert way["command"][1:] == ["--from", f"{wheel_of(mirror)}[redis,postgres]", "iii-skill"]
     wheel_of(mirror).unlink()
     done = launch(mirror, ["serve"], environment, tmp_path)
     assert done.returncode == 69

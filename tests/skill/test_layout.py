@@ -56,8 +56,8 @@ def test_repository_holds_no_bulky_file() -> None:
     """Only the oldest installers take the whole repository, tests included; plugin managers clone it."""
     sizes = {path: (ROOT / path).stat().st_size for path in tracked_files()}
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:8]
-    assert len(sizes) < 1000, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
-    assert sum(sizes.values()) < 8_000_000, f"{sum(sizes.values())} bytes; largest: {largest}"
+    assert len(sizes) < 1200, f"{len(sizes)} files: {Counter(path.parts[0] for path in sizes).most_common(8)}"
+    assert sum(sizes.values()) < 9_000_000, f"{sum(sizes.values())} bytes; largest: {largest}"
     texts = [(path, size) for path, size in largest if path.suffix != ".whl"]
     assert texts[0][1] < 150_000, texts[0]
 
@@ -142,8 +142,16 @@ def test_every_link_leads_to_a_file_and_heading_inside_the_skill(page: Path) -> 
             assert anchor in headings(file.read_text()), f"{page.name}: {target}"
 
 
+FOR_PEOPLE = {"references/console.md": "references/running.md"}
+"""Pages that agents have little use for, each linked from a page that the skill links."""
+
+
 def test_every_reference_is_linked_from_the_skill() -> None:
     linked = {target.partition("#")[0] for target in links((ROOT / "SKILL.md").read_text())}
+    for page, place in FOR_PEOPLE.items():
+        assert place in linked
+        if Path(page).name in links((ROOT / place).read_text()):
+            linked.add(page)
     files = {f"references/{path.name}" for path in (ROOT / "references").iterdir() if path.is_file()}
     assert files - linked == set()
 

@@ -8,25 +8,31 @@ from pathlib import Path
 
 import pytest
 from support.markdown import blocks
-from support.sdk import python_sdk
-from support.skill_tools import PYTHON_SDK
+from support.sdk import link_node_modules, python_sdk, rust_binary, tool
+from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
 from support.tree import ROOT
 from support.workers import Site, becomes, running_site
 
-OWN_ID = 'f"hits::add-{os.getpid()}"'
+OWN_ID = {
+    "python": 'f"hits::add-{os.getpid()}"',
+    "js": "`hits::add-${process.pid}`",
+    "rust": 'format!("hits::add-{}", std::process::id())',
+}
+ONE_ID = {"python": '"hits::add"', "js": '"hits::add"', "rust": 'String::from("hits::add")'}
 CLIENTS = 4
 
 
-def page_worker() -> str:
-    (block,) = (block for block in blocks(ROOT / "references" / "running.md") if block.language == "python")
-    assert block.text.count(OWN_ID) == 1
+def page_worker(language: str) -> str:
+    (block,) = (block for block in blocks(ROOT / "references" / "running.md") if block.language == language)
+    assert block.text.count(OWN_ID[language]) == 1
     return block.text
 
 
 class Copy:
     """One process of the worker, with a log of its own."""
 
-    def __init__(self, folder: Path, site: Site) -> None:
+    def __init__(self, language: str, folder: Path, site: Site) -> None:
+        self._language = language
         self._log = folder / "log"
         self._folder = folder
         self._site = site
@@ -35,14 +41,10 @@ class Copy:
     async def start(self, text: str, *, routes: int) -> None:
         """Start it and wait until so many routes are registered."""
         self._folder.mkdir()
-        (self._folder / "worker.py").write_text(text)
+        command = await asyncio.to_thread(self._command, text)
         with self._log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                str(python_sdk(PYTHON_SDK)),
-                "worker.py",
-                cwd=self._folder,
-                env=self._site.environment,
-                stderr=log,
+                *command, cwd=self._folder, env=self._site.environment, stdout=log, stderr=log
             )
 
         async def registered() -> bool:
@@ -50,6 +52,18 @@ class Copy:
             return sum("hits::add" in str(row) for row in rows) == routes
 
         await becomes(f"{routes} routes", registered)
+
+    def _command(self, text: str) -> list[str]:
+        if self._language == "rust":
+            (self._folder / "main.rs").write_text(text)
+            name = "page-running" if OWN_ID["rust"] in text else "page-running-one-id"
+            return [str(rust_binary(RUST_SDK, self._folder / "main.rs", name=name))]
+        program, name = str(python_sdk(PYTHON_SDK)), "worker.py"
+        if self._language == "js":
+            link_node_modules(self._folder, NODE_SDK)
+            program, name = tool("node"), "worker.mjs"
+        (self._folder / name).write_text(text)
+        return [program, name]
 
     async def stop(self) -> None:
         assert self.process is not None
@@ -67,9 +81,13 @@ class Copy:
         return [int(number) for number in re.findall(r"hit (\d+) counted", self._log.read_text())]
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", ["python", "js", "rust"])
 @pytest.mark.parametrize("ids", ["ids of their own", "one id"])
-async def test_the_next_copy_takes_over_under_load(ids: str, tmp_path: Path) -> None:
-    text = page_worker() if ids == "ids of their own" else page_worker().replace(OWN_ID, '"hits::add"')
+async def test_the_next_copy_takes_over_under_load(ids: str, language: str, tmp_path: Path) -> None:
+    text = page_worker(language)
+    if ids == "one id":
+        text = text.replace(OWN_ID[language], ONE_ID[language])
     stopped = asyncio.Event()
     answers: list[tuple[int, dict[str, int]]] = []
 
@@ -78,7 +96,7 @@ async def test_the_next_copy_takes_over_under_load(ids: str, tmp_path: Path) -> 
             answers.append(await site.request("POST", "/hits", {}))
 
     async with running_site() as site:
-        first, second = Copy(tmp_path / "first", site), Copy(tmp_path / "second", site)
+        first, second = (Copy(language, tmp_path / name, site) for name in ("first", "second"))
         try:
             await first.start(text, routes=1)
             clients = [asyncio.create_task(client(site)) for _ in range(CLIENTS)]

@@ -32,7 +32,7 @@ def test_a_host_is_watched_with_curl(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert '{"ok":true}{"ready":true,' in run.stdout
-    assert 'iii_invocations_total{outcome="ok"} ' in run.stdout
+    assert 'iii_invocations_total{of="host"} ' in run.stdout
     assert all(json.loads(line)["event"] for line in (tmp_path / "host.log").read_text().splitlines())
 
 
@@ -44,6 +44,6 @@ def test_the_page_names_every_outcome_and_every_metric(tmp_path: Path) -> None:
             families = list(text_string_to_metric_families(page.read().decode()))
         assert host.sigterm() == 0
     names = {family.name for family in families if not family.name.startswith("process_")}
-    outcomes = {s.labels["outcome"] for f in families if f.name == "iii_invocations" for s in f.samples}
+    outcomes = {s.labels["kind"] for f in families if f.name == "iii_invocation_errors" for s in f.samples}
     assert {name for name in names | outcomes if name not in text} == set()
     assert len(names) >= 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from support import redis
 from support.client import raw_client
 from support.host import running_host
+from websockets.exceptions import WebSocketException
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.state.change_log import ChangeLog, CursorTooOld
@@ -52,6 +53,37 @@ def test_one_change_larger_than_the_log_is_kept() -> None:
     log = log_of(3, keep_bytes=1000)
     log.append(change(4, size=100_000))
     assert [one.number for one in log.after(log.cursor(3))] == [4]
+
+
+@pytest.mark.parametrize("count", [1, 155, 156, 157, 10_000, 30_000])
+def test_batches_lose_nothing_and_keep_what_is_promised(count: int) -> None:
+    log = log_of(count)
+    first = int(log.oldest.split("-")[1])
+    assert count - first >= min(count, 10_000)
+    assert count - first <= 10_000 + 156
+    for number in {first, min(first + 1, count), (first + count) // 2, count - 1, count}:
+        found = [(one.number, one.change.key) for one in log.after(log.cursor(number))]
+        assert found == [(one, f"k{one}") for one in range(number + 1, count + 1)]
+
+
+def test_large_values_make_room_before_anybody_reads() -> None:
+    log = ChangeLog(lambda: 0)
+    for number in range(1, 201):
+        log.append(change(number, size=1_000_000))
+    assert len(list(log.after(log.oldest))) <= 16
+    assert [one.number for one in log.after(log.cursor(199))] == [200]
+
+
+def test_what_is_passed_over_is_counted_whether_it_is_kept_or_not() -> None:
+    log = log_of(100, keep=10)
+    for after, count, left_out in ((0, 4, 96), (0, 50, 90), (95, 5, 0), (97, 10, 0), (95, 3, 2), (100, 1, 0)):
+        passed, cursor = log.latest(log.cursor(after), count)
+        assert (passed, cursor) == (left_out, log.cursor(after + left_out))
+        assert len(list(log.after(cursor))) == 100 - after - left_out
+    old = log.newest
+    log.broken()
+    with pytest.raises(CursorTooOld):
+        log.latest(old, 5)
 
 
 def test_after_a_break_no_old_cursor_counts() -> None:
@@ -162,12 +194,55 @@ async def test_a_wait_ends_when_its_time_is_over_and_passes_what_it_did_not_want
         assert answer["next"] != cursor
 
 
+async def test_the_newest_come_with_how_many_were_left_out() -> None:
+    async with open_host() as host:
+        after = (await host.trigger(CHANGES))["next"]
+        for number in range(12_000):
+            await put(host, "k", number)
+        told, left_out = 0, []
+        for newest, limit in ((20, 5), (10, 100), (10, 100)):
+            answer = await host.trigger(CHANGES, {"after": after, "newest": newest, "limit": limit})
+            after = answer["next"]
+            told += len(answer["changes"])
+            left_out.append(answer.get("left_out"))
+            if answer["changes"]:
+                last = answer["changes"][-1]["new_value"]
+        assert (last, told, left_out) == (11_999, 15, [11_980, 5, None])
+        assert told + 11_980 + 5 == 12_000
+
+
 async def test_closing_answers_whoever_waits() -> None:
     async with open_host() as host:
         waiting = asyncio.ensure_future(host.trigger(CHANGES, {"wait_ms": 60_000}))
         await asyncio.sleep(0.01)
         await host.close(grace_s=0.2)
         assert (await waiting)["changes"] == []
+
+
+async def test_while_nobody_waits_many_turns_share_a_batch_and_whoever_waits_then_hears_at_once() -> None:
+    async with open_host(adapter="memory") as host:
+        cursor = (await host.trigger(CHANGES, {}))["next"]
+        assert host.state is not None
+        log, batches = host.state.log, 0
+        told = log.on_append
+        assert told is not None
+
+        def appended() -> None:
+            nonlocal batches
+            batches += 1
+            told()
+
+        log.on_append = appended
+        for number in range(3_000):
+            await host.trigger("state::set", {"scope": "s", "key": f"k{number}", "value": number})
+        assert batches < 1_500
+        answer = await host.trigger(CHANGES, {"after": cursor, "limit": 1_000})
+        assert [row["key"] for row in answer["changes"]] == [f"k{number}" for number in range(1_000)]
+        after = log.newest
+        waiting = asyncio.ensure_future(host.trigger(CHANGES, {"after": after, "wait_ms": 60_000}))
+        while not waiting.done():
+            await host.trigger("state::set", {"scope": "s", "key": "last", "value": 1})
+        assert (await waiting)["changes"][0]["key"] == "last"
 
 
 @pytest.mark.parametrize(
@@ -177,6 +252,8 @@ async def test_closing_answers_whoever_waits() -> None:
         ({"after": "0123456789ab-0"}, "CURSOR_TOO_OLD"),
         ({"limit": 0}, "INVALID_PAGE_LIMITS"),
         ({"wait_ms": 10**9}, "INVALID_PAGE_LIMITS"),
+        ({"newest": 0}, "INVALID_PAGE_LIMITS"),
+        ({"newest": 5, "scope": "s"}, "INVALID_PAGE_LIMITS"),
         ({"after": 5}, "deserialization_error"),
         ([], "deserialization_error"),
     ],
@@ -215,3 +292,71 @@ async def test_a_host_that_was_killed_tells_that_changes_may_be_missing(tmp_path
             assert await client.code(CHANGES, {"after": cursor}) == "CURSOR_TOO_OLD"
             answer = await client.result(CHANGES, {})
             assert json.dumps(answer["next"])
+
+
+@pytest.mark.timeout(600)
+async def test_two_hosts_on_one_store_are_complete_or_say_that_they_are_not(tmp_path: Path) -> None:
+    """One writes on, the other is killed, then the server is: a listener misses nothing unknowingly."""
+    with redis.redis_server("--appendonly", "yes") as server, ExitStack() as stack:
+        for name in ("writing", "followed"):
+            (tmp_path / name).mkdir()
+        writing, followed = (
+            stack.enter_context(running_host(tmp_path / name, "--redis-url", server.url))
+            for name in ("writing", "followed")
+        )
+        ended = asyncio.Event()
+        made: list[int] = []
+
+        async def write() -> None:
+            async with raw_client(writing.ws) as client:
+                number = 0
+                while not ended.is_set():
+                    number += 1
+                    request = {"scope": "s", "key": "n", "value": number}
+                    answer = await client.call("state::set", request)
+                    if "error" not in answer:
+                        made.append(number)
+                    await asyncio.sleep(0.002)
+
+        segments: list[list[int]] = [[]]
+
+        def over() -> bool:
+            return writer.done() and segments[-1][-1:] == made[-1:]
+
+        async def listen() -> None:
+            after: str | None = None
+            while not over():
+                try:
+                    async with raw_client(followed.ws) as client:
+                        while not over():
+                            answer = await client.call(CHANGES, {"after": after, "wait_ms": 200})
+                            if "error" in answer:
+                                assert answer["error"]["code"] == "CURSOR_TOO_OLD", answer
+                                # As told: read the state again, and go on from now.
+                                after = (await client.result(CHANGES, {}))["next"]
+                                value = await client.result("state::get", {"scope": "s", "key": "n"})
+                                segments.append([value])
+                                continue
+                            after = answer["result"]["next"]
+                            segments[-1] += [row["new_value"] for row in answer["result"]["changes"]]
+                except (OSError, ConnectionError, TimeoutError, WebSocketException):
+                    await asyncio.sleep(0.05)
+
+        listening, writer = asyncio.ensure_future(listen()), asyncio.ensure_future(write())
+        async with asyncio.timeout(90):
+            for _ in range(2):
+                await asyncio.sleep(1)
+                await asyncio.to_thread(followed.restart)
+                await asyncio.sleep(1)
+                server.kill()
+                await asyncio.to_thread(server.start)
+            await asyncio.sleep(1)
+            ended.set()
+            await writer
+            await listening
+        assert len(segments) > 1
+        for segment in segments:
+            # The first may be told twice: by the state and by the log.
+            told = list(dict.fromkeys(segment))
+            assert told == sorted(told)
+            assert set(told) >= {number for number in made if told[0] <= number <= told[-1]}

@@ -30,6 +30,7 @@ class OneCall:
     log: list[Any]
     levels: int = 0
     chain: int = 0
+    traceparent: str | None = None
     outline: None = None
     answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 

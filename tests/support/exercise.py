@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from support.scaffold import EXTRAS, RECORDS, SHAPES
@@ -44,6 +45,7 @@ class Exercise:
             combination["http"],
             combination["trigger"],
         )
+        self.companions = combination.get("with", ())
         assert combination["shape"] in SHAPES
         self.plural, self.scope, self.fields = _NAMES[combination["shape"]]
         self.updated = "price" if combination["shape"] == "product" else "unit_price"
@@ -57,6 +59,8 @@ class Exercise:
                 getattr(self, f"{name}_works")()
         if {"delete", "update"} <= self.operations:
             self.no_ghost_stays()
+        for name in self.companions:
+            getattr(self, f"{name}_works")()
         if self.trigger:
             self.trigger_fires()
         assert (self.host.http is not None) == self.http
@@ -75,15 +79,36 @@ class Exercise:
             "session": ["transcripts::record-chunk"],
             "cache": ["cache::put", "cache::get", "cache::remove"],
             "claim": ["claims::take", "claims::get"],
+            "hold": ["stocks::set", "stocks::get", "stocks::hold", "stocks::confirm"],
+            "total": [f"{self.plural}::total"],
             "skeleton": ["visits::add"],
         }
         return {name for operation in self.operations for name in ids[operation]}
 
     def functions_are_all_there(self) -> None:
-        prefixes = ("flags::", "cache::", "transcripts::", "claims::", "visits::", f"{self.plural}::")
+        prefixes = (
+            "flags::",
+            "cache::",
+            "transcripts::",
+            "claims::",
+            "stocks::",
+            "visits::",
+            f"{self.plural}::",
+        )
         own = [name for name in self.host.functions() if name.startswith(prefixes)]
-        assert {name for name in own if not name.endswith("::on-change")} == self.expected()
+        assert {name for name in own if "::on-" not in name} == self.expected()
+        follows = f"{self.plural}::on-change-total"
+        assert (follows in own) is ("total" in self.operations)
         assert bool([name for name in own if name.endswith("::on-change")]) == self.trigger
+        heard = {
+            "queue": {"on-created"},
+            "cron": {"on-schedule"},
+            "pubsub": {"on-change-announce", "on-announced"},
+            "stream": {"on-change-stream"},
+        }
+        for companion, names in heard.items():
+            there = {name for name in names if f"{self.plural}::{name}" in own}
+            assert there == (names if companion in self.companions else set())
         payload = self.host.call(next(iter(self.expected())), "text")["result"]
         assert payload["code"] == "INVALID_INPUT"
 
@@ -172,7 +197,25 @@ class Exercise:
         assert [record for record in records if record in mine] == sorted(
             mine, key=lambda record: (record["created_at"], record["id"])
         )
+        self.pages_work(records)
         self.state("delete", scope=self.scope, key="foreign")
+
+    def pages_work(self, records: list[dict[str, Any]]) -> None:
+        """Pages hold every record once, also when the one that a page ended with is removed."""
+        function, path, name = f"{self.plural}::list-all", f"/{self.plural}", self.plural.replace("-", "_")
+        first = self.ask(function, {"limit": 2}, "GET", f"{path}?limit=2")
+        assert (first["count"], first[name]) == (2, records[:2])
+        last = first[name][-1]
+        self.state("delete", scope=self.scope, key=last["id"])
+        given = {"limit": "1000", "after": first["next"]}
+        rest = self.ask(function, given, "GET", f"{path}?{urlencode(given)}")
+        assert (rest[name], "next" in rest) == (records[2:], False)
+        self.state("set", scope=self.scope, key=last["id"], value=last)
+        for wrong in ({"limit": 0}, {"limit": "1e2"}, {"limit": 1.5}, {"limit": True}, {"after": ""}):
+            assert self.call(function, wrong)["field"] == next(iter(wrong)), wrong
+            if self.http:
+                assert self.host.request("GET", f"{path}?{urlencode(wrong)}")[0] == 400, wrong
+        assert self.call(function, {"limit": None, "after": None})["count"] == len(records)
 
     def delete_works(self) -> None:
         key = self.create()["id"]
@@ -278,6 +321,119 @@ class Exercise:
         assert self.call(take, {"name": name, "owner": "x"})["code"] == "CORRUPT_RECORD"
         self.state("delete", scope="claims", key=name)
 
+    def hold_works(self) -> None:
+        key = uuid4().hex
+        path = f"/stocks/{key}"
+        stock = {"id": key, "total": 3, "free": 3}
+        assert self.ask("stocks::set", {"id": key, "total": 3}, "PUT", path) == stock
+        wanted = [{"id": key, "hold": f"h{number}"} for number in range(8)]
+        answers = self.side_by_side([lambda want=want: self.call("stocks::hold", want) for want in wanted])  # type: ignore[misc]
+        assert sorted(answer.get("code", "held") for answer in answers) == ["NOT_ENOUGH"] * 5 + ["held"] * 3
+        assert self.ask("stocks::get", {"id": key}, "GET", path) == {**stock, "free": 0}
+        first = next(answer["hold"] for answer in answers if "code" not in answer)
+        held = self.ask("stocks::hold", {"id": key, "hold": first}, "PUT", f"{path}/holds/{first}")
+        sold = self.ask(
+            "stocks::confirm", {"id": key, "hold": first}, "POST", f"{path}/holds/{first}/confirm"
+        )
+        assert sold == {**held, "sold": True}
+        value = self.state("get", scope="stocks", key=key)
+        for hold in value["holds"]:
+            hold["ends"] = 1
+        self.state("set", scope="stocks", key=key, value=value)
+        assert self.call("stocks::get", {"id": key})["free"] == 2
+        over = next(hold["id"] for hold in value["holds"] if not hold["sold"])
+        assert self.call("stocks::confirm", {"id": key, "hold": over})["code"] == "EXPIRED"
+        assert self.call("stocks::confirm", {"id": key, "hold": first})["sold"] is True
+        assert self.call("stocks::hold", {"id": key, "hold": "x", "seconds": 0})["field"] == "seconds"
+        self.state("set", scope="stocks", key=key, value="text")
+        assert self.call("stocks::hold", {"id": key, "hold": "x"})["code"] == "NOT_FOUND"
+        assert self.call("stocks::set", {"id": key, "total": 1})["code"] == "CORRUPT_RECORD"
+        self.state("delete", scope="stocks", key=key)
+
+    def total_works(self) -> None:
+        """The total comes to what is there, whoever wrote it, and foreign values add nothing."""
+        function, path = f"{self.plural}::total", f"/{self.plural}/total"
+        field = next(name for name, kind in self.fields.items() if kind in ("amount", "integer"))
+
+        def counts(ids: Sequence[str]) -> bool:
+            stored = [self.state("get", scope=self.scope, key=key) for key in ids]
+            before, answer = self.state("list", scope=self.scope), self.ask(function, {}, "GET", path)
+            parts = [value[field] for value in before if isinstance(value, dict) and "id" in value]
+            assert answer["field"] == field
+            return (answer["count"], round(answer["sum"], 2)) == (len(parts), round(sum(parts), 2)) and all(
+                stored
+            )
+
+        keys = [self.create()["id"] for _ in range(3)]
+        wait_until("the total", lambda: counts(keys))
+        self.state("set", scope=self.scope, key="foreign", value={field: 5})
+        records = [{"id": f"t{number}", field: number} for number in range(200)]
+        writes = [
+            lambda one=one: self.state("set", scope=self.scope, key=one["id"], value=one)  # type: ignore[misc]
+            for one in records
+        ]
+        for start in range(0, len(writes), 20):
+            self.side_by_side(writes[start : start + 20])
+        wait_until("the total of many", lambda: counts([one["id"] for one in records[:3]]))
+        for one in [*records, {"id": "foreign"}]:
+            self.state("delete", scope=self.scope, key=one["id"])
+        wait_until("the total of what is left", lambda: counts(keys))
+
+    def queue_works(self) -> None:
+        """Every record is processed once, also when its job comes again; what fails becomes a dead letter."""
+        job, scope = f"{self.plural}::on-created", f"{self.scope}-jobs"
+        keys = [record["id"] for record in self.side_by_side([self.create] * 8)]
+
+        def marks() -> dict[str, Any]:
+            return {mark["id"]: mark for mark in self.state("list", scope=scope) if "done_at" in mark}
+
+        wait_until("the jobs", lambda: set(keys) <= marks().keys())
+        before = marks()
+        self.side_by_side([lambda: self.call(job, {"id": keys[0]})] * 4)
+        assert marks()[keys[0]]["done_at"] == before[keys[0]]["done_at"]
+        removed = uuid4().hex
+        assert self.call(job, {"id": removed}) == {}
+        assert self.state("get", scope=scope, key=removed) is None
+        self.host.enqueue(self.plural, job, {"id": "no id"})
+        dead = {"topic": self.plural}
+        wait_until(
+            "the dead letter", lambda: bool(self.host.call("engine::queue::dlq_messages", dead)["result"])
+        )
+
+    def cron_works(self) -> None:
+        """The schedule is asked for, and what it does may be done at any time."""
+        key, function = self.create()["id"], f"{self.plural}::on-schedule"
+        lost = uuid4().hex
+        self.state("set", scope=self.scope, key=lost, value={**SAMPLES, "id": lost, "created_at": "x"})
+        assert self.call(function, {"scheduled_time": "2026-01-01T00:00:00+00:00"}) == {}
+        ids = [one for one in self.state("list", scope=self.scope) if isinstance(one, dict) and "id" in one]
+        counted = self.state("get", scope=f"{self.scope}-counts", key=self.plural)
+        assert counted == {"id": self.plural, "count": len(ids), "at": "2026-01-01T00:00:00+00:00"}
+        for place in (lost, key):
+            self.state("delete", scope=self.scope, key=place)
+        if "queue" in self.companions:
+            jobs = f"{self.scope}-jobs"
+            wait_until("the lost job", lambda: self.state("get", scope=jobs, key=lost) is not None)
+            self.call(function, {"scheduled_time": "2026-01-01T00:05:00+00:00"})
+            assert self.state("get", scope=jobs, key=key) is None
+
+    def pubsub_works(self) -> None:
+        key = uuid4().hex
+        self.state("set", scope=self.scope, key=key, value={"seen": 1})
+        wait_until(
+            "the announcement",
+            lambda: any("heard" in line and key in line for line in self.log.read_text().splitlines()),
+        )
+        self.state("delete", scope=self.scope, key=key)
+
+    def stream_works(self) -> None:
+        """The stream holds what the scope holds."""
+        record = self.create()
+        item = {"stream_name": self.plural, "group_id": "all", "item_id": record["id"]}
+        wait_until("the item", lambda: self.host.call("stream::get", item).get("result") == record)
+        self.state("delete", scope=self.scope, key=record["id"])
+        wait_until("its end", lambda: self.host.call("stream::get", item).get("result") is None)
+
     def skeleton_works(self) -> None:
         key = uuid4().hex
         answers = self.side_by_side([lambda: self.call("visits::add", {"id": key})] * 8)
@@ -300,6 +456,7 @@ class Exercise:
                 "session": "audio::transcripts",
                 "cache": "cache",
                 "claim": "claims",
+                "hold": "stocks",
                 "skeleton": "visits",
             }
             scope = scopes[first]

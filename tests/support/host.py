@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from iii_skill.testing.server import free_port
 
 READY_S = 30.0
 
@@ -29,11 +29,7 @@ class HostFailed(Exception):
 
 
 class HostProcess:
-    """One `iii-skill serve`. `restart` keeps the ports, so that workers find the host again.
-
-    The ports are chosen below the range from which the system picks ports for outgoing connections: a
-    client that dials while the host is down cannot take the host's port.
-    """
+    """One `iii-skill serve`. `restart` keeps the ports, so that workers find the host again."""
 
     def __init__(
         self, directory: Path, *args: str, env: Mapping[str, str] | None = None, ports: bool = True
@@ -86,6 +82,12 @@ class HostProcess:
     def stderr(self) -> str:
         """Everything that it has written to stderr, over all restarts."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    @property
+    def complaints(self) -> list[str]:
+        """Its warnings and errors, but for iii-stream's default port, which a neighbour may hold."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        return [line for line in lines if "The host goes on without it." not in line]
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 15.0) -> int:
         """Send a signal and wait for the end; the exit code (negative: the signal that ended it)."""
@@ -149,15 +151,3 @@ def running_host(
         yield host.start()
     finally:
         host.kill()
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below the range of outgoing connections."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

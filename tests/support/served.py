@@ -38,6 +38,15 @@ class ServedHost:
                 if message["type"] == "invocationresult":
                     return {name: message[name] for name in ("result", "error") if name in message}
 
+    def enqueue(self, queue: str, function_id: str, payload: object) -> None:
+        """Put a job for a function into a queue."""
+        action = {"type": "enqueue", "queue": queue}
+        with connect(self.ws) as socket:
+            socket.send(json.dumps({**CALL, "function_id": function_id, "data": payload, "action": action}))
+            while (message := json.loads(socket.recv(timeout=30)))["type"] != "invocationresult":
+                pass
+            assert "error" not in message, message
+
     def functions(self) -> set[str]:
         """The functions that workers offer now."""
         return {row["function_id"] for row in self.call("engine::functions::list", {})["result"]["functions"]}

@@ -44,7 +44,7 @@ def npm(package: str, version: str, *more: str) -> Path:
             (folder / "package.json").write_text('{"private": true}')
             wanted = [f"{package}@{version}", *more]
             command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *wanted]
-            subprocess.run(command, cwd=folder, check=True)
+            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
             (folder / "installed").touch()
     return folder / "node_modules" / package
 
@@ -86,3 +86,13 @@ def clean_environment(home: Path, *more_path: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(CACHE / "uv"),
         "npm_config_userconfig": str(Path.home() / ".npmrc"),
     }
+
+
+NETWORK = ("PIP_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def bare_environment(home: Path, programs: Path) -> dict[str, str]:
+    """What a new container has: HOME and PATH, and how pip reaches its index."""
+    home.mkdir(parents=True, exist_ok=True)
+    network = {name: value for name, value in os.environ.items() if name.upper().startswith(NETWORK)}
+    return network | {"HOME": str(home), "PATH": str(programs)}

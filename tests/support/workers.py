@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from iii_skill import open_host
 from iii_skill.host import Host
 
@@ -29,14 +31,14 @@ class Site:
     ws: str
     http: str
 
-    async def call(self, function_id: str, payload: Any) -> Any:
+    async def call(self, function_id: str, payload: Any, *, namespace: str | None = None) -> Any:
         """The result of a function; InvocationError when it fails."""
-        return await self.host.trigger(function_id, payload, timeout=15)
+        return await self.host.trigger(function_id, payload, namespace=namespace, timeout=15)
 
-    async def functions(self) -> set[str]:
-        """The ids of all functions."""
+    async def functions(self, namespace: str = "default") -> set[str]:
+        """The ids of all functions of a namespace."""
         rows = (await self.call("engine::functions::list", {}))["functions"]
-        return {row["function_id"] for row in rows}
+        return {row["function_id"] for row in rows if row["namespace"] == namespace}
 
     async def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one HTTP request."""
@@ -58,6 +60,11 @@ class Site:
         """What makes any SDK connect to this host."""
         return os.environ | {"III_URL": self.ws, "III_ENGINE_URL": self.ws, "OTEL_ENABLED": "false"}
 
+    @property
+    def environment_of_a_reader(self) -> dict[str, str]:
+        """The same for somebody who set nothing but the address: telemetry is as SDK and worker have it."""
+        return {name: value for name, value in self.environment.items() if not name.startswith("OTEL_")}
+
 
 @asynccontextmanager
 async def running_site(*, engine_functions_only: bool = False) -> AsyncIterator[Site]:
@@ -75,16 +82,42 @@ async def becomes(what: str, condition: Callable[[], Awaitable[bool]], *, second
         await asyncio.sleep(0.02)
 
 
+def written(file: Path, *words: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the file has all of these words by now."""
+
+    async def there() -> bool:
+        text = await asyncio.to_thread(file.read_text)
+        return all(word in text for word in words)
+
+    return there
+
+
+def logged(caplog: pytest.LogCaptureFixture, *words: str) -> Callable[[], Awaitable[bool]]:
+    """Whether one line of what workers log in the host's log has all of these words by now."""
+
+    async def there() -> bool:
+        lines = [one.getMessage() for one in caplog.records if one.name == "iii_skill.workers"]
+        return any(all(word in line for word in words) for line in lines)
+
+    return there
+
+
 @asynccontextmanager
 async def running_worker(
-    command: Sequence[str], cwd: Path, site: Site, *, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    cwd: Path,
+    site: Site,
+    *,
+    environment: Mapping[str, str] | None = None,
+    namespace: str = "default",
 ) -> AsyncIterator[set[str]]:
     """A worker, from its last registration (gives the ids) until SIGTERM, which it must take with 0."""
-    before = await site.functions()
-    log = cwd / "worker.log"
+    before = await site.functions(namespace)
+    log = cwd / ("worker.log" if namespace == "default" else f"worker-{namespace}.log")
+    variables = {**(environment or site.environment), "III_NAMESPACE": namespace}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=cwd, env=environment or site.environment, stdout=output, stderr=output
+            *command, cwd=cwd, env=variables, stdout=output, stderr=output
         )
     seen: set[str] = set()
     quiet_since = time.monotonic()
@@ -92,7 +125,7 @@ async def running_worker(
     async def settled() -> bool:
         nonlocal seen, quiet_since
         assert process.returncode is None, f"the worker ended with {process.returncode}\n{log.read_text()}"
-        now = await site.functions() - before
+        now = await site.functions(namespace) - before
         if now != seen:
             seen, quiet_since = now, time.monotonic()
         return bool(seen) and time.monotonic() - quiet_since > 0.15

@@ -16,7 +16,7 @@ from iii_state_redis import RedisAdapter
 from support.hub_adapter import HubAdapter
 from support.journal_adapter import JournalAdapter
 
-from iii_skill.adapter import Page
+from iii_skill.adapter import Page, PastKey, PastPage, Version, Write
 from iii_skill.values import KEEP, Change, ChangeFunction
 
 Pairs = Sequence[tuple[str, bytes]]
@@ -90,6 +90,186 @@ class KeepTakesARevision(MemoryAdapter):
             self._revision += 1
             return Change(scope, key, done.old, done.new, self._revision)
         return done
+
+
+class ShowsWhatIsOver(MemoryAdapter):
+    def get(self, scope: str, key: str) -> bytes | None:
+        return self._scopes.get(scope, {}).get(key)
+
+
+class ListsWhatIsOver(MemoryAdapter):
+    def list(self, scope: str) -> Pairs:
+        return list(self._scopes.get(scope, {}).items())
+
+
+class SetLeavesTheEnd(MemoryAdapter):
+    def set(self, scope: str, key: str, value: bytes) -> Change:
+        return self.update(scope, key, lambda _old: value)
+
+
+class UpdateTakesTheEndAway(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Change:
+        done = super().update(scope, key, change)
+        self._ends.drop(scope, key)
+        return done
+
+
+class MadeAgainHasTheFormerEnd(MemoryAdapter):
+    def delete(self, scope: str, key: str) -> Change:
+        at = self._ends.at(scope, key)
+        done = super().delete(scope, key)
+        if at is not None:
+            self._ends.put(scope, key, at)
+        return done
+
+
+class ChangesWhatIsOver(MemoryAdapter):
+    def _is_over(self, scope: str, key: str) -> bool:
+        return False
+
+
+class TellsNoEnd(MemoryAdapter):
+    def _end(self, scope: str, key: str) -> None:
+        self.update(scope, key, lambda _old: None) if self._ends.drop(scope, key) is None else None
+
+
+class TellsEndsTwice(MemoryAdapter):
+    def _end(self, scope: str, key: str) -> None:
+        told: list[Change] = []
+        hear, self.on_expired = self.on_expired, told.append
+        super()._end(scope, key)
+        self.on_expired = hear
+        for change in told * 2:
+            if hear is not None:
+                hear(change)
+
+
+class EndsHaveNoRevision(MemoryAdapter):
+    def _end(self, scope: str, key: str) -> None:
+        self._revision -= 1
+        super()._end(scope, key)
+
+
+class SweepTellsNoNextEnd(MemoryAdapter):
+    def sweep(self) -> int | None:
+        super().sweep()
+        return None
+
+
+class SweepsAThousandAtMost(MemoryAdapter):
+    def sweep(self) -> int | None:
+        for scope, key in self._ends.over(self.clock.now_ms(), 1000):
+            self._end(scope, key)
+        return None
+
+
+class TakesEndsUndeclared(MemoryAdapter):
+    expires: ClassVar[bool] = False
+
+
+class ForgetsVersionsOfDeletedKeys(MemoryAdapter):
+    def delete(self, scope: str, key: str) -> Change:
+        done = super().delete(scope, key)
+        if self._versions is not None:
+            self._versions._keys.pop((scope, key), None)
+        return done
+
+
+class KeepsVersionsOfNothing(MemoryAdapter):
+    def delete(self, scope: str, key: str) -> Change:
+        done = super().delete(scope, key)
+        if self._versions is not None and done.old is None:
+            self._versions.note(scope, key, None, done.revision)
+        return done
+
+
+class KeepsEveryVersion(MemoryAdapter):
+    async def open(self, config: Any) -> None:
+        await super().open(config)
+        if self._versions is not None:
+            self._versions._keep = 10_000
+
+
+class VersionsNeverGrowOld(MemoryAdapter):
+    async def open(self, config: Any) -> None:
+        await super().open(config)
+        if self._versions is not None:
+            self._versions._span_ms *= 1000
+
+
+class ForgetsThatVersionsWereDropped(MemoryAdapter):
+    def past(self, moment: int, after: str | None, limit: int) -> PastPage:
+        page = super().past(moment, after, limit)
+        keys = [PastKey(one.scope, one.key, one.value) for one in page.keys]
+        return PastPage(keys, page.after, page.whole_from, page.whole_from_ms)
+
+
+class PastOfNow(MemoryAdapter):
+    async def moment_at(self, at_ms: int) -> int:
+        return await super().moment_at(at_ms) + 1
+
+
+class PastOfEachScope(MemoryAdapter):
+    """Its scopes are counted apart."""
+
+    def past(self, moment: int, after: str | None, limit: int) -> PastPage:
+        here, later = (super(PastOfEachScope, self).past(at, after, limit) for at in (moment, moment + 40))
+        keys = [
+            one if one.scope != "scope-1" else then for one, then in zip(here.keys, later.keys, strict=True)
+        ]
+        return PastPage(keys, here.after, here.whole_from, here.whole_from_ms)
+
+
+class MomentsGoOn(MemoryAdapter):
+    """A commit that is under way joins a moment later."""
+
+    async def moment_at(self, at_ms: int) -> int:
+        return await super().moment_at(at_ms) + 8
+
+
+class PartsOfWhatIsTogetherHaveMoments(MemoryAdapter):
+    """Nobody else comes between its writes, and each has a moment of its own."""
+
+    together: ClassVar[bool] = True
+
+    async def write_together(self, writes: Sequence[Write]) -> int:
+        for write in writes:
+            self.update(write.scope, write.key, lambda _old, new=write.value: new)  # type: ignore[misc]
+        return len(writes)
+
+
+class WritesTogetherInSeveralTransactions(RedisAdapter):
+    async def write_together(self, writes: Sequence[Write]) -> int:
+        parts = [writes[start : start + 500] for start in range(0, len(writes), 500)]
+        return sum([await RedisAdapter.write_together(self, part) for part in parts])
+
+
+class PagesOfVersionsOverlap(MemoryAdapter):
+    def history(self, scope: str, key: str, before: int | None, limit: int) -> Sequence[Version]:
+        return super().history(scope, key, None if before is None else before + 1, limit)
+
+
+class ShowsWhatIsOverAsAVersion(MemoryAdapter):
+    def history(self, scope: str, key: str, before: int | None, limit: int) -> Sequence[Version]:
+        assert self._versions is not None
+        return self._versions.of(scope, key, before, limit)
+
+
+class PagesOfVersionsAreCutAnywhere(MemoryAdapter):
+    def history(self, scope: str, key: str, before: int | None, limit: int) -> Sequence[Version]:
+        return super().history(scope, key, before, min(limit, 4))
+
+
+class PagesOfVersionsAreUnbounded(MemoryAdapter):
+    def history(self, scope: str, key: str, before: int | None, limit: int) -> Sequence[Version]:
+        assert self._versions is not None
+        kept = self._versions._keys[scope, key].versions
+        return [one for one in reversed(kept) if before is None or one.revision < before][:limit]
+
+
+class KeepsVersionsUnasked(MemoryAdapter):
+    def history(self, scope: str, key: str, before: int | None, limit: int) -> Sequence[Version]:
+        return []
 
 
 class KeepCreatesTheScope(MemoryAdapter):
@@ -349,6 +529,22 @@ class LeavesATask(MemoryAdapter):
         self.task = asyncio.create_task(asyncio.Event().wait())
 
 
+class _Job:
+    """An answer that knows the call that knows it."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.ask = self.answer
+
+    def answer(self) -> Change:
+        return self.change
+
+
+class LeavesCycles(MemoryAdapter):
+    def update(self, scope: str, key: str, change: ChangeFunction) -> Any:
+        return _Job(super().update(scope, key, change)).ask()
+
+
 class Batching(MemoryAdapter):
     """A right adapter that gathers the calls of one tick, for the three below."""
 
@@ -417,6 +613,27 @@ class CancelledCallerKeepsTheLock(MemoryAdapter):
 class ChangesHalfWorks(MemoryAdapter):
     async def changes(self) -> AsyncIterator[Change]:
         yield Change("scope", "key", None, b"1", 1)
+
+
+class WritesTogetherUndeclared(MemoryAdapter):
+    async def write_together(self, writes: Sequence[Write]) -> int:
+        for write in writes:
+            self.update(write.scope, write.key, lambda _old, new=write.value: new)  # type: ignore[misc]
+        return len(writes)
+
+
+class MakesWritesOneByOne(HubAdapter):
+    together: ClassVar[bool] = True
+
+    async def write_together(self, writes: Sequence[Write]) -> int:
+        for write in writes:
+            self.update(write.scope, write.key, lambda _old, new=write.value: new)  # type: ignore[misc]
+            await asyncio.sleep(0)
+        return len(writes)
+
+
+class TogetherIgnoresIfAbsent(MakesWritesOneByOne):
+    pass
 
 
 class AcceptsAnySetting(MemoryAdapter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import redis
 
 from iii_skill.testing import ServerProcess
+from iii_skill.testing.server import free_port, reserve
 
 ECHO = """
 import socketserver, sys
@@ -99,3 +101,30 @@ def test_what_ready_means_can_be_said() -> None:
     with ServerProcess(command, ready=answers) as server, redis.Redis(port=server.port) as client:
         assert client.ping()
         os.kill(server.pid, signal.SIGTERM)
+
+
+OTHER = """
+import sys
+from iii_skill.testing.server import reserve
+print(*(port for port in map(int, sys.argv[1:]) if reserve(port)))
+"""
+
+
+def test_a_free_port_is_handed_out_once_and_no_other_process_gets_it() -> None:
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    asked = [sys.executable, "-c", OTHER, *map(str, ports)]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split() == []
+    with ServerProcess(echo, port=ports[0]) as server:
+        assert ask(server.port) == b"a"
+
+
+def test_a_free_port_cannot_be_the_port_of_an_outgoing_connection() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(free_port() for _ in range(200)) < lowest
+
+
+def test_a_port_that_is_in_use_is_not_reserved() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert not reserve(taken.getsockname()[1])

@@ -18,7 +18,9 @@ from iii_skill.adapters.shared.connection_keeper import (
 )
 from iii_skill.adapters.shared.key_queues import KeyQueue, KeyQueues
 from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
-from iii_skill.adapters.shared.shared_adapter import Outcome, Overtaken, SharedAdapter, Swap, Written
+from iii_skill.adapters.shared.server_follower import ServerLog
+from iii_skill.adapters.shared.shared_adapter import SharedAdapter
+from iii_skill.adapters.shared.swap import Outcome, Overtaken, Swap, Written
 from iii_skill.adapters.shared.turn_batches import TurnBatches
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Overtaken",
     "Pauses",
     "ReadyChanges",
+    "ServerLog",
     "SharedAdapter",
     "Swap",
     "TurnBatches",

@@ -280,6 +280,10 @@ class ConnectionKeeper(Generic[C]):
         if attempt is not None and not attempt.done():
             attempt.set_result(None)
 
+    async def another(self) -> C:
+        """A connection that the caller ends; AdapterUnavailable when none can be made now."""
+        return await self._once()
+
     async def _once(self) -> C:
         try:
             async with asyncio.timeout(self._seconds):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -20,6 +21,8 @@ from iii_skill.adapter import Deferred
 from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
 from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import KEEP, Change, ChangeFunction, Keep
+
+log = logging.getLogger(__name__)
 
 MAX_TOGETHER = 64
 MAX_TOGETHER_BYTES = 1024 * 1024
@@ -37,6 +40,10 @@ class QueuedCall(msgspec.Struct, eq=False):
     old: bytes | None = None
     new: bytes | Literal[Keep.KEEP] | None = KEEP
     error: Exception | None = None
+    asked: bool = False
+    """What the store is asked for was asked after it was called, so the answer counts for it."""
+    work: Callable[[], Coroutine[Any, Any, Any]] | None = None
+    """What is done for the key while nothing else of it is on its way; its outcome is the answer."""
 
     def run(self, key: Key, old: bytes | None, *, sound: bool) -> None:
         """Compute it on `old`."""
@@ -105,6 +112,17 @@ class KeyQueue(msgspec.Struct, eq=False):
         deadline = queues.loop.time() + queues.timeout if self.calls or self.waiting else 0.0
         self.waiting.append(QueuedCall(answer, change, blind, deadline))
 
+    def add_alone(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Deferred[Any]:
+        """Queue work that is done while nothing else of the key is on its way."""
+        answer: Deferred[Any] = Deferred()
+        self.waiting.append(QueuedCall(answer, None, work=work))
+        self.queues.works = True
+        return answer
+
+    def start(self) -> None:
+        """Begin with what was queued."""
+        self._start()
+
     def begin(self, change: ChangeFunction) -> Deferred[Change]:
         """The first call for the key: nearly always the only one of its swap, and on bytes that are known."""
         answer: Deferred[Change] = Deferred()
@@ -116,7 +134,7 @@ class KeyQueue(msgspec.Struct, eq=False):
                 # Whatever it raised, the store has to confirm the bytes first: it runs again below.
                 new = KEEP
             if new is not KEEP:
-                self.calls = [QueuedCall(answer, change, False, 0.0, base, new)]
+                self.calls = [QueuedCall(answer, change, False, 0.0, base, new, asked=True)]
                 self.values, self.last = (new,), new
                 self.swap_one(base, new)
                 return answer
@@ -172,12 +190,46 @@ class KeyQueue(msgspec.Struct, eq=False):
                 call.answer.set_exception(error)
 
     def _start(self) -> None:
+        if self.queues.works and self.waiting[0].work is not None:
+            self._work(self.waiting.pop(0))
+            return
         known = self.queues.known.get(self.key)
         if known is None:
             self.values = None
+            for call in self.waiting:
+                call.asked = True
             self.ask()
         else:
             self._attempt(known, confirmed=False, sound=True)
+
+    def _work(self, call: QueuedCall) -> None:
+        assert call.work is not None
+        # Whoever is answered in the meantime waits behind it.
+        self.calls, self.values = [call], ()
+        self.queues.run(self._done(call, call.work()))
+
+    async def _done(self, call: QueuedCall, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            result = await work
+        except AdapterError as error:
+            # What it was raised from holds frames, and those the call.
+            error.__traceback__ = error.__context__ = None
+            self.failed(error)
+            return
+        except asyncio.CancelledError:
+            self.failed(
+                AdapterTimeout("The adapter was closed; whether the call had an effect is not known.")
+            )
+            raise
+        except Exception as error:
+            # Nobody may wait for ever because it raised what it is not to raise.
+            log.exception("%s: what was done for a key alone failed", self.queues.server)
+            self.failed(AdapterError(f"{type(error).__name__}: {error}"))
+            return
+        if not call.answer.done():
+            call.answer.set_result(result)
+        if not self.ended:
+            self._finish(None)
 
     def _attempt(self, base: bytes | None, *, confirmed: bool, sound: bool) -> None:
         """Compute what is queued on `base` and have it swapped in; `confirmed`: the store holds it now,
@@ -186,6 +238,9 @@ class KeyQueue(msgspec.Struct, eq=False):
         calls = self._in_time() if self.calls else []
         again = len(calls)
         room = MAX_TOGETHER - again
+        if self.queues.works:
+            alone = (number for number, call in enumerate(self.waiting) if call.work is not None)
+            room = min(room, next(alone, room))
         calls += [call for call in self.waiting[:room] if not call.answer.done()]
         del self.waiting[:room]
         current, size = base, 0
@@ -203,11 +258,16 @@ class KeyQueue(msgspec.Struct, eq=False):
                 size += len(current or b"")
         self.calls = calls
         if not calls or (confirmed and not values):
-            # Nothing is to be written, and the store holds what these calls saw.
-            for call in calls:
+            # Nothing is to be written, and the store holds what these calls saw. Those that came while its
+            # answer was on the way ask anew: others may have changed the key between.
+            early = [call for call in calls if call.asked]
+            for call in early:
                 call.settle(self.key, 0)
+            self.waiting[:0] = calls[len(early) :]
             self._finish(current if sound else None)
             return
+        for call in calls:
+            call.asked = True
         self.values, self.last = values, current
         self.swap(base, values)
 
@@ -255,6 +315,15 @@ class KeyQueues(abc.ABC, Generic[Queue]):
         self.timeout = timeout
         self.server = server
         self.loop = asyncio.get_running_loop()
+        self.works = False
+        """True once work was queued that is done alone."""
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do it beside everything else."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     @abc.abstractmethod
     def new(self, key: Key) -> Queue:
@@ -267,6 +336,16 @@ class KeyQueues(abc.ABC, Generic[Queue]):
             return self.new(key).begin(change)
         answer: Deferred[Change] = Deferred()
         queue.add(answer, change)
+        return answer
+
+    def alone(self, key: Key, work: Callable[[], Coroutine[Any, Any, Any]]) -> Deferred[Any]:
+        """Do the work after the calls for the key that were made before, and before those made after it."""
+        queue = self.by_key.get(key)
+        if queue is not None:
+            return queue.add_alone(work)
+        queue = self.new(key)
+        answer = queue.add_alone(work)
+        queue.start()
         return answer
 
     def read_after(self, queue: Queue) -> Deferred[bytes | None]:

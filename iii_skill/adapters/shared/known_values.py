@@ -12,6 +12,8 @@ from iii_skill.errors import AdapterError
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_VALUE = 256 * 1024
+MAX_NAMES = 1_000
+"""Characters of scope and key together; a key with longer ones is not remembered."""
 OVERHEAD = 300
 
 NULL = b"null"
@@ -55,17 +57,16 @@ class KnownValues:
         else:
             self._bytes += len(value) + OVERHEAD
         values[key] = value
-        if self._bytes > MAX_BYTES or len(value) > MAX_VALUE:
+        if self._bytes > MAX_BYTES or len(value) > MAX_VALUE or len(key[0]) + len(key[1]) > MAX_NAMES:
             self._shrink(key)
 
     def forget(self, key: Key) -> None:
-        """Drop it."""
         old = self._values.pop(key, None)
         if old is not None:
             self._bytes -= len(old) + OVERHEAD
 
     def _shrink(self, newest: Key) -> None:
-        if len(self._values[newest]) > MAX_VALUE:
+        if len(self._values[newest]) > MAX_VALUE or len(newest[0]) + len(newest[1]) > MAX_NAMES:
             self.forget(newest)
         while self._bytes > MAX_BYTES:
             self.forget(next(iter(self._values)))

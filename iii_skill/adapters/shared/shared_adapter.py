@@ -12,21 +12,21 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-import functools
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
-
-import msgspec
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 from iii_skill.adapter import Deferred, StateAdapter
-from iii_skill.adapters.shared.change_follower import ChangeFollower, FollowedChanges
-from iii_skill.adapters.shared.connection_keeper import ConnectionBroken, ConnectionKeeper, end_tasks
-from iii_skill.adapters.shared.key_queues import KeyQueue, KeyQueues
-from iii_skill.adapters.shared.known_values import NULL, Key, KnownValues, broken_value, is_json
+from iii_skill.adapters.shared.change_follower import FollowedChanges
+from iii_skill.adapters.shared.connection_keeper import ConnectionKeeper, end_tasks
+from iii_skill.adapters.shared.known_values import Key, is_json
+from iii_skill.adapters.shared.server_follower import ServerFollower, ServerLog
+from iii_skill.adapters.shared.shared_keys import KeyRead, SharedKey, SharedKeys
+from iii_skill.adapters.shared.swap import Outcome, Swap
+from iii_skill.adapters.shared.swap_writer import SwapWriter, fate_unknown
 from iii_skill.adapters.shared.turn_batches import TurnBatches
-from iii_skill.errors import AdapterError, AdapterTimeout, AdapterUnavailable
+from iii_skill.errors import FATE_UNKNOWN, AdapterError, AdapterTimeout, AdapterUnavailable
 from iii_skill.values import Change, ChangeFunction, Durability
 
 log = logging.getLogger(__name__)
@@ -35,161 +35,8 @@ C = TypeVar("C")
 P = TypeVar("P")
 T = TypeVar("T")
 
-FATE_UNKNOWN = (
-    "the fate of the write is unknown: it may have happened or not, so read the key before you repeat it"
-)
 QUIET_AT_CLOSE = 1.0
 """What is on its way is waited for as long as no silence is longer than so many seconds."""
-LOOK_AGAIN = 1.0
-
-
-class Swap(msgspec.Struct, frozen=True, gc=False):
-    """What `write` does to one key: store `values` in turn if it holds `base`, or whatever it holds."""
-
-    scope: str
-    key: str
-    base: bytes | None
-    """What the key has to hold; None: it must not be there. Without meaning for an overwrite."""
-    values: Sequence[bytes | None]
-    """One or more; None deletes. The last one is what the key holds in the end, and each is a Change."""
-    overwrite: bool = False
-
-    @property
-    def key_made(self) -> int | None:
-        """Which of the values gives the key a new place in its scope; None when it keeps the one it has. An
-        overwrite gives the key a new place only if it is not there."""
-        made = None if self.overwrite or self.base is not None else 0
-        for number, value in enumerate(self.values[:-1]):
-            if value is None:
-                made = number + 1
-        return made
-
-
-class Written(msgspec.Struct, frozen=True, gc=False):
-    """The swap was carried out: one revision for each of its values, and what an overwrite found."""
-
-    revisions: Sequence[int]
-    old: bytes | None = None
-
-
-class Overtaken(msgspec.Struct, frozen=True, gc=False):
-    """The swap was not carried out: the key does not hold `base`, but this."""
-
-    current: bytes | None
-
-
-Outcome: TypeAlias = Written | Overtaken | AdapterError
-"""What became of a swap; an AdapterError for one that the server refused, while others were carried out."""
-
-
-class SharedKey(KeyQueue, eq=False, kw_only=True):
-    """The queue of one key; it is itself what travels in the batches."""
-
-    adapter: SharedAdapter[Any, Any]
-    base: bytes | None = None
-    overwrite: bool = False
-
-    def ask(self) -> None:
-        self._add(self.adapter._reads)
-
-    def swap(self, base: bytes | None, values: Sequence[bytes | None]) -> None:
-        self.base, self.overwrite = base, False
-        # Only compared: to read is as good, and no write.
-        self._add(self.adapter._writes if values else self.adapter._reads)
-
-    def begin_overwrite(self, new: bytes | None) -> Deferred[Change]:
-        """Set or delete as the first call for the key, whatever it holds."""
-        answer: Deferred[Change] = Deferred()
-        self.add(answer, lambda _old: new, blind=True)
-        self.calls, self.waiting = self.waiting, []
-        self.calls[0].new = new
-        self.values, self.last, self.overwrite = (new,), new, True
-        self._add(self.adapter._writes)
-        return answer
-
-    def to_swap(self) -> Swap:
-        assert self.values is not None
-        return Swap(self.key[0], self.key[1], self.base, self.values, self.overwrite)
-
-    def became(self, outcome: Outcome) -> None:
-        """The server has answered."""
-        if isinstance(outcome, AdapterError):
-            self.failed(outcome)
-        elif isinstance(outcome, Overtaken):
-            self.current(outcome.current)
-        else:
-            if self.overwrite and not self.ended:
-                old = outcome.old
-                sound = old is None or self.queues.known.get(self.key) == old or is_json(old)
-                self.calls[0].old = old if sound else NULL
-            self.swapped(outcome.revisions)
-
-    def _add(self, batches: TurnBatches[Any]) -> None:
-        self.deadline = self.queues.loop.time() + self.queues.timeout
-        try:
-            batches.add(self)
-        except AdapterUnavailable as error:
-            self.failed(error)
-
-
-class SharedKeys(KeyQueues[SharedKey]):
-    """The queues of a SharedAdapter."""
-
-    def __init__(self, adapter: SharedAdapter[Any, Any]) -> None:
-        super().__init__(KnownValues(), timeout=adapter.timeout, server=adapter.server)
-        self._adapter = adapter
-
-    def new(self, key: Key) -> SharedKey:
-        queue = self.by_key[key] = SharedKey(queues=self, key=key, adapter=self._adapter)
-        return queue
-
-
-class KeyRead(msgspec.Struct, eq=False):
-    """A get of a key that has no queue."""
-
-    known: KnownValues
-    key: Key
-    answer: Deferred[bytes | None] = msgspec.field(default_factory=Deferred)
-
-    def current(self, value: bytes | None) -> None:
-        if self.answer.done():
-            return
-        if value is None or self.known.checked(self.key, value):
-            self.answer.set_result(value)
-        else:
-            self.answer.set_exception(broken_value(self.key))
-
-    def failed(self, error: AdapterError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-class ServerFollower(ChangeFollower[P], Generic[C, P]):
-    """Follows the changes on a connection of its own."""
-
-    def __init__(self, adapter: SharedAdapter[C, P]) -> None:
-        super().__init__()
-        self._adapter = adapter
-        self._keeper = adapter._keeper(logging.DEBUG)
-
-    async def newest(self) -> P:
-        return await self._use(self._adapter.newest)
-
-    async def after(self, position: P) -> tuple[Sequence[Change], P]:
-        adapter = self._adapter
-        found = await self._use(lambda connection: adapter.changes_after(connection, position))
-        if not found[0]:
-            await self._use(adapter.changed, more=LOOK_AGAIN)
-        return found
-
-    async def failed(self, error: AdapterError) -> None:
-        """The keeper makes its connection again."""
-
-    async def release(self) -> None:
-        await self._keeper.close()
-
-    async def _use(self, work: Callable[[C], Awaitable[T]], *, more: float = 0.0) -> T:
-        return await self._keeper.use(work, seconds=self._adapter.timeout + more)
 
 
 class SharedAdapter(StateAdapter, Generic[C, P]):
@@ -218,8 +65,6 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         self._changes: set[FollowedChanges] = set()
         self._keepers: weakref.WeakSet[ConnectionKeeper[C]] = weakref.WeakSet()
         self._scans: set[asyncio.Task[Any]] = set()
-        self._unsure: Sequence[Swap] | None = None
-        """Changes that a lost connection carried, until it is known what became of them."""
 
     # What an author writes.
 
@@ -278,15 +123,20 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         """Connect. A server that is away is logged and tried again; one that refuses us is StoreRefused."""
         self.config = config
         self.timeout = float(getattr(config, "timeout", self.timeout))
-        self._queues = SharedKeys(self)
         self._reads: TurnBatches[SharedKey | KeyRead] = TurnBatches(self._send_reads)
         self._writes: TurnBatches[SharedKey] = TurnBatches(self._send_writes, size=_bytes_of)
-        self._writer = self._keeper(logging.WARNING)
+        self._queues = SharedKeys(self._reads, self._writes, timeout=self.timeout, server=self.server)
+        self._writer = SwapWriter(
+            self._keeper(logging.WARNING),
+            write=self._locate_and_write,
+            written=self.written,
+            seconds=self.timeout,
+        )
         self._reader = self._keeper(logging.DEBUG)
         self._scanner = self._keeper(logging.DEBUG)
         try:
-            await self._writer.open()
-            if self._writer.up:
+            await self._writer.keeper.open()
+            if self._writer.keeper.up:
                 await self._reader.open()
         except BaseException:
             await self._disconnected()
@@ -301,6 +151,8 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         both = (self._writes, self._reads)
         answers = True
         # A read may be the first half of a change, and a change that lost a race goes on as another one.
+        if self._queues.tasks:
+            await asyncio.wait(self._queues.tasks, timeout=QUIET_AT_CLOSE)
         while answers and not all(batches.idle for batches in both):
             answers = all([await batches.drained(quiet=QUIET_AT_CLOSE) for batches in both])
         if not answers:
@@ -312,7 +164,7 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         for batches in both:
             for item in await batches.abort():
                 item.failed(self._not_open())
-        await end_tasks(*self._scans)
+        await end_tasks(*self._scans, *self._queues.tasks)
         await asyncio.gather(self._disconnected(), *(changes.aclose() for changes in list(self._changes)))
 
     def get(self, scope: str, key: str) -> Deferred[bytes | None]:
@@ -342,9 +194,55 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         self._check_open()
         return self._queues.update((scope, key), change)
 
+    def alone(self, scope: str, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Deferred[T]:
+        """Do something else to a key: after its changes that were called for before, before the later ones.
+
+        `work` goes through `use_reader` or `use_writer`."""
+        self._check_open()
+        return self._queues.alone((scope, key), work)
+
+    async def use_reader(self, work: Callable[[C], Awaitable[T]]) -> T:
+        """Read something on the connection of the reads, again when it breaks."""
+        return await self._reader.read(work, seconds=self.timeout)
+
+    async def use_writer(self, work: Callable[[C], Awaitable[T]]) -> T:
+        """Write something on the connection of the writes; AdapterTimeout when it may have happened.
+
+        Then `written` is asked before anything else is written, for no swaps: see to it that what was lost
+        does not happen any more.
+        """
+        return await self._writer.other(work)
+
+    async def use_scanner(self, work: Callable[[C], Awaitable[T]]) -> T:
+        """Read what may be long: no get waits for it, and it goes on when its caller is cancelled."""
+        self._check_open()
+        scan = asyncio.create_task(self._scanner.read(work, seconds=self.timeout))
+        self._scans.add(scan)
+        scan.add_done_callback(self._scans.discard)
+        return await asyncio.shield(scan)
+
+    @contextlib.asynccontextmanager
+    async def own_connection(self, keys: Iterable[Key]) -> AsyncIterator[C]:
+        """A connection for a write of these keys that does not wait for others, as `write_together`.
+
+        AdapterUnavailable when there is none, before anything is written. What breaks it later is one of
+        `lost`; what was known of the keys counts no more.
+        """
+        self._check_open()
+        connection = await self._scanner.another()
+        try:
+            await self._stand(connection)
+            yield connection
+        finally:
+            await self.disconnect(connection)
+            for key in keys:
+                self._queues.known.forget(key)
+
     async def list(self, scope: str) -> Sequence[tuple[str, bytes]]:
         """All pairs at one moment; a value that is no JSON is left out and logged."""
-        return self.sound(scope, await self._scan(lambda connection: self.read_scope(connection, scope)))
+        return self.sound(
+            scope, await self.use_scanner(lambda connection: self.read_scope(connection, scope))
+        )
 
     def sound(self, scope: str, pairs: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
         """Those whose value is JSON; the others were written by another program, and are logged."""
@@ -357,16 +255,20 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
 
     async def keys(self, scope: str) -> Sequence[str]:
         """All keys at one moment."""
-        return await self._scan(lambda connection: self.read_keys(connection, scope))
+        return await self.use_scanner(lambda connection: self.read_keys(connection, scope))
 
     async def scopes(self) -> Sequence[str]:
         """Every scope with a key."""
-        return await self._scan(self.read_scopes)
+        return await self.use_scanner(self.read_scopes)
 
     def changes(self) -> FollowedChanges:
         """Every host's changes from now on, own ones included, in order per key, each once."""
+        return self.follow(self)
+
+    def follow(self, server_log: ServerLog[C, P]) -> FollowedChanges:
+        """The same out of another log than that of `newest` and `changes_after`: one of some scopes."""
         self._check_open()
-        follower = ServerFollower(self)
+        follower = ServerFollower(server_log, self._keeper(logging.DEBUG))
         locating = asyncio.create_task(self._locate(follower))
 
         def closed(changes: FollowedChanges) -> None:
@@ -397,7 +299,7 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
             keeper.hurry()
 
     async def _disconnected(self) -> None:
-        await asyncio.gather(self._writer.close(), self._reader.close(), self._scanner.close())
+        await asyncio.gather(self._writer.keeper.close(), self._reader.close(), self._scanner.close())
 
     def _check_open(self) -> None:
         if not self._open:
@@ -412,14 +314,6 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
         if queue is not None:
             return self._queues.write_after(queue, new)
         return self._queues.new(key).begin_overwrite(new)
-
-    async def _scan(self, work: Callable[[C], Awaitable[T]]) -> T:
-        """A read that may be long: no get waits for it, and it goes on when its caller is cancelled."""
-        self._check_open()
-        scan = asyncio.create_task(self._scanner.read(work, seconds=self.timeout))
-        self._scans.add(scan)
-        scan.add_done_callback(self._scans.discard)
-        return await asyncio.shield(scan)
 
     async def _send_reads(self, batch: Sequence[SharedKey | KeyRead]) -> None:
         keys = [item.key for item in batch]
@@ -452,7 +346,7 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
             return
         swaps = [item.to_swap() for item in batch]
         try:
-            outcomes = await self._write(swaps)
+            outcomes = await self._writer.write(swaps)
         except AdapterError as error:
             _all_failed(batch, error)
         except asyncio.CancelledError:
@@ -460,49 +354,20 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
             raise
         except Exception as error:
             log.exception("%s: writing failed", self.name)
-            _all_failed(batch, _fate_unknown(AdapterError(f"{type(error).__name__}: {error}")))
+            _all_failed(batch, fate_unknown(AdapterError(f"{type(error).__name__}: {error}")))
         else:
             for item, outcome in zip(batch, outcomes, strict=True):
                 item.became(outcome)
 
-    async def _write(self, swaps: Sequence[Swap]) -> Sequence[Outcome]:
-        """Write, and where the connection is lost in the middle of that, ask what became of it."""
-        loop = asyncio.get_running_loop()
-        limit = loop.time() + 2 * self.timeout
-        while True:
-            # Nothing else is written before it is known what became of the changes of a lost connection: they
-            # could still be on their way, and would be done after what is written now.
-            if self._unsure is not None:
-                unsure = self._unsure
-                ask = functools.partial(self.written, swaps=unsure)
-                try:
-                    outcomes = await self._writer.use(ask, seconds=self.timeout)
-                except (AdapterUnavailable, AdapterTimeout) as error:
-                    if unsure is not swaps:
-                        raise
-                    # Asked again as long as there is time: the caller has no better way to find out.
-                    left = limit - loop.time()
-                    if left > 0 and await self._writer.connected(seconds=left):
-                        continue
-                    raise _fate_unknown(error) from None
-                self._unsure = None
-                if unsure is swaps and outcomes is not None:
-                    return outcomes
-            try:
-                return await self._writer.use(
-                    lambda connection: self._locate_and_write(connection, swaps), seconds=self.timeout
-                )
-            except (ConnectionBroken, AdapterTimeout) as error:
-                self._unsure = swaps
-                if loop.time() > limit:
-                    raise _fate_unknown(error) from None
-
     async def _locate_and_write(self, connection: C, swaps: Sequence[Swap]) -> Sequence[Outcome]:
-        # Who began to follow before these changes were made must see them.
+        await self._stand(connection)
+        return await self.write(connection, swaps)
+
+    async def _stand(self, connection: C) -> None:
+        """Who began to follow before the changes that are made next must see them."""
         for follower in self._following():
             if follower.position is None:
-                follower.stand(await self.newest(connection))
-        return await self.write(connection, swaps)
+                follower.stand(await follower.log.newest(connection))
 
     def _following(self) -> Iterator[ServerFollower[C, P]]:
         for changes in self._changes:
@@ -513,7 +378,7 @@ class SharedAdapter(StateAdapter, Generic[C, P]):
     async def _locate(self, follower: ServerFollower[C, P]) -> None:
         """Give it a position as soon as the server is there; a write that comes first does the same."""
         with contextlib.suppress(AdapterError):
-            follower.stand(await self._scanner.read(self.newest, seconds=self.timeout))
+            follower.stand(await self._scanner.read(follower.log.newest, seconds=self.timeout))
 
 
 def _all_failed(batch: Iterable[SharedKey | KeyRead], error: AdapterError) -> None:
@@ -521,11 +386,6 @@ def _all_failed(batch: Iterable[SharedKey | KeyRead], error: AdapterError) -> No
     error.__traceback__ = error.__context__ = None
     for item in batch:
         item.failed(error)
-
-
-def _fate_unknown(error: AdapterError) -> AdapterTimeout:
-    message = error.message.removesuffix("; try again.").rstrip(".")
-    return AdapterTimeout(f"{message}; {FATE_UNKNOWN}.", fate_told=True)
 
 
 def _bytes_of(item: SharedKey) -> int:

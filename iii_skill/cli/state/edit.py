@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import sys
 import tempfile
 from typing import Any
@@ -10,25 +12,26 @@ from typing import Any
 import click
 import msgspec
 
-from iii_skill.cli.reach import CONFLICT, USAGE, Backend, Reach, Stopped, encode, need, reach_options, run
+from iii_skill.cli.exit_codes import CONFLICT, FAILED, USAGE
+from iii_skill.cli.interrupts import left_to_others
+from iii_skill.cli.reach import Backend, Reach, Stopped, encode, need, reach_options, run
+from iii_skill.cli.state.names import complete_key, complete_scope
 from iii_skill.cli.state.values import encode_text, missing, value_of
 from iii_skill.readable import unreadable_because
-
-
-class Overlap(Exception):
-    """Both sides changed the same part; the argument is its JSON pointer."""
+from iii_skill.state.three_way import Overlap, merged
 
 
 @click.command()
-@click.argument("scope")
-@click.argument("key")
+@click.argument("scope", shell_complete=complete_scope)
+@click.argument("key", shell_complete=complete_key)
 @click.option("--create", is_flag=True, help="Begin with an empty object if there is no such key.")
 @reach_options
 def edit(scope: str, key: str, create: bool, reach: Reach) -> None:
     """Open a value in $EDITOR and store what was made of it.
 
     It is stored by compare-and-set. When somebody else changed the value meanwhile, the two are merged; where
-    both changed the same member, the editor opens again. The edit is never thrown away.
+    both changed the same member, the editor opens again. The edit is never thrown away; an empty file changes
+    nothing.
     """
 
     async def work(opened: Backend) -> None:
@@ -36,13 +39,13 @@ def edit(scope: str, key: str, create: bool, reach: Reach) -> None:
         base = await value_of(opened, scope, key)
         if base is None and not create:
             raise missing(scope, key)
-        file = _file(base or b"{}")
+        first = _text(base or b"{}")
+        file = _file(first)
         try:
             mine = _edited(file, "")
+            lost = 0
             while True:
-                if base is not None and msgspec.json.format(mine, indent=0) == msgspec.json.format(
-                    base, indent=0
-                ):
+                if not mine or (base is not None and _text(mine) == _text(base)):
                     click.echo("nothing was changed", err=True)
                     break
                 payload: dict[str, Any] = {"scope": scope, "key": key, "value": msgspec.Raw(mine)}
@@ -58,88 +61,89 @@ def edit(scope: str, key: str, create: bool, reach: Reach) -> None:
                     click.echo("somebody else changed it too: both changes are in it now", err=True)
                 except Overlap as overlap:
                     mine = _decide(file, mine, theirs, str(overlap))
+                    if not mine:
+                        continue
                 base = None if theirs == b"null" else theirs
+                # Many at once would only get into each other's way.
+                await asyncio.sleep(random.random() * min(1.0, 0.01 * 2**lost))
+                lost += 1
         except BaseException:
-            click.echo(f"your edit is kept in {file}", err=True)
+            _keep(file, first)
             raise
         os.unlink(file)
 
     run(reach, work)
 
 
-def merged(base: bytes, theirs: bytes, mine: bytes, where: str = "") -> bytes:
-    """Both changes in one value, member by member; Overlap where both changed the same."""
-    same = [msgspec.json.format(one, indent=-1) for one in (base, theirs, mine)]
-    if same[1] == same[2] or same[0] == same[1]:
-        return mine
-    if same[0] == same[2]:
-        return theirs
-    sides = [_members(one) for one in (base, theirs, mine)]
-    if any(side is None for side in sides):
-        raise Overlap(where or "/")
-    old, left, right = sides
-    assert old is not None
-    assert left is not None
-    assert right is not None
-    result: dict[str, msgspec.Raw] = {}
-    for name in [*left, *(name for name in right if name not in left)]:
-        pointer = f"{where}/{name.replace('~', '~0').replace('/', '~1')}"
-        one, two, three = (side.get(name) for side in (old, left, right))
-        if two is None or three is None:
-            changed = three if two is None else two
-            # One side removed it: fine unless the other one changed it.
-            if one is None:
-                assert changed is not None
-                result[name] = changed
-            elif bytes(changed or b"") != bytes(one):
-                raise Overlap(pointer)
-        elif one is None:
-            if bytes(two) != bytes(three):
-                raise Overlap(pointer)
-            result[name] = two
-        else:
-            result[name] = msgspec.Raw(merged(bytes(one), bytes(two), bytes(three), pointer))
-    return msgspec.json.encode(result)
+def _text(value: bytes) -> bytes:
+    return msgspec.json.format(value, indent=2) + b"\n"
 
 
-def _same(one: bytes, other: bytes) -> bool:
-    return msgspec.json.format(one, indent=-1) == msgspec.json.format(other, indent=-1)
-
-
-def _members(value: bytes) -> dict[str, msgspec.Raw] | None:
-    if value.lstrip()[:1] != b"{":
-        return None
-    return msgspec.json.decode(value, type=dict[str, msgspec.Raw])
-
-
-def _file(value: bytes) -> str:
-    handle, path = tempfile.mkstemp(prefix="iii-skill-", suffix=".json")
-    with os.fdopen(handle, "wb") as file:
-        file.write(msgspec.json.format(value, indent=2) + b"\n")
+def _file(text: bytes) -> str:
+    try:
+        handle, path = tempfile.mkstemp(prefix="iii-skill-", suffix=".json")
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+    except OSError as error:
+        text_of_it = f"There is no room for a file to edit: {error.strerror or error}."
+        raise Stopped(FAILED, text_of_it, fix="TMPDIR names another place for it.") from None
     return path
 
 
+def _content(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        text = f"The editor left no file behind ({error.strerror}): nothing was changed."
+        raise Stopped(FAILED, text) from None
+
+
+def _keep(file: str, first: bytes) -> None:
+    """Say where the edit is; a file that the editor did not change, or that is gone, is none."""
+    try:
+        with open(file, "rb") as opened:
+            left = opened.read()
+    except OSError:
+        return
+    if left.strip() in (b"", first.strip()):
+        os.unlink(file)
+    else:
+        click.echo(f"your edit is kept in {file}", err=True)
+
+
 def _edited(file: str, problem: str) -> bytes:
-    """What the user made of the file; JSON that cannot be read opens the editor again, with a terminal."""
+    """What the user made of the file, nothing if it is empty.
+
+    JSON that cannot be read opens the editor again, with a terminal, until it is left as it was.
+    """
+    before = b""
     while True:
         if problem:
             click.echo(problem, err=True)
-        click.edit(filename=file)
-        with open(file, "rb") as opened:
-            text = opened.read().strip()
+        with left_to_others():
+            click.edit(filename=file)
+        text = _content(file).strip()
+        if not text:
+            return b""
         why = unreadable_because(text)
         if why is None:
             return msgspec.json.format(text, indent=-1)
         problem = f"That is no JSON: {why}."
-        if not sys.stdin.isatty():
+        if text == before or not sys.stdin.isatty():
             raise Stopped(USAGE, problem)
+        before = text
 
 
 def _decide(file: str, mine: bytes, theirs: bytes, pointer: str) -> bytes:
     """Both changed one member: the user decides, with both before him."""
-    problem = f"Somebody else changed {encode_text(pointer)} too; their value: {theirs.decode()}"
+    if theirs == b"null":
+        problem = "Somebody else deleted the key."
+    else:
+        what = "the value" if pointer == "/" else encode_text(pointer)
+        problem = f"Somebody else changed {what} too; their value: {theirs.decode()}"
     if not sys.stdin.isatty():
         raise Stopped(CONFLICT, problem, error="conflict")
     with open(file, "wb") as opened:
-        opened.write(msgspec.json.format(mine, indent=2) + b"\n")
+        opened.write(_text(mine))
     return _edited(file, problem)

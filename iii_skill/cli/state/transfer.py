@@ -1,250 +1,161 @@
-"""`export`, `import` and `copy`: scopes as lines of JSON, exact to the byte, checked before it is written.
-
-The first line says what follows, then one line a key, the last one counts and sums:
-`{"format":"iii-state/1"}`, `{"scope":...,"key":...,"value":...}`, `{"end":true,"count":N,"sha256":...}`.
-"""
+"""`export` and `copy`: scopes out of one place, into a file or another place."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
-import hashlib
-import itertools
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import msgspec
 
-from iii_skill.cli.reach import (
-    LEFT,
-    USAGE,
-    Backend,
-    Reach,
-    Stopped,
-    connected,
-    encode,
-    need,
-    reach_options,
-    run,
-)
-from iii_skill.cli.state.values import confirm, encode_text, entries
+from iii_skill.cli.exit_codes import LEFT
+from iii_skill.cli.reach import LOST, Backend, Reach, backend, connected, encode, need, reach_options, run
+from iii_skill.cli.resuming import Resuming
+from iii_skill.cli.state.export_file import ExportRow, ExportWriter, target
+from iii_skill.cli.state.names import complete_scope
+from iii_skill.cli.state.past import export_past
+from iii_skill.cli.state.progress import IN_FLIGHT, grow, progress
+from iii_skill.cli.state.values import counted, encode_text, entries, line, put
 from iii_skill.errors import InvocationError
 
-IN_FLIGHT = 256
-"""Writes that are under way at once."""
-
-_HEAD = b'{"format":"iii-state/1"}\n'
-
-
-class _Row(msgspec.Struct, frozen=True):
-    scope: str
-    key: str
-    value: msgspec.Raw
-
-
-_row = msgspec.json.Decoder(_Row).decode
+PATIENCE_S = 60.0
+"""How long a lost connection is waited for."""
 
 
 @click.command()
-@click.argument("scopes", nargs=-1)
+@click.argument("scopes", nargs=-1, shell_complete=complete_scope)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="A file (`.gz`: packed).  [default: stdout]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file (`.gz`: packed).  [default: stdout]",
 )
+@click.option("--at", metavar="TIME|CURSOR", help="As they were then; the store must keep versions.")
+@click.option("--partial", is_flag=True, help="With --at: leave out keys of which it is not kept.")
 @reach_options
-def export(scopes: tuple[str, ...], output: Path | None, reach: Reach) -> None:
-    """Write scopes (all without a name) as lines of JSON; a file appears when it is whole."""
+def export(scopes: tuple[str, ...], output: Path | None, at: str | None, partial: bool, reach: Reach) -> None:
+    """Write scopes (all without a name) as lines of JSON; a file appears when it is whole.
 
-    async def work(opened: Backend) -> None:
-        await need(opened, "state::list_entries", "export")
-        names = list(scopes) or await _scopes(opened)
-        with _target(output) as file:
-            digest, count = hashlib.sha256(), 0
-            file.write(_HEAD)
-            with _progress(len(names), "export", shown=output is not None) as bar:
-                for scope in names:
-                    async for key, value in entries(opened, scope):
-                        row = msgspec.json.encode(_Row(scope, key, msgspec.Raw(value))) + b"\n"
-                        digest.update(row)
-                        file.write(row)
-                        count += 1
-                    bar.update(1)
-            trailer = {"end": True, "count": count, "sha256": digest.hexdigest()}
-            file.write(msgspec.json.encode(trailer) + b"\n")
-        click.echo(f"{count} keys of {len(names)} scopes", err=True)
-
-    run(reach, work)
-
-
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--if-absent", is_flag=True, help="Leave keys alone that are there already.")
-@click.option("--replace", is_flag=True, help="Delete the keys of the file's scopes that it does not have.")
-@click.option("--dry-run", is_flag=True, help="Only check the file and say what would be written.")
-@click.option("--yes", is_flag=True, help="Do not ask before --replace.")
-@reach_options
-def import_(file: Path, if_absent: bool, replace: bool, dry_run: bool, yes: bool, reach: Reach) -> None:
-    """Read what `export` wrote. All of it is checked first; done again, it goes on where it stopped."""
-    if if_absent and replace:
-        raise click.UsageError("--if-absent and --replace contradict each other.")
-
-    async def work(opened: Backend) -> None:
-        count, found = check(file)
-        if dry_run:
-            click.echo(f"{count} keys of {len(found)} scopes would be written", err=True)
-            return
-        if if_absent:
-            await need(opened, "state::compare-and-set", "import --if-absent")
-        if replace:
-            confirm(f"Replace {len(found)} scopes?", yes=yes)
-        written = 0
-        with _progress(count, "import", shown=True) as bar:
-            for some in batched(rows(file), IN_FLIGHT):
-                # Begun in the order of the file, so keys keep their places in a scope.
-                done = await asyncio.gather(*(_store(opened, row, if_absent=if_absent) for row in some))
-                written += sum(done)
-                bar.update(len(some))
-        if replace:
-            for scope, kept in found.items():
-                answer = await opened.call("state::list_keys", encode(scope=scope))
-                for key in msgspec.json.decode(answer or b"{}").get("keys", []):
-                    if key not in kept:
-                        await opened.call("state::delete", encode(scope=scope, key=key))
-        click.echo(f"{written} of {count} keys written", err=True)
-
-    run(reach, work)
-
-
-@click.command()
-@click.argument("scopes", nargs=-1)
-@click.option("--to", "target", metavar="URL", required=True, help="The host or engine to copy to.")
-@click.option("--if-absent", is_flag=True, help="Leave keys alone that are there already.")
-@reach_options
-def copy(scopes: tuple[str, ...], target: str, if_absent: bool, reach: Reach) -> None:
-    """Copy scopes (all without a name) to another host; what is equal there already is left alone."""
+    TIME is an ISO date and time, or ms since 1970; a CURSOR comes from `iii-skill::state::changes`.
+    """
+    if at is None and partial:
+        raise click.UsageError("--partial goes with --at.")
 
     async def work(opened: Backend) -> int:
-        await need(opened, "state::list_entries", "copy")
-        names = list(scopes) or await _scopes(opened)
-        written, refused = 0, 0
-        async with connected(target, reach.token) as other:
-            click.echo(f"[to {other.label}]", err=True)
-            for scope in names:
-                async for key, value in entries(opened, scope):
-                    if await other.call("state::get", encode(scope=scope, key=key)) == value:
-                        continue
-                    try:
-                        row = _Row(scope, key, msgspec.Raw(value))
-                        written += await _store(other, row, if_absent=if_absent)
-                    except InvocationError as error:
-                        refused += 1
-                        click.echo(f"{encode_text(scope)} {encode_text(key)}: {error.message}", err=True)
-        click.echo(f"{written} keys written, {refused} refused", err=True)
-        return LEFT if refused else 0
+        if at is not None:
+            return await export_past(opened, scopes, output, at, partial=partial)
+        await need(opened, "state::list_entries", "export")
+        names = list(scopes) or await scopes_of(opened)
+        with target(output) as file:
+            writer = ExportWriter(file)
+            with progress(0, "export", shown=output is not None) as bar:
+                for scope in names:
+                    before = writer.count
+                    async for key, value in entries(opened, scope, told=grow(bar)):
+                        writer.row(scope, key, value)
+                        bar.update(1)
+                    if writer.count == before:
+                        click.echo(f"scope {encode_text(scope)} has no keys", err=True)
+            writer.end()
+        click.echo(f"{counted(writer.count, 'key')} of {counted(len(names), 'scope')}", err=True)
+        return 0
 
     run(reach, work)
 
 
-def batched(found: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
-    """The rows, so many at a time."""
-    while some := list(itertools.islice(found, size)):
-        yield some
+@click.command()
+@click.argument("scopes", nargs=-1, shell_complete=complete_scope)
+@click.option("--to", "to", metavar="URL", required=True, help="The host or engine to copy to.")
+@click.option("--if-absent", is_flag=True, help="Leave keys alone that are there already.")
+@click.option("--dry-run", is_flag=True, help="Only say how many keys would be written.")
+@reach_options
+def copy(scopes: tuple[str, ...], to: str, if_absent: bool, dry_run: bool, reach: Reach) -> None:
+    """Copy scopes (all without a name) to another host, key by key; what is equal there is left alone.
+
+    A lost connection is waited for, for a minute. Done again after a break, it goes on where it stopped.
+    """
+
+    async def work(opened: Backend, other: Backend) -> int:
+        await need(opened, "state::list_entries", "copy")
+        click.echo(f"[to {other.label}]", err=True)
+        copying = _Copying(other, if_absent=if_absent, dry_run=dry_run)
+        names = list(scopes) or await scopes_of(opened)
+        with progress(0, "copy") as bar:
+            for scope in names:
+                some: list[ExportRow] = []
+                before = copying.seen
+                async for key, value in entries(opened, scope, told=grow(bar)):
+                    some.append(ExportRow(scope, key, msgspec.Raw(value)))
+                    if len(some) == IN_FLIGHT:
+                        await copying.take(some)
+                        bar.update(len(some))
+                        some.clear()
+                await copying.take(some)
+                bar.update(len(some))
+                if copying.seen == before:
+                    click.echo(f"scope {encode_text(scope)} has no keys", err=True)
+        if reach.as_json:
+            put(line(written=copying.written, equal=copying.equal, refused=copying.refused))
+        would = "would be written" if dry_run else "written"
+        told = f"{counted(copying.written, 'key')} {would}, {copying.equal} equal, {copying.refused} refused"
+        click.echo(told, err=True)
+        return LEFT if copying.refused else 0
+
+    async def resumed(first: Backend) -> int:
+        async with contextlib.AsyncExitStack() as connections:
+            second = await connections.enter_async_context(connected(to, reach.token))
+            return await work(
+                Resuming(first, lambda: backend(reach), connections, patience_s=PATIENCE_S),
+                Resuming(second, lambda: connected(to, reach.token), connections, patience_s=PATIENCE_S),
+            )
+
+    run(reach, resumed)
 
 
-async def _scopes(opened: Backend) -> list[str]:
+class _Copying:
+    """Writes what is not there yet, and counts."""
+
+    def __init__(self, other: Backend, *, if_absent: bool, dry_run: bool) -> None:
+        self._other = other
+        self._if_absent = if_absent
+        self._dry_run = dry_run
+        self.seen = self.written = self.equal = self.refused = 0
+
+    async def take(self, rows: Sequence[ExportRow]) -> None:
+        """Begun in their order, so keys that are new get their places in it."""
+        self.seen += len(rows)
+        await asyncio.gather(*map(self._one, rows))
+
+    async def _one(self, row: ExportRow) -> None:
+        there = await self._other.call("state::get", encode(scope=row.scope, key=row.key))
+        if there == bytes(row.value) or (there is not None and self._if_absent):
+            self.equal += there == bytes(row.value)
+            return
+        try:
+            done = 1 if self._dry_run else await store(self._other, row, if_absent=self._if_absent)
+        except InvocationError as error:
+            if error.code in LOST:
+                raise
+            self.refused += 1
+            click.echo(f"{encode_text(row.scope)} {encode_text(row.key)}: {error.message}", err=True)
+        else:
+            self.written += done
+
+
+async def scopes_of(opened: Backend) -> list[str]:
+    """All scopes of a place."""
     answer = await opened.call("state::list_groups", b"{}")
     return list(msgspec.json.decode(answer or b"{}").get("groups", []))
 
 
-async def _store(opened: Backend, row: _Row, *, if_absent: bool) -> int:
+async def store(opened: Backend, row: ExportRow, *, if_absent: bool) -> int:
+    """Write one key; how many were written."""
     payload: dict[str, Any] = {"scope": row.scope, "key": row.key, "value": row.value}
     if not if_absent:
         await opened.call("state::set", encode(**payload))
         return 1
     answer = await opened.call("state::compare-and-set", encode(**payload))
     return int(msgspec.json.decode(answer or b"{}").get("swapped", False))
-
-
-def check(file: Path) -> tuple[int, dict[str, set[str]]]:
-    """Read the whole file; how many keys it has, and which by scope. Stopped names the line that is wrong."""
-    found: dict[str, set[str]] = {}
-    count = 0
-    for row in rows(file):
-        keys = found.setdefault(row.scope, set())
-        if row.key in keys:
-            raise Stopped(USAGE, f"{file}: key {encode_text(row.key)} is there twice.")
-        keys.add(row.key)
-        count += 1
-    return count, found
-
-
-def rows(file: Path) -> Iterator[_Row]:
-    """The rows of an export; Stopped unless it is whole and unchanged."""
-    digest, count, ended = hashlib.sha256(), 0, False
-    with _source(file) as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if number == 1:
-                    if line.strip() != _HEAD.strip():
-                        raise Stopped(USAGE, f"{file} was not written by `iii-skill state export`.")
-                    continue
-                if ended:
-                    raise Stopped(USAGE, f"{file}: line {number} comes after the end.")
-                if line.startswith(b'{"end":'):
-                    trailer = msgspec.json.decode(line)
-                    ended = True
-                    if trailer.get("count") != count or trailer.get("sha256") != digest.hexdigest():
-                        raise Stopped(USAGE, f"{file} was changed or is not whole: its sum does not fit.")
-                    continue
-                digest.update(line)
-                count += 1
-                try:
-                    yield _row(line)
-                except msgspec.DecodeError as error:
-                    raise Stopped(USAGE, f"{file}: line {number} is no row: {error}.") from None
-        except (EOFError, OSError) as error:
-            raise Stopped(USAGE, f"{file} cannot be read to its end: {error}.") from None
-    if not ended:
-        raise Stopped(USAGE, f"{file} is not whole: its last line is missing.")
-
-
-@contextlib.contextmanager
-def _source(file: Path) -> Iterator[IO[bytes]]:
-    with contextlib.ExitStack() as stack:
-        lines: Any = stack.enter_context(open(file, "rb"))
-        if file.suffix == ".gz":
-            lines = stack.enter_context(gzip.GzipFile(fileobj=lines))
-        yield lines
-
-
-@contextlib.contextmanager
-def _target(output: Path | None) -> Iterator[IO[bytes]]:
-    """Stdout, or a file beside the wanted one that takes its place at the end."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    handle, half = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            packed: Any = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if output.suffix == ".gz" else raw
-            yield packed
-            if packed is not raw:
-                packed.close()
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(half, output)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(half)
-        raise
-
-
-def _progress(length: int, label: str, *, shown: bool) -> Any:
-    hidden = not (shown and sys.stderr.isatty())
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden)

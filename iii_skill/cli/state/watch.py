@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import subprocess
 import time
@@ -10,33 +9,30 @@ import time
 import click
 import msgspec
 
-from iii_skill.cli.reach import (
-    UNREACHABLE,
-    Backend,
-    Reach,
-    Stopped,
-    backend,
-    encode,
-    need,
-    reach_options,
-    run,
-)
-from iii_skill.cli.state.values import name_of
-from iii_skill.errors import InvocationError
+from iii_skill.cli.reach import Backend, Reach, backend, encode, need, reach_options, run
+from iii_skill.cli.resuming import Resuming
+from iii_skill.cli.seconds import Seconds
+from iii_skill.cli.state.names import complete_key, complete_scope
+from iii_skill.cli.state.values import name_of, put
+from iii_skill.state.functions import CHANGES
 
-CHANGES = "iii-skill::state::changes"
 WAIT_MS = 20_000
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 
 
 @click.command()
-@click.argument("scope", required=False)
-@click.argument("key", required=False)
+@click.argument("scope", required=False, shell_complete=complete_scope)
+@click.argument("key", required=False, shell_complete=complete_key)
 @click.option("--prefix", metavar="TEXT", help="Only keys that begin with it.")
-@click.option("--since", default="now", show_default=True, help="A cursor, `start` (what is kept) or `now`.")
+@click.option(
+    "--since",
+    metavar="CURSOR",
+    default="now",
+    show_default=True,
+    help="What `--json` gave; `start`: what is kept since somebody watched first; or `now`.",
+)
 @click.option("--count", type=click.IntRange(1), help="End after so many changes.")
-@click.option("--timeout", type=click.FloatRange(0), help="End after so many seconds.")
-@click.option("--exec", "command", metavar="COMMAND", help="Run it for each change (on stdin).")
+@click.option("--timeout", type=Seconds(0), help="End after this time.")
+@click.option("--exec", "command", metavar="COMMAND", help="Run it for each change, which it gets on stdin.")
 @reach_options
 def watch(
     scope: str | None,
@@ -74,38 +70,9 @@ def watch(
 
     async def resumed(first: Backend) -> None:
         async with contextlib.AsyncExitStack() as connections:
-            await work(_Resuming(reach, first, connections))
+            await work(Resuming(first, lambda: backend(reach), connections))
 
     run(reach, resumed)
-
-
-class _Resuming:
-    """Calls the backend, and connects again when the connection is lost."""
-
-    def __init__(self, reach: Reach, first: Backend, connections: contextlib.AsyncExitStack) -> None:
-        self._connections = connections
-        self._reach = reach
-        self._current = first
-        self.label = first.label
-
-    async def call(self, function_id: str, payload: bytes, *, timeout: float | None = 30.0) -> bytes | None:
-        pause = FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._current.call(function_id, payload, timeout=timeout)
-            except InvocationError as error:
-                if error.code != "not_connected":
-                    raise
-            click.echo("the connection is lost; going on when it is back", err=True)
-            while True:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                try:
-                    self._current = await self._connections.enter_async_context(backend(self._reach))
-                    break
-                except Stopped as error:
-                    if error.code != UNREACHABLE:
-                        raise
 
 
 async def _next(
@@ -128,9 +95,9 @@ def _show(row: bytes, *, as_json: bool, command: str | None) -> None:
         subprocess.run(command, shell=True, input=row, check=False)
         return
     if as_json:
-        click.echo(row.decode())
+        put(row.decode())
         return
     fields = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
     kind, scope, key = (msgspec.json.decode(fields[name]) for name in ("event_type", "scope", "key"))
     value = "" if kind == "state:deleted" else f"\t{bytes(fields['new_value']).decode()}"
-    click.echo(f"{kind.removeprefix('state:')}\t{name_of(scope)}\t{name_of(key)}{value}")
+    put(f"{kind.removeprefix('state:')}\t{name_of(scope)}\t{name_of(key)}{value}")

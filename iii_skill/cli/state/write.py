@@ -5,13 +5,27 @@ from __future__ import annotations
 import click
 import msgspec
 
-from iii_skill.cli.reach import CONFLICT, Backend, Reach, Stopped, encode, need, reach_options, run
-from iii_skill.cli.state.values import confirm, encode_text, given_value, line, missing, shown, value_of
+from iii_skill.cli.exit_codes import CONFLICT
+from iii_skill.cli.reach import Backend, Reach, Stopped, encode, need, reach_options, run
+from iii_skill.cli.state.names import complete_key, complete_scope
+from iii_skill.cli.state.progress import IN_FLIGHT, progress
+from iii_skill.cli.state.values import (
+    QUOTE,
+    confirm,
+    counted,
+    encode_text,
+    given_value,
+    line,
+    missing,
+    put,
+    shown,
+    value_of,
+)
 
 
 @click.command("set")
-@click.argument("scope")
-@click.argument("key")
+@click.argument("scope", shell_complete=complete_scope)
+@click.argument("key", shell_complete=complete_key)
 @click.argument("value", required=False)
 @click.option("--string", "as_string", is_flag=True, help="VALUE is a text, not JSON.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no value yet.")
@@ -31,50 +45,50 @@ def set_(
         raise click.UsageError("--if-absent and --if-equals contradict each other.")
 
     async def work(opened: Backend) -> None:
-        encoded = given_value(value, as_string=as_string)
+        encoded = given_value(value, as_string=as_string, fix=f"{QUOTE}, or store a text with --string.")
         payload = {"scope": scope, "key": key, "value": msgspec.Raw(encoded)}
         if not if_absent and if_equals is None:
             answer = await opened.call("state::set", encode(**payload))
             if reach.as_json:
-                click.echo((answer or b"null").decode())
+                put((answer or b"null").decode())
             return
         await need(opened, "state::compare-and-set", "set --if-absent and --if-equals")
         if if_equals is not None:
-            payload["expected"] = msgspec.Raw(given_value(if_equals, as_string=False))
+            payload["expected"] = msgspec.Raw(given_value(if_equals))
         answer = await opened.call("state::compare-and-set", encode(**payload)) or b"{}"
         if reach.as_json:
-            click.echo(answer.decode())
+            put(answer.decode())
         if not msgspec.json.decode(answer).get("swapped"):
             text = f"The value of {encode_text(key)} is another one now; nothing was stored."
             raise Stopped(CONFLICT, text, error="conflict")
 
-    run(reach, work)
+    run(reach, work, only_calls=True)
 
 
 @click.command()
-@click.argument("scope")
-@click.argument("key")
+@click.argument("scope", shell_complete=complete_scope)
+@click.argument("key", shell_complete=complete_key)
 @click.option("--op", "ops", metavar="JSON", multiple=True, required=True, help="An op; may be repeated.")
 @reach_options
 def update(scope: str, key: str, ops: tuple[str, ...], reach: Reach) -> None:
     """Apply ops in one atomic step, as {"type": "increment", "path": "n", "by": 1}; the new value."""
 
     async def work(opened: Backend) -> int:
-        encoded = [msgspec.Raw(given_value(op, as_string=False)) for op in ops]
+        encoded = [msgspec.Raw(given_value(op)) for op in ops]
         answer = await opened.call("state::update", encode(scope=scope, key=key, ops=encoded)) or b"{}"
         found = msgspec.json.decode(answer, type=dict[str, msgspec.Raw])
-        click.echo(answer.decode() if reach.as_json else shown(bytes(found.get("new_value", b"null"))))
+        put(answer.decode() if reach.as_json else shown(bytes(found.get("new_value", b"null"))))
         errors = msgspec.json.decode(found["errors"]) if "errors" in found else []
         for error in errors:
             click.echo(f"op {error['op_index']}: {error['code']}: {error['message']}", err=True)
         return 1 if errors else 0
 
-    run(reach, work)
+    run(reach, work, only_calls=True)
 
 
 @click.command()
-@click.argument("scope")
-@click.argument("key", required=False)
+@click.argument("scope", shell_complete=complete_scope)
+@click.argument("key", required=False, shell_complete=complete_key)
 @click.option("--prefix", metavar="TEXT", help="Every key that begins with it.")
 @click.option("--all", "everything", is_flag=True, help="Every key of the scope.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -99,13 +113,28 @@ def delete(
         if dry_run:
             for one in found:
                 text = f"would delete {encode_text(one)}"
-                click.echo(line(scope=scope, key=one) if reach.as_json else text)
+                put(line(scope=scope, key=one) if reach.as_json else text)
             return
         if key is None:
-            confirm(f"Delete {len(found)} keys of scope {encode_text(scope)}?", yes=yes)
-        for one in found:
-            old = await opened.call("state::delete", encode(scope=scope, key=one))
-            if reach.as_json:
-                click.echo(line(scope=scope, key=one, old_value=msgspec.Raw(old or b"null")))
+            confirm(f"Delete {counted(len(found), 'key')} of scope {encode_text(scope)}?", yes=yes)
 
-    run(reach, work)
+        async def remove(one: str) -> bytes | None:
+            return await opened.call("state::delete", encode(scope=scope, key=one))
+
+        def told(one: str, old: bytes | None) -> None:
+            if reach.as_json:
+                put(line(scope=scope, key=one, old_value=msgspec.Raw(old or b"null")))
+
+        if key is not None:
+            told(key, await remove(key))
+            return
+        import asyncio  # late: what writes one key needs no event loop
+
+        with progress(len(found), "delete") as bar:
+            for start in range(0, len(found), IN_FLIGHT):
+                some = found[start : start + IN_FLIGHT]
+                for one, old in zip(some, await asyncio.gather(*map(remove, some)), strict=True):
+                    told(one, old)
+                bar.update(len(some))
+
+    run(reach, work, only_calls=key is not None)

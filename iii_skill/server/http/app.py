@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 from typing import Any
 
-import msgspec
-
-from iii_skill.calls import STOPPED, Call, Failure, Outcome, Result, trace_context
+from iii_skill.calls import STOPPED, Call, Failure, Outcome, trace_context
 from iii_skill.config import HttpSettings
-from iii_skill.engine.channel import Direction
-from iii_skill.engine.channels import Offer, reference
+from iii_skill.engine.channels import Offer
 from iii_skill.engine.deadlines import Deadlines
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.ids import fresh_id, token
@@ -28,13 +26,10 @@ from iii_skill.server.http.body import Body
 from iii_skill.server.http.complaints import Complaints, Failures
 from iii_skill.server.http.exchange import Exchange
 from iii_skill.server.http.limits import Budget, HttpLimits
+from iii_skill.server.http.steps import Steps
+from iii_skill.traces import Span
 
 NOT_FOUND = response.problem(404, "NOT_FOUND", "Not Found")
-NOT_MET = Response(
-    422,
-    [response.JSON_TYPE],
-    b'{"error":{"code":"CONDITION_NOT_MET","message":"Request condition not met"},"skipped":true}',
-)
 TIMED_OUT = Response(504, [])
 UNREAD = response.problem(
     503, "BUSY", "Clients leave more answers unread than this host holds in memory; try again later."
@@ -79,6 +74,7 @@ class HttpApp:
         ]
         timeout_s = settings.default_timeout_ms / 1000
         self._complaints = Complaints(timeout_s)
+        self._steps = Steps(engine, self._middleware, complaints=self._complaints, go_on=self._go_on)
         self._failures = Failures()
         self.running: Deadlines[Exchange] = Deadlines(timeout_s, self._expired)
         # By serial number: what a function was called for, until its answer is out.
@@ -186,38 +182,11 @@ class HttpApp:
     def _start(self, exchange: Exchange) -> None:
         self.running.start(exchange)
         route = exchange.route
-        if self._middleware or route.conditional or route.middleware_function_ids:
-            steps = [*self._middleware, *route.middleware_function_ids]
-            if route.conditional:
-                steps.insert(len(self._middleware), route.condition_function_id or "")
-            exchange.steps = steps[::-1]
-            self._ask(exchange)
-        else:
+        if route.direct and not self._middleware:
             self._call(exchange)
-
-    def _ask(self, exchange: Exchange) -> None:
-        """Call the middleware or condition that is next."""
-        route, steps = exchange.route, exchange.steps
-        assert steps is not None
-        after = len(route.middleware_function_ids)
-        if self._is_condition(exchange, len(steps)):
-            data = request.condition_payload(route, exchange.parts)
-            if route.gate is not None:
-                read = {"input": msgspec.json.decode(data)}
-                steps.pop()
-                self._go_on(exchange, None if route.gate.filter.matches(read) else NOT_MET)
-                return
         else:
-            data = request.middleware_payload(route, exchange.parts)
-        # Global middleware comes out of the configuration, and so out of the default namespace.
-        own = len(steps) <= after + route.conditional
-        namespace = route.subscriber.namespace if own else None
-        exchange.call = Call(steps[-1], data, exchange.reply, namespace, invocation_id=fresh_id())
-        self._engine.invoke(exchange.call)
-
-    def _is_condition(self, exchange: Exchange, left: int) -> bool:
-        route = exchange.route
-        return route.conditional and left == len(route.middleware_function_ids) + 1
+            exchange.steps = self._steps.before(route)
+            self._go_on(exchange, None)
 
     def _call(self, exchange: Exchange) -> None:
         """Call the function of the route."""
@@ -244,40 +213,55 @@ class HttpApp:
             exchange.body = Body.kept(memoryview(call.data)[start : start + exchange.weight])
             exchange.parts.body = b""
         exchange.call = call
+        tracer = self._engine.tracer
+        if tracer is not None:
+            span = tracer.request(route.method, route.path, call.traceparent)
+            if span is not None:
+                call.traceparent = span.traceparent
+                exchange.ended = partial(_end, exchange, span)
         if route.gate is not None:
             entered = route.gate.enter(call)
             if isinstance(entered, Failure):
                 exchange.call = None
                 self._answer(exchange, response.problem(503, entered.code, entered.message))
                 return
-            exchange.ended = entered
+            exchange.ended = entered if exchange.ended is None else partial(_both, entered, exchange.ended)
+        activity = self._engine.fanout.activity
+        if activity is not None:
+            activity.fired(subscriber.id)
         self._engine.invoke(call)
 
-    def settled(self, exchange: Exchange, outcome: Outcome) -> None:
+    def settled(self, exchange: Exchange, outcome: Outcome, call: Call | None) -> None:
         """A middleware, the condition or the function has answered."""
-        steps = exchange.steps
-        if steps is None:
-            value = outcome.value if isinstance(outcome, Result) else None
-            if value is not None and len(value) > LONG_ANSWER:
+        if type(outcome) is Failure:
+            self._engine.failed(outcome.code)
+        if exchange.steps is None:
+            activity = self._engine.fanout.activity
+            if activity is not None and isinstance(outcome, Failure):
+                activity.failed(exchange.route.subscriber.id, f"{outcome.code}: {outcome.message}")
+            if type(outcome) is Failure:
+                self._failures.add(exchange.route, outcome, None if call is None else call.traceparent)
+                self._answer(exchange, response.failed(outcome))
+                return
+            value = outcome.value
+            assert value is not None
+            if len(value) > LONG_ANSWER:
                 # It is settled: no channel and no deadline comes before the answer any more.
                 self.running.stop(exchange)
                 self._called.pop(exchange.serial, None)
                 exchange.close_channels()
                 self._begin(self._inspect_answer(exchange, value))
             else:
-                self._answer(exchange, self._response(exchange, outcome))
-            return
-        condition = self._is_condition(exchange, len(steps))
-        function_id = steps.pop()
-        early = _condition(outcome) if condition else self._middleware_says(exchange, function_id, outcome)
-        self._go_on(exchange, early)
+                self._answer(exchange, self._heard(exchange, response.answer(value)))
+        else:
+            self._steps.settled(exchange, outcome)
 
     def _go_on(self, exchange: Exchange, early: Response | None) -> None:
         """Answer with what a step decided, or take the next one."""
         if early is not None:
             self._answer(exchange, early)
         elif exchange.steps:
-            self._ask(exchange)
+            self._steps.ask(exchange)
         else:
             exchange.steps = None
             self._call(exchange)
@@ -324,15 +308,6 @@ class HttpApp:
             answer = UNREAD
         exchange.answer(answer, exchange.cors)
 
-    def _response(self, exchange: Exchange, outcome: Outcome) -> Response:
-        """The response to the outcome of the function."""
-        if type(outcome) is Failure:
-            self._failures.add(exchange.route, outcome)
-            return response.failed(outcome)
-        assert isinstance(outcome, Result)
-        assert outcome.value is not None
-        return self._heard(exchange, response.answer(outcome.value))
-
     async def _inspect_answer(self, exchange: Exchange, value: bytes) -> None:
         """Find what stands in a long answer without reading all of it in one go."""
         found = await inspect(value)
@@ -348,18 +323,6 @@ class HttpApp:
         if answered.complaint is not None:
             self.complain(exchange, answered.complaint)
         return answered.response
-
-    def _middleware_says(self, exchange: Exchange, function_id: str, outcome: Outcome) -> Response | None:
-        """What a middleware decided: None goes on."""
-        if type(outcome) is Failure:
-            return response.failed(outcome)
-        assert isinstance(outcome, Result)
-        verdict = None if outcome.value is None else response.middleware_response(outcome.value)
-        if verdict is None:
-            return None
-        if verdict.complaint is not None:
-            self._complaints.add(exchange.route, function_id, verdict.complaint)
-        return verdict.response
 
     def complain(self, exchange: Exchange, complaint: str) -> None:
         """The function of the route says something that has no effect."""
@@ -385,14 +348,19 @@ class HttpApp:
 
 def _references(serial: int, key: str) -> bytes:
     """The keys `request_body` and `response` of the payload, encoded."""
-    return b',"request_body":%b,"response":%b' % (
-        reference(f"{serial}{BODY}", key, Direction.READ),
-        reference(f"{serial}{RESPONSE}", key, Direction.WRITE),
-    )
+    # As `reference` makes them; two calls of it for each request would cost more than all of this.
+    return (
+        f',"request_body":{{"channel_id":"{serial}{BODY}","access_key":"{key}","direction":"read"}},'
+        f'"response":{{"channel_id":"{serial}{RESPONSE}","access_key":"{key}","direction":"write"}}'
+    ).encode()
 
 
-def _condition(outcome: Outcome) -> Response | None:
-    """What a condition decided: None goes on."""
-    if type(outcome) is Failure:
-        return response.failed(outcome)
-    return NOT_MET if type(outcome) is Result and outcome.value == b"false" else None
+def _end(exchange: Exchange, span: Span) -> None:
+    """The request is answered, or its client is gone."""
+    span.attributes.append(("http.response.status_code", exchange.status))
+    span.end(str(exchange.status) if exchange.status >= 500 else None)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> None:
+    first()
+    second()

@@ -29,8 +29,8 @@ class Failures:
         # By function and code: when the last line was written, and how many came since.
         self._last: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def add(self, route: Route, outcome: Failure) -> None:
-        """Log it, or count it."""
+    def add(self, route: Route, outcome: Failure, traceparent: str | None) -> None:
+        """Log it, or count it; `traceparent` is that of the call that failed."""
         function_id, code = one_line(route.subscriber.function_id), one_line(outcome.code)
         now = asyncio.get_running_loop().time()
         last, missed = self._last.get((function_id, code), (-PAUSE_S, 0))
@@ -47,6 +47,7 @@ class Failures:
             code,
             one_line(outcome.message),
             f" (and {missed} more since the last such line)" if missed else "",
+            extra={"traceparent": traceparent},
         )
 
 

@@ -47,8 +47,8 @@ class Application(Protocol):
     def serve(self, exchange: Exchange) -> None:
         """A request has come; its body may still be on its way."""
 
-    def settled(self, exchange: Exchange, outcome: Outcome) -> None:
-        """The function that was called last has answered."""
+    def settled(self, exchange: Exchange, outcome: Outcome, call: Call | None) -> None:
+        """The function that was called last has answered; no call: it had, and more was to come."""
 
     def nothing(self, exchange: Exchange) -> None:
         """The function of the route answered null: the request waits for the `response` channel."""
@@ -153,12 +153,14 @@ class Exchange:
         client = self.client
         if client is not None:
             self.client = None
+            self.status = response.status
             client.answer(response, cors)
         self._end()
 
     def reply(self, outcome: Outcome) -> None:
         """Take the outcome of the call; one that comes too late is dropped."""
-        if self.call is None:
+        call = self.call
+        if call is None:
             return
         self.call = None
         if self.client is None:
@@ -166,11 +168,15 @@ class Exchange:
             self._app.over(self)
         elif self.streaming:
             return
-        elif self.steps is None and type(outcome) is Result and outcome.value in (None, b"null"):
+        elif (
+            self.steps is None
+            and type(outcome) is Result
+            and (outcome.value is None or outcome.value == b"null")
+        ):
             self.null = True
             self._app.nothing(self)
         else:
-            self._app.settled(self, outcome)
+            self._app.settled(self, outcome, call)
 
     def leave(self) -> None:
         """The client is gone. What was called runs on, and its answer is dropped."""
@@ -217,7 +223,7 @@ class Exchange:
             self._begin_stream(b"")
         elif self.call is None:
             # It answered null, and was lost before it sent anything.
-            self._app.settled(self, STOPPED)
+            self._app.settled(self, STOPPED, None)
 
     def _begin_stream(self, first: bytes) -> None:
         client = self.client

@@ -9,6 +9,12 @@ MAX_HEADERS = 100
 MAX_HEAD = 64 * 1024
 """Bytes of all header lines of a request, and of trailers and chunk extensions between two body bytes."""
 
+LINGER_S = 1.0
+"""How long a client may go on sending after its last answer: closing at once would cost it that."""
+
+AT_ONCE = 32
+"""So many pipelined requests are served in one turn of the event loop, then others have theirs."""
+
 MEBIBYTE = 1024 * 1024
 
 

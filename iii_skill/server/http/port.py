@@ -12,7 +12,8 @@ from iii_skill.http.provider import HttpTriggers
 from iii_skill.server.guard import Guard
 from iii_skill.server.http.app import HttpApp
 from iii_skill.server.http.limits import HttpLimits
-from iii_skill.server.http.protocol import HttpConnection, Shared
+from iii_skill.server.http.protocol import HttpConnection
+from iii_skill.server.http.shared import ClientConnection, Shared
 from iii_skill.server.listen import BACKLOG, Listeners, listen
 
 MANY = 100_000
@@ -53,7 +54,7 @@ class HttpServer:
         self._listeners: Listeners | None = None
 
     @property
-    def connections(self) -> set[HttpConnection]:
+    def connections(self) -> set[ClientConnection]:
         """The clients that are there now."""
         return self._shared.connections
 

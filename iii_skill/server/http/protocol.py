@@ -1,107 +1,50 @@
 """One client connection: bytes in, requests to the app in order, answers out.
 
-llhttp reads the bytes. It is never given more than the rest of one message, so nothing behind a request is
-looked at before that is answered, and a client that does not read its answers gets no more work done.
+Nothing behind a request is looked at before that is answered, and a client that does not read its answers
+gets no more work done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
-from email.utils import formatdate
 from typing import cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
-from iii_skill.few_warnings import FewWarnings
 from iii_skill.http.cors import NO_CORS, CorsHeaders
-from iii_skill.http.request import header_map, joined
 from iii_skill.http.response import HeaderList, Response, failure, problem
 from iii_skill.server.http.body import CHUNK, Body
-from iii_skill.server.http.exchange import Application, Exchange
-from iii_skill.server.http.head import BODYLESS, STATUS_LINES, absolute, answer_head, closes, refusal
-from iii_skill.server.http.limits import MAX_HEAD, MAX_HEADERS, MAX_URL, Budget, HttpLimits
+from iii_skill.server.http.exchange import Exchange
+from iii_skill.server.http.head import BODYLESS, STATUS_LINES, answer_head, closes, write_answer
+from iii_skill.server.http.limits import AT_ONCE, LINGER_S
+from iii_skill.server.http.message_parser import MessageParser
+from iii_skill.server.http.shared import Shared
 
 logger = logging.getLogger(__name__)
-
-LINGER_S = 1.0
-"""How long a client may go on sending after its last answer: closing at once would cost it that."""
-
-AT_ONCE = 32
-"""So many pipelined requests are served in one turn of the event loop, then others have theirs."""
-
-END = b"\r\n\r\n"
-"""How a head ends, and a chunked body with its trailers."""
 
 BUSY = problem(
     503, "BUSY", "More request bodies are on their way than this host holds in memory; try again later."
 )
 
 
-class Shared:
-    """What all connections of a port share."""
-
-    def __init__(self, limits: HttpLimits) -> None:
-        self.limits = limits
-        self.max_connections = limits.max_connections
-        self.warnings = FewWarnings(logger, "HTTP clients")
-        self.connections: set[HttpConnection] = set()
-        self.bodies = Budget(limits.max_bodies_bytes)
-        self.unread = Budget(limits.max_unread_bytes)
-        self.stopping = False
-        self.app: Application
-        self.left: Callable[[], None]
-        self._second = 0
-        self._date = b""
-
-    def date(self) -> bytes:
-        """The `date` line of an answer."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._date = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
-        return self._date
-
-
-class _Refused(Exception):
-    """The head of a request is beyond its bounds."""
-
-
 class HttpConnection(asyncio.Protocol):
     """One client. It is reading a head, or the body of the request that it is serving or has answered."""
 
     __slots__ = (
-        "_chunked",
         "_closing",
         "_continue",
         "_counted",
         "_exchange",
-        "_fed",
-        "_head_done",
-        "_in_body",
         "_keep_alive",
         "_linger",
-        "_message_done",
-        "_overhead",
-        "_own_head",
-        "_pairs",
-        "_parser",
+        "_message",
         "_parsing",
-        "_received",
-        "_remaining",
         "_rest",
         "_served",
         "_shared",
-        "_status",
         "_stream_chunked",
         "_stuck_at",
-        "_tail",
         "_transport",
         "_unread",
-        "_url",
-        "_version",
         "age",
         "reading",
         "writable",
@@ -109,24 +52,9 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
-        # The head that is being read.
-        self._url = b""
-        self._pairs: list[tuple[bytes, bytes]] = []
-        self._fed = 0
-        self._tail = b""
-        self._head_done = False
-        self._version = ""
-        # The body that is being read.
-        self._in_body = False
-        self._chunked = False
-        self._remaining = 0
-        self._received = 0
-        self._overhead = 0
-        self._message_done = False
-        self._own_head = False
+        self._message = MessageParser(self._body)
         self._continue = False
         # What is not parsed yet.
         self._rest = b""
@@ -134,7 +62,6 @@ class HttpConnection(asyncio.Protocol):
         self.reading = True
         self._counted = 0
         # The answer.
-        self._status = 400
         self._served = False
         self._keep_alive = True
         self._stream_chunked = False
@@ -149,13 +76,13 @@ class HttpConnection(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there."""
         shared = self._shared
         self._transport = cast(asyncio.Transport, transport)
         if len(shared.connections) >= shared.max_connections:
             shared.warnings.warn(
                 "", "there are %s HTTP clients: more are hung up on", str(shared.max_connections)
             )
+            # Without an answer: it would have to be taken, and this connection watched until it is.
             self.abort()
             return
         shared.connections.add(self)
@@ -165,10 +92,10 @@ class HttpConnection(asyncio.Protocol):
         shared = self._shared
         shared.connections.discard(self)
         exchange, self._exchange = self._exchange, None
-        self._transport = self._parser = None
+        self._transport = None
+        self._message.close()
         self._closing = True
         self._rest = b""
-        self._pairs = []
         self._count(0)
         shared.unread.give(self._unread)
         self._unread = 0
@@ -207,42 +134,6 @@ class HttpConnection(asyncio.Protocol):
             self._exchange.resume()
         self._go_on_soon()
 
-    # What the parser calls.
-
-    def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
-        self._url += url
-        if len(self._url) > MAX_URL:
-            self._status = 414
-            raise _Refused
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer: those are counted and left out, whatever they are named."""
-        pairs = self._pairs
-        if len(pairs) == MAX_HEADERS:
-            self._status = 431
-            raise _Refused
-        pairs.append((name.lower(), value.strip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        """The head is complete."""
-        if not self._own_head:
-            self._head_done = True
-            parser = self._parser
-            assert parser is not None
-            self._version = parser.get_http_version()
-            self._keep_alive = parser.should_keep_alive()
-
-    def on_body(self, data: bytes) -> None:
-        """A part of the body."""
-        self._received += len(data)
-        if self._exchange is not None and self._exchange.body is not None:
-            self._exchange.body.feed(data)
-
-    def on_message_complete(self) -> None:
-        """The body is complete, or there is none."""
-        self._message_done = True
-
     # Reading.
 
     def _take(self, data: bytes) -> None:
@@ -250,143 +141,89 @@ class HttpConnection(asyncio.Protocol):
         self._parsing = True
         position, size, served = 0, len(data), 0
         while position < size and not self._closing:
-            if not self._in_body:
+            if not self._message.in_body:
                 if self._exchange is not None or not self.writable or served == AT_ONCE:
+                    # The request before is not answered, its answer is not taken, or others have their turn.
                     self._keep(data[position:])
                     break
                 served += 1
-                if data[position] in b"\r\n" and not self._fed:
+                if data[position] in b"\r\n" and not self._message.fed:
                     # Blank lines may stand before a request; they neither begin it nor keep a client alive.
                     data = data[position:].lstrip(b"\r\n")
                     position, size = 0, len(data)
                     continue
-            stop = self._boundary(data, position, size)
+            stop = self._message.boundary(data, position, size)
             piece = data if stop - position == size else data[position:stop]
             position = stop
             self._feed(piece)
         self._parsing = False
+        # It stopped after AT_ONCE requests, all of them answered: nothing else will call for the rest.
         if self._rest and self._exchange is None and self.writable:
             self._go_on_soon()
 
-    def _boundary(self, data: bytes, position: int, size: int) -> int:
-        """Where the piece ends that belongs to this message for sure."""
-        if self._in_body and not self._chunked:
-            return min(size, position + self._remaining)
-        tail = self._tail
-        if tail:
-            # The end may lie across two reads.
-            found = (tail + data[position : position + 3]).find(END)
-            if found >= 0:
-                return position + found + 4 - len(tail)
-        found = data.find(END, position)
-        return size if found < 0 else found + 4
-
     def _feed(self, piece: bytes) -> None:
-        parser = self._parser
-        assert parser is not None
-        offered, received = False, self._received
-        try:
-            parser.feed_data(piece)
-        except HttpParserUpgrade:
-            offered = True
-        except HttpParserError:
-            self._refuse(self._status)
+        message = self._message
+        if not message.in_body and not message.fed:
+            # The first bytes of a head: the time that it may take begins.
+            self.age = 0.0
+        refused = message.feed(piece)
+        if refused:
+            self._refuse(refused)
             return
-        if self._head_done:
-            self._head_done = False
-            self._begin(self._fed + len(piece), offered=offered)
-        elif not self._in_body:
-            self._within_head(piece)
+        if message.head_done:
+            self._begin()
+        elif not message.in_body:
+            if not self._count(message.fed):
+                self._refuse(503)
         else:
-            self._within_body(piece, self._received - received)
-        if self._message_done and not self._closing:
+            self._within_body()
+        if message.complete and not self._closing:
             self._end_of_message()
 
-    def _within_head(self, piece: bytes) -> None:
-        if not self._fed:
-            self.age = 0.0
-        self._fed += len(piece)
-        self._tail = (self._tail + piece)[-3:]
-        if self._fed > MAX_HEAD + len(self._url):
-            self._refuse(431)
-        elif not self._count(self._fed):
-            self._refuse(503)
+    def _body(self, data: bytes) -> None:
+        """A part of a body."""
+        exchange = self._exchange
+        if exchange is not None and exchange.body is not None:
+            exchange.body.feed(data)
 
-    def _within_body(self, piece: bytes, body_bytes: int) -> None:
-        self._remaining -= len(piece)
-        if self._chunked:
-            # Chunk sizes, extensions and trailers are of no use to anybody.
-            self._overhead = 0 if body_bytes else self._overhead + len(piece)
-            self._tail = (self._tail + piece)[-3:]
-            if self._overhead > MAX_HEAD:
-                self._refuse(431)
-                return
+    def _within_body(self) -> None:
         exchange = self._exchange
         if exchange is not None and exchange.body is not None and not self._count(exchange.body.held):
             if exchange.streaming:
+                # A part of the answer is out: it can only be broken off.
                 self._refuse(503)
             else:
                 self._keep_alive = False
                 exchange.answer(BUSY, exchange.cors)
 
-    def _begin(self, size: int, *, offered: bool) -> None:
-        """A head of that size is complete: find out how long its message is, and have it served."""
-        parser = self._parser
-        assert parser is not None
-        pairs, self._pairs = self._pairs, []
-        target, self._url = self._url, b""
-        self._fed = 0
-        self._tail = b""
+    def _begin(self) -> None:
+        """A head is complete: have its request served."""
+        message = self._message
+        self._keep_alive = message.keep_alive
+        pairs = message.pairs
+        refused = message.begin()
         if self._counted:
+            # The bytes of the head, which are not held any more.
             self._count(0)
-        headers = header_map(pairs)
-        coding = headers.get("transfer-encoding")
-        if len(headers) != len(pairs) and coding is not None:
-            coding = joined(pairs, b"transfer-encoding")
-        length = headers.get("content-length", "0")
-        method = parser.get_method()
-        if size - len(target) > MAX_HEAD:
-            self._refuse(431)
-            return
-        refused = refusal(self._version, method, target, coding, length)
         if refused:
             self._refuse(refused)
             return
-        self._chunked = coding is not None
-        self._remaining = int(length)
+        headers = message.headers
         body = None
-        if self._chunked or self._remaining:
+        if message.in_body:
             body = Body(self)
-            self._in_body = True
-            self._received = self._overhead = 0
-            self._message_done = False
-            self._continue = self._version == "1.1" and headers.get("expect", "").lower() == "100-continue"
+            self._continue = message.version == "1.1" and headers.get("expect", "").lower() == "100-continue"
             self.age = 0.0
-            if offered:
-                # No offer of another protocol is taken, but the parser believes that what follows speaks
-                # it. So another one reads the body, behind a head of ours that says the same of its length.
-                self._own_head = True
-                self._parser = parser = HttpRequestParser(self)
-                line = b"transfer-encoding: chunked" if self._chunked else b"content-length: %d" % int(length)
-                parser.feed_data(b"POST / HTTP/1.1\r\n" + line + END)
-                self._own_head = False
-                self._pairs = []
-                self._url = b""
-        if not target.startswith(b"/") and target != b"*":
-            # The authority of an absolute target takes the place of Host (RFC 9112, 3.2.2).
-            authority, target = absolute(target)
-            headers["host"] = authority
-        path, _, query = target.partition(b"?")
         exchange = Exchange(
             self,
             self._shared.app,
-            method.decode("ascii"),
-            path.decode("ascii"),
-            query,
+            message.method,
+            message.path,
+            message.query,
             pairs,
             headers,
             body,
-            old=self._version == "1.0",
+            old=message.version == "1.0",
         )
         self._exchange = exchange
         self._served = True
@@ -397,11 +234,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.answer(failure("internal_error", f"this host failed: {error}"), NO_CORS)
 
     def _end_of_message(self) -> None:
-        self._message_done = False
-        self._in_body = False
-        self._tail = b""
-        # Trailers.
-        self._pairs = []
+        self._message.end()
         exchange = self._exchange
         if exchange is not None and exchange.body is not None:
             exchange.body.end()
@@ -441,7 +274,7 @@ class HttpConnection(asyncio.Protocol):
 
     def want_body(self) -> None:
         """Let the body come; a client that waits for leave to send it gets it."""
-        if self._continue and not self._received and self._transport is not None:
+        if self._continue and not self._message.received and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._continue = False
         self._update_reading()
@@ -474,18 +307,8 @@ class HttpConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if transport is None or exchange is None:
             return
-        body = response.body
         head = self._head(exchange, response.status, response.headers, cors)
-        if response.status in BODYLESS:
-            transport.write(head + b"\r\n")
-        elif exchange.method == "HEAD":
-            transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
-        elif len(body) <= CHUNK:
-            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-        else:
-            # A copy of a long body costs more than a second write.
-            transport.write(b"%bcontent-length: %d\r\n\r\n" % (head, len(body)))
-            transport.write(body)
+        write_answer(transport, head, response, head_only=exchange.method == "HEAD")
         self._answered()
 
     def begin_stream(self, status: int, headers: HeaderList, cors: CorsHeaders) -> None:
@@ -499,12 +322,10 @@ class HttpConnection(asyncio.Protocol):
         self._transport.write(head + framing + b"\r\n")
 
     def stream(self, data: bytes) -> None:
-        """Send a chunk."""
         if self._stream_chunked and self._transport is not None:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end_stream(self) -> None:
-        """The answer is complete."""
         self._exchange = None
         if self._stream_chunked and self._transport is not None:
             self._transport.write(b"0\r\n\r\n")
@@ -513,9 +334,10 @@ class HttpConnection(asyncio.Protocol):
     def _head(self, exchange: Exchange, status: int, headers: HeaderList, cors: CorsHeaders) -> bytes:
         """The lines of a head up to those of its framing, and whether the client stays after it."""
         # A client that was not told to send its body may do so or not: nobody can read on behind it.
-        if self._shared.stopping or (self._in_body and self._continue) or (headers and closes(headers)):
+        shared = self._shared
+        if shared.stopping or (self._continue and self._message.in_body) or (headers and closes(headers)):
             self._keep_alive = False
-        date = self._shared.date()
+        date = shared.date()
         return answer_head(status, date, headers, cors, keep_alive=self._keep_alive, old=exchange.old)
 
     def _answered(self) -> None:
@@ -527,25 +349,29 @@ class HttpConnection(asyncio.Protocol):
             self._finish()
             return
         self._continue = False
-        # What is left of a body that nobody read is dropped as it comes.
-        self._update_reading()
-        self._go_on_soon()
+        if self._rest or not self.reading:
+            # What is left of a body that nobody read is dropped as it comes.
+            self._update_reading()
+            self._go_on_soon()
 
     def _refuse(self, status: int) -> None:
         """End a connection on which nobody knows what comes next. The answer is empty."""
         exchange, self._exchange = self._exchange, None
         streaming = exchange is not None and exchange.streaming
-        answered = exchange is None and self._in_body
+        # Its answer is out already, and what follows in its body cannot be read.
+        answered = exchange is None and self._message.in_body
         if exchange is not None:
             exchange.leave()
         if self._transport is None:
             return
         if streaming:
+            # An end in order would say that the answer is complete.
             self._transport.abort()
             return
         if not answered:
             self._transport.write(STATUS_LINES[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        self._in_body = True
+        # Whatever it was reading, the client may still be sending: `_finish` waits for that.
+        self._message.in_body = True
         self._finish()
 
     def _finish(self) -> None:
@@ -556,7 +382,8 @@ class HttpConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._shared.stopping and not self._in_body:
+        if self._shared.stopping and not self._message.in_body:
+            # All that it sent was read, so closing costs it no answer.
             transport.close()
             return
         self._update_reading()
@@ -590,12 +417,13 @@ class HttpConnection(asyncio.Protocol):
             if late > 0 and taken < late * limits.rate:
                 transport.abort()
         elif self._closing:
+            # `_linger` ends it.
             return
-        elif self._in_body and self._owes_body():
-            if late > 0 and self._received < late * limits.rate:
+        elif self._message.in_body and self._owes_body():
+            if late > 0 and self._message.received < late * limits.rate:
                 self._refuse(408)
         elif self._exchange is None:
-            if self._fed:
+            if self._message.fed:
                 if late > 0:
                     self._refuse(408)
             elif not self._rest and self.age > (limits.keep_alive_s if self._served else limits.silence_s):

@@ -43,15 +43,24 @@ class Calls:
         changed = self._recorder.changed
         with changed:
             while True:
-                found = [call for call in self.of(function, payload=payload) if call.answered]
+                found = self.answered(function, payload=payload)
                 if len(found) >= count:
                     return found[count - 1]
                 left = deadline - time.monotonic()
                 if left <= 0.0:
                     break
                 changed.wait(left)
+        raise self.missed(function, payload=payload, count=count, within=within)
+
+    def answered(self, function: str, *, payload: Any = ANY) -> list[RecordedCall]:
+        """Those of `of` that were answered."""
+        return [call for call in self.of(function, payload=payload) if call.answered]
+
+    def missed(self, function: str, *, payload: Any = ANY, count: int = 1, within: float) -> AssertionError:
+        """What says that there were not so many such calls, and which there were."""
+        found = self.answered(function, payload=payload)
         lines = "".join(f"\n  {call}" for call in self.all[-_LISTED:])
         wanted = "" if payload is ANY else f" with {payload!r}"
         happened = f"What was called:{lines}" if lines else "Nothing was called."
         text = f"{len(found)} of {count} answered call(s) of {function}{wanted} within {within:g} s."
-        raise AssertionError(f"{text} {happened}")
+        return AssertionError(f"{text} {happened}")

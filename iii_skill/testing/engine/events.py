@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -34,20 +35,24 @@ class Events:
         key: str | None = None,
         type: str | None = None,
         value: Any = ANY,
-        after: Event | None = None,
+        after: Event | int | None = None,
         where: Callable[[Event], bool] | None = None,
     ) -> list[Event]:
-        """Those that fit; None is any, `value` is the new value, `after` an event that came before."""
-        return [
+        """Those that fit; None is any, `value` is the new value, `after` an event that came before, or its
+        number.
+        """
+        first = 0 if after is None else _number(after)
+        newer = itertools.takewhile(lambda event: event.number > first, reversed(self.all))
+        found = [
             event
-            for event in self.all
+            for event in newer
             if scope in (None, event.scope)
             and key in (None, event.key)
             and type in (None, event.type)
-            and (after is None or event.number > after.number)
             and (value is ANY or event.new_value == value)
             and (where is None or where(event))
         ]
+        return found[::-1]
 
     def expect(
         self,
@@ -56,7 +61,7 @@ class Events:
         key: str | None = None,
         type: str | None = None,
         value: Any = ANY,
-        after: Event | None = None,
+        after: Event | int | None = None,
         where: Callable[[Event], bool] | None = None,
         within: float = WAIT_SECONDS,
     ) -> Event:
@@ -76,11 +81,24 @@ class Events:
                 if left <= 0.0:
                     break
                 changed.wait(left)
+        raise self.missed(scope=scope, key=key, type=type, value=value, after=after, within=within)
+
+    def missed(
+        self,
+        *,
+        scope: str | None = None,
+        key: str | None = None,
+        type: str | None = None,
+        value: Any = ANY,
+        after: Event | int | None = None,
+        within: float,
+    ) -> AssertionError:
+        """What says that no such event came, and which did."""
         wanted = {"scope": scope, "key": key, "type": type} | ({} if value is ANY else {"value": value})
         text = ", ".join(f"{name}={part!r}" for name, part in wanted.items() if part is not None)
         if after is not None:
-            text += f" after event {after.number}"
-        raise AssertionError(f"no event ({text or 'of any kind'}) within {within:g} s. {self._happened()}")
+            text += f" after event {_number(after)}"
+        return AssertionError(f"no event ({text or 'of any kind'}) within {within:g} s. {self._happened()}")
 
     def _happened(self) -> str:
         events = self.all
@@ -92,3 +110,7 @@ class Events:
         lines = "".join(f"\n  {event}" for event in events[-_LISTED:])
         first = f" (the last {_LISTED} of {len(events)})" if len(events) > _LISTED else ""
         return f"What did happen{first}:{lines}{still}"
+
+
+def _number(after: Event | int) -> int:
+    return after if isinstance(after, int) else after.number

@@ -60,6 +60,9 @@ async def _wind_up() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await loop.shutdown_asyncgens()
     await loop.shutdown_default_executor()
+    # Connections that came in while the ports were being closed belong to nobody.
+    for transport in list(getattr(loop, "_transports", {}).values()):
+        transport.abort()
     # The transports tell their ends and close their sockets.
     await asyncio.sleep(0)
     await asyncio.sleep(0)

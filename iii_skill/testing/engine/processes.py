@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 STOP_SECONDS = 10.0
 _TAIL = 64 * 1024
@@ -20,8 +21,8 @@ _RUNNERS: Mapping[str, tuple[str, ...]] = {
     ".js": ("node",),
     ".mjs": ("node",),
     ".cjs": ("node",),
-    ".ts": ("npx", "tsx"),
-    ".mts": ("npx", "tsx"),
+    ".ts": ("npx", "--no-install", "tsx"),
+    ".mts": ("npx", "--no-install", "tsx"),
 }
 
 
@@ -43,6 +44,67 @@ def command_of(target: str | Path | Sequence[str], places: Sequence[Path]) -> li
         looked = ", ".join(dict.fromkeys(map(str, places)))
         raise FileNotFoundError(f"There is no worker {words[0]} in {looked}.")
     return words
+
+
+def environment_of(engine: Mapping[str, str], own: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of a worker: this process's, what leads to the engine, and its own on top."""
+    return {**os.environ, "OTEL_ENABLED": "false", "PYTHONUNBUFFERED": "1", **engine, **(own or {})}
+
+
+class WatchedProgram(Protocol):
+    """A program whose worker an engine waits for."""
+
+    @property
+    def fate(self) -> str | None:
+        """How it ended; None while it runs."""
+
+    @property
+    def idle(self) -> bool | None:
+        """True when none of its threads wants the processor; None where the system does not say."""
+
+    @property
+    def output(self) -> str | None:
+        """What it has written; None when somebody else reads that."""
+
+
+class ForeignProcess:
+    """A running program that another process has started."""
+
+    output = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._began = _began(pid)
+
+    def end(self) -> None:
+        """SIGKILL to it and its group; not when another process has its id by now, or started this one."""
+        if self._began is None or self._began != _began(self.pid) or self.pid in _above():
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def fate(self) -> str | None:
+        """How it ended; None while it runs."""
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return "ended"
+        except PermissionError:
+            return None
+        with suppress(OSError):
+            # Nobody has asked yet what it ended with.
+            if _state(Path(f"/proc/{self.pid}")) in b"ZX":
+                return "ended"
+        return None
+
+    @property
+    def idle(self) -> bool | None:
+        """True when none of its threads wants the processor; None where the system does not say."""
+        return _asleep(self.pid)
 
 
 class WorkerProcess:
@@ -75,6 +137,11 @@ class WorkerProcess:
     def ended(self) -> int | None:
         """Its exit code; None while it runs."""
         return self.process.poll()
+
+    @property
+    def fate(self) -> str | None:
+        """How it ended; None while it runs."""
+        return None if self.ended is None else f"ended with exit code {self.ended}"
 
     @property
     def output(self) -> str:
@@ -123,11 +190,39 @@ def _asleep(pid: int) -> bool | None:
         return None
     for thread in threads:
         try:
-            # After the name in parentheses, which may hold anything.
-            state = (thread / "stat").read_bytes().rpartition(b") ")[2][:1]
+            state = _state(thread)
             children = (thread / "children").read_text().split()
         except OSError:
             continue
         if state not in b"SZXT" or any(_asleep(int(child)) is False for child in children):
             return False
     return True
+
+
+def _state(process: Path) -> bytes:
+    """The letter that says what a process or thread does now."""
+    # After the name in parentheses, which may hold anything.
+    return (process / "stat").read_bytes().rpartition(b") ")[2][:1]
+
+
+def _above() -> set[int]:
+    """This process and those that it was started by."""
+    found, pid = set[int](), os.getpid()
+    while pid and pid not in found:
+        found.add(pid)
+        pid = int((_stat(pid) or [b"", b"0"])[1])
+    return found
+
+
+def _began(pid: int) -> bytes | None:
+    """When a process began, as the system counts; None where it does not say."""
+    fields = _stat(pid)
+    return None if fields is None else fields[19]
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """What the system says of a process, from its state on; None where it says nothing."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        return fields if len(fields) > 19 else None
+    return None

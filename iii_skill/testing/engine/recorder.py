@@ -12,12 +12,14 @@ from typing import Any
 
 import msgspec
 
-from iii_skill.calls import Failure, Outcome
+from iii_skill.calls import Failure, Outcome, Result
 from iii_skill.state.events import event_type
 from iii_skill.values import Change
 
 KEEP = 100_000
 """Of each kind so many are remembered; what is older is forgotten."""
+KEEP_BYTES = 256 * 1024 * 1024
+"""Of each kind the values may have so many bytes in all."""
 
 _SHOWN = 300
 """Characters of a value that a message for people shows."""
@@ -48,6 +50,11 @@ class Event:
     """`state:created`, `state:updated` or `state:deleted`."""
     old: bytes | None
     new: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        return len(self.old or b"") + len(self.new or b"")
 
     @property
     def old_value(self) -> Any:
@@ -84,6 +91,12 @@ class RecordedCall:
     """The fault that struck it."""
     given_up: bool = False
     """True when nobody waited for the answer any longer."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its values."""
+        value = self.outcome.value if isinstance(self.outcome, Result) else None
+        return len(self.data) + len(value or b"")
 
     @property
     def payload(self) -> Any:
@@ -128,6 +141,11 @@ class Note:
     at: float
     text: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of its text."""
+        return len(self.text)
+
     def __str__(self) -> str:
         return f"{self.at:8.3f} s  {self.text}"
 
@@ -138,13 +156,16 @@ class Recorder:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         """Notified whenever something was added, or a call was answered."""
-        self.events: deque[Event] = deque(maxlen=KEEP)
-        self.calls: deque[RecordedCall] = deque(maxlen=KEEP)
-        self.notes: deque[Note] = deque(maxlen=KEEP)
+        self.events: deque[Event] = deque()
+        self.calls: deque[RecordedCall] = deque()
+        self.notes: deque[Note] = deque()
         self.open: dict[int, RecordedCall] = {}
         """Calls that are not answered yet, by number."""
         self.activity = 0
         """Rises with everything that happens."""
+        self.listeners: set[Callable[[], None]] = set()
+        """Called on the engine's thread with everything that happens."""
+        self._held = {id(kept): 0 for kept in (self.events, self.calls, self.notes)}
         self._numbers = itertools.count(1)
         self._began = time.monotonic()
 
@@ -182,10 +203,12 @@ class Recorder:
     def answered(self, call: RecordedCall, outcome: Outcome) -> None:
         """A call is answered."""
         with self.changed:
+            before = call.size
             call.outcome, call.seconds = outcome, self.now() - call.at
+            if self.calls and self.calls[0].number <= call.number:
+                self._hold(self.calls, call.size - before)
             self.open.pop(call.number, None)
-            self.activity += 1
-            self.changed.notify_all()
+            self._happened()
 
     def gave_up(self, which: Callable[[RecordedCall], bool]) -> None:
         """Nobody waits for the answer of these calls any longer."""
@@ -194,8 +217,7 @@ class Recorder:
                 if which(call):
                     call.given_up = True
                     del self.open[number]
-            self.activity += 1
-            self.changed.notify_all()
+            self._happened()
 
     def history(self) -> list[Event | RecordedCall | Note]:
         """All that happened, in order."""
@@ -205,6 +227,22 @@ class Recorder:
 
     def _add(self, kept: deque[Any], what: Event | RecordedCall | Note) -> None:
         with self.changed:
+            if len(kept) == KEEP:
+                self._forget(kept)
             kept.append(what)
-            self.activity += 1
-            self.changed.notify_all()
+            self._hold(kept, what.size)
+            self._happened()
+
+    def _hold(self, kept: deque[Any], size: int) -> None:
+        self._held[id(kept)] += size
+        while self._held[id(kept)] > KEEP_BYTES and len(kept) > 1:
+            self._forget(kept)
+
+    def _forget(self, kept: deque[Any]) -> None:
+        self._held[id(kept)] -= kept.popleft().size
+
+    def _happened(self) -> None:
+        self.activity += 1
+        self.changed.notify_all()
+        for listener in tuple(self.listeners):
+            listener()

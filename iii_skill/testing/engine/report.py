@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from iii_skill.calls import Failure
@@ -19,15 +20,16 @@ def transcript(recorder: Recorder) -> str:
     )
 
 
-def readable(recorder: Recorder) -> str:
-    """The last that happened, for people; what SDKs ask the engine itself is left out."""
+def readable(recorder: Recorder, waiting: Iterable[object] = ()) -> str:
+    """The last that happened, for people, and faults that wait; what SDKs ask the engine is left out."""
     lines = [
         str(one)
         for one in recorder.history()
         if not (isinstance(one, RecordedCall) and one.function_id.startswith("engine::"))
     ]
     cut = [f"… {len(lines) - _LINES} earlier lines"] if len(lines) > _LINES else []
-    return "\n".join([*cut, *lines[-_LINES:]])
+    missed = [f"no call was struck by the fault {fault}" for fault in waiting]
+    return "\n".join([*cut, *lines[-_LINES:], *missed])
 
 
 def _object(one: Event | RecordedCall | Note) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iii_skill.testing.engine.local import START_SECONDS, LocalEngine, WorkerFailed, worker_environment
-from iii_skill.testing.engine.processes import STOP_SECONDS, WorkerProcess, command_of
+from iii_skill.testing.engine.foreign import ForeignEngine
+from iii_skill.testing.engine.local import LocalEngine
+from iii_skill.testing.engine.processes import STOP_SECONDS, WorkerProcess, command_of, environment_of
+from iii_skill.testing.engine.readiness import WorkerFailed
+from iii_skill.testing.engine.restartable import START_SECONDS
 
 
 class StartedWorker:
@@ -71,7 +74,7 @@ class CallableWorker(StartedWorker):
 class Workers:
     """Starts workers; called as `iii_worker("worker.py")`."""
 
-    def __init__(self, engine: LocalEngine, places: Sequence[Path]) -> None:
+    def __init__(self, engine: LocalEngine | ForeignEngine, places: Sequence[Path]) -> None:
         """Files are looked for in `places`."""
         self._engine = engine
         self._places = places
@@ -103,7 +106,7 @@ class Workers:
         process = WorkerProcess(
             command,
             cwd=Path(cwd) if cwd is not None else self._places[0],
-            env=worker_environment(self._engine, env),
+            env=environment_of(self._engine.environment, env),
         )
         self._engine.workers.append(process)
         started = ProcessWorker(process, set())
@@ -115,8 +118,12 @@ class Workers:
 
     def stop(self) -> None:
         """End all of them, the last one first."""
+        gone: set[str] = set()
         while self._started:
-            self._started.pop().stop()
+            worker = self._started.pop()
+            worker.stop()
+            gone |= worker.functions
+        self._engine.left(gone)
 
     def _call(
         self,

@@ -11,14 +11,24 @@ from iii_skill.calls import Call, Failure, Outcome
 from iii_skill.config import Config, StateConfig
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.ids import fresh_id
-from iii_skill.engine.python_functions import decoded, encoded
 from iii_skill.engine.workers import RESTART as RECONNECT
 from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.host import Host
 from iii_skill.plugins import Plugins
-from iii_skill.testing.engine.faults import DELAY, DROP, FAIL, LOSE, RESTART, Fault, FaultTable
+from iii_skill.testing.engine.faults import (
+    DELAY,
+    DISK_FULL,
+    DROP,
+    FAIL,
+    LOSE,
+    RESTART,
+    SLOW_STORE,
+    Fault,
+    FaultTable,
+)
 from iii_skill.testing.engine.recorder import RecordedCall, Recorder
+from iii_skill.testing.engine.store_faults import StoreFaults
 from iii_skill.values import Durability
 
 Contents = Mapping[str, Sequence[tuple[str, bytes]]]
@@ -33,6 +43,7 @@ class WatchedEngine(Engine):
         self._recorder = recorder
         self._faults = faults
         self._restart = restart
+        self.store_faults = StoreFaults()
         self.on_change.append(self._note)
 
     def invoke(self, call: Call) -> None:
@@ -54,19 +65,19 @@ class WatchedEngine(Engine):
             recorded.fault = str(fault)
             self._struck(call, recorded, fault)
 
-    async def unseen(self, function_id: str, payload: Any, *, timeout: float = 30.0) -> Any:
-        """The result of a call that is neither recorded nor struck."""
+    async def unseen(self, function_id: str, payload: bytes, *, timeout: float = 30.0) -> bytes | None:
+        """The encoded result of a call that is neither recorded nor struck."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def answered(outcome: Outcome) -> None:
             if not future.done():
                 future.set_result(outcome)
 
-        Engine.invoke(self, Call(function_id, encoded(payload), answered, invocation_id=fresh_id()))
+        Engine.invoke(self, Call(function_id, payload, answered, invocation_id=fresh_id()))
         outcome = await asyncio.wait_for(future, timeout)
         if isinstance(outcome, Failure):
             raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
-        return None if outcome.value is None else decoded(outcome.value)
+        return outcome.value
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more."""
@@ -109,6 +120,14 @@ class WatchedEngine(Engine):
 
             call.reply = _Recorded(self._recorder, recorded, dropped)
             super().invoke(call)
+        elif fault.kind in (DISK_FULL, SLOW_STORE):
+            self._heard(call, recorded)
+            self.store_faults.striking = fault
+            try:
+                super().invoke(call)
+            finally:
+                # A call that is refused never comes to the store.
+                self.store_faults.striking = None
         else:
             assert fault.kind == RESTART
 
@@ -168,25 +187,37 @@ class WatchedHost(Host):
     ) -> None:
         super().__init__(config, plugins=plugins, engine=engine)
         self.watched = engine
+        self.kept: Contents = {}
+        """After `close`: all that a store held which forgets it then."""
         self._contents = contents or {}
 
-    async def contents(self) -> Contents:
-        """All that the store holds, when it would forget that at its end; else nothing."""
-        adapter = self.adapter
-        if adapter is None or adapter.durability is not Durability.NONE or adapter.shared:
-            return {}
-        return {scope: list(await settled(adapter.list(scope))) for scope in await settled(adapter.scopes())}
+    async def trigger_exact(self, function_id: str, payload: bytes, *, timeout: float) -> bytes | None:
+        """The same as `trigger`, with encoded JSON in and out."""
+        return await self.engine.trigger(
+            function_id, payload, caller_id=self.session_id, timeout=timeout, caller=self._as_caller
+        )
 
     def _adapter_type(self, config: StateConfig) -> type[StateAdapter]:
         kind = super()._adapter_type(config)
+        struck = self.watched.store_faults.around(kind)
+        if kind.durability is not Durability.NONE or kind.shared:
+            return struck
+        # The methods of `kind`: whatever fault struck the store, this is not about it.
         contents = self._contents
-        if not contents:
-            return kind
 
         async def open_filled(adapter: StateAdapter, settings: Any) -> None:
             await kind.open(adapter, settings)
             for scope, pairs in contents.items():
                 for key, value in pairs:
-                    await settled(adapter.set(scope, key, value))
+                    await settled(kind.set(adapter, scope, key, value))
 
-        return cast(type[StateAdapter], type(kind.__name__, (kind,), {"open": open_filled}))
+        async def close_kept(adapter: StateAdapter) -> None:
+            # Not before: calls that are under way when the host ends are finished and answered.
+            self.kept = self.kept or {
+                scope: list(await settled(kind.list(adapter, scope)))
+                for scope in await settled(kind.scopes(adapter))
+            }
+            await kind.close(adapter)
+
+        methods = {"open": open_filled, "close": close_kept}
+        return cast(type[StateAdapter], type(kind.__name__, (struck,), methods))

@@ -5,14 +5,25 @@ from iii_skill.testing.kit import (
     capabilities,
     concurrency,
     crashes,
-    faults,
+    expiry,
+    faults,  # noqa: F401 - its checks are in the group of outage
+    feeds,  # noqa: F401 - so are its
+    garbage,  # noqa: F401 - its check is in the group of lifecycle
     histories,
+    lasting_ends,  # noqa: F401 - its checks are in the group of expiry
     lifecycle,
+    logs,
+    moments,  # noqa: F401 - its checks are in the group of versions
     ordering,
+    outage,
+    past,  # noqa: F401 - so are its
     revisions,
     sharing,
     strings,
+    sweeps,  # noqa: F401 - its checks are in the group of expiry
+    together,
     values,
+    versions,
 )
 
 GROUPS = (
@@ -23,10 +34,14 @@ GROUPS = (
     revisions.group,
     concurrency.group,
     histories.group,
+    expiry.group,
+    versions.group,
     lifecycle.group,
     capabilities.group,
     sharing.group,
-    faults.group,
+    together.group,
+    logs.group,
+    outage.group,
     crashes.group,
 )
 

@@ -20,7 +20,7 @@ SEEDS = {f"seed-{seed}": seed for seed in range(8)}
 
 
 @dataclass
-class Recorder:
+class OperationRecorder:
     """The operations on each key, with one clock for all."""
 
     clock: Iterator[int] = field(default_factory=itertools.count)
@@ -83,7 +83,7 @@ async def a_sequence_does_what_a_dictionary_does(subject: Subject, seed: int) ->
 
 
 async def _expect_linearizable(stores: Sequence[OpenedAdapter], seed: int) -> None:
-    recorder = Recorder()
+    recorder = OperationRecorder()
     numbers = itertools.count(1)
     await gather(
         [
@@ -97,7 +97,7 @@ async def _expect_linearizable(stores: Sequence[OpenedAdapter], seed: int) -> No
 
 
 async def _work(
-    store: OpenedAdapter, recorder: Recorder, chance: random.Random, numbers: Iterator[int]
+    store: OpenedAdapter, recorder: OperationRecorder, chance: random.Random, numbers: Iterator[int]
 ) -> None:
     for _ in range(20):
         key, value = chance.choice(KEYS), b"%d" % next(numbers)
@@ -119,7 +119,9 @@ async def _work(
             await asyncio.sleep(0)
 
 
-async def _give_up(store: OpenedAdapter, recorder: Recorder, key: str, value: bytes, turns: int) -> None:
+async def _give_up(
+    store: OpenedAdapter, recorder: OperationRecorder, key: str, value: bytes, turns: int
+) -> None:
     called = next(recorder.clock)
     task = asyncio.create_task(store.set("scope", key, value))
     for _ in range(turns):

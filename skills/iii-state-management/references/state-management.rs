@@ -204,13 +204,39 @@ async fn get_product(state: State, data: Json) -> Answer {
     state.record(&identifier(&data, "id")?).await
 }
 
-/// Every product, oldest first.
-async fn list_products(state: State, _data: Json) -> Answer {
+/// Every product, oldest first, or a page of `limit` behind `after`, the last `next`.
+async fn list_products(state: State, data: Json) -> Answer {
+    let (limit, after) = page_of(&data)?;
     let mut values = state.call("list", json!({"scope": SCOPE})).await?;
     let mut records = values.as_array_mut().map(std::mem::take).unwrap_or_default();
-    records.retain(|value| value.get("id").is_some_and(Value::is_string));
-    records.sort_by_key(|record| format!("{} {}", record["created_at"], record["id"]));
-    Ok(json!({"count": records.len(), "products": records}))
+    records.retain(|value| value.get("id").is_some_and(Value::is_string) && place_of(value) > after);
+    records.sort_by_key(place_of);
+    let next = records.get(limit).map(|_| place_of(&records[limit - 1]));
+    records.truncate(limit);
+    let mut answer = json!({"count": records.len(), "products": records});
+    if let Some(next) = next {
+        answer["next"] = json!(next);
+    }
+    Ok(answer)
+}
+
+/// Where a record stands in the list; it keeps its place when others are removed.
+fn place_of(record: &Value) -> String {
+    let text = |field: &str| record[field].as_str().unwrap_or_default();
+    format!("{}~{}", text("created_at"), text("id"))
+}
+
+/// `limit` and `after`. A query has digits where a direct call has a number.
+fn page_of(data: &Json) -> Result<(usize, String), Refused> {
+    let given = |field: &str| data.get(field).filter(|value| !value.is_null());
+    let limit = given("limit").map_or(Some(usize::MAX), |value| {
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        number.filter(|number| (1..=1000).contains(number)).map(|number| number as usize)
+    });
+    let after = given("after").map_or(Some(""), |value| value.as_str().filter(|text| text.contains('~')));
+    let limit = limit.ok_or_else(|| invalid("limit", "must be a whole number from 1 to 1000"))?;
+    let after = after.ok_or_else(|| invalid("after", "must be the `next` of a page"))?;
+    Ok((limit, after.to_owned()))
 }
 
 /// Remove a product. Of several calls at once the one that got the old value did it.
@@ -326,15 +352,11 @@ struct Route {
 }
 
 impl Worker {
-    /// Publish the state trigger, then every function and its route.
+    /// Publish what follows changes, then every function and its route.
     fn register(&self) -> Result<(), Error> {
         let log = self.state.log.clone();
-        let changed = RegisterFunction::new_async(move |event: Value| {
-            let answer = on_change(&log, &event);
-            async move { Ok::<_, Error>(answer) }
-        });
-        self.function("products::on-change", changed);
-        self.trigger("state", "products::on-change", json!({"scope": SCOPE}))?;
+        let changed = noting(move |event| on_change(&log, event));
+        self.watch("products::on-change", SCOPE, changed)?;
         let route = |method, path, status| Route { method, path, status };
         self.publish("products::create", route("POST", "/products", 201), create_product)?;
         self.publish("products::get", route("GET", "/products/:id", 200), get_product)?;
@@ -348,6 +370,17 @@ impl Worker {
             record_chunk,
         )?;
         Ok(())
+    }
+
+    /// Have the host call a function after every change in the scope.
+    fn watch(&self, id: &str, scope: &str, function: RegisterFunction) -> Result<(), Error> {
+        self.listen(id, function, "state", json!({"scope": scope}))
+    }
+
+    /// Have a function called by a trigger of this kind.
+    fn listen(&self, id: &str, function: RegisterFunction, kind: &str, config: Value) -> Result<(), Error> {
+        self.function(id, function);
+        self.trigger(kind, id, config)
     }
 
     /// Publish `handler` under `id`, and over HTTP at `route`.
@@ -433,6 +466,14 @@ impl Worker {
     }
 }
 
+/// What the SDK calls for an event that is only noted.
+fn noting(note: impl Fn(&Value) -> Value + Send + Sync + 'static) -> RegisterFunction {
+    RegisterFunction::new_async(move |event: Value| {
+        let answer = note(&event);
+        async move { Ok::<_, Error>(answer) }
+    })
+}
+
 /// The payload of a direct call.
 fn direct_input(payload: Value) -> Result<Json, Refused> {
     match payload {
@@ -441,14 +482,18 @@ fn direct_input(payload: Value) -> Result<Json, Refused> {
     }
 }
 
-/// Body and path values of a request; path values win. The host leaves percent signs as they came.
+/// Body and path values of a request, and the query of a GET; path values win.
+///
+/// The host has decoded the query and leaves the percent signs of a path as they came.
 fn http_input(request: &Value) -> Result<Json, Refused> {
     let may_be_empty = matches!(request["method"].as_str(), Some("GET" | "DELETE"));
-    let mut data = match request.get("body") {
-        Some(Value::Object(body)) => body.clone(),
-        None | Some(Value::Null) if may_be_empty => Json::new(),
+    let query = request["query_params"].as_object().filter(|_| request["method"] == "GET");
+    let mut data = query.cloned().unwrap_or_default();
+    match request.get("body") {
+        Some(Value::Object(body)) => data.extend(body.clone()),
+        None | Some(Value::Null) if may_be_empty => (),
         _ => return Err(invalid("body", "must be a JSON object")),
-    };
+    }
     for (name, value) in request["path_params"].as_object().into_iter().flatten() {
         let decoded = percent_decode_str(value.as_str().unwrap_or_default()).decode_utf8();
         let text = decoded.map_err(|_| invalid(name, "must be percent-encoded UTF-8"))?;

@@ -22,6 +22,11 @@ MINUTELY = {"expression": "0 * * * * *"}
 @pytest.fixture
 async def host() -> AsyncIterator[Host]:
     async with open_host() as host:
+        # Soon after the start it is looked once for keys that ended while no host ran.
+        host.clock.advance(10)
+        async with asyncio.timeout(20):
+            while host.clock.pending:
+                await asyncio.sleep(0.001)
         yield host
 
 

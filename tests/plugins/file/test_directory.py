@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from iii_state_file import FileAdapter, FileConfig, directory, schema
+from iii_state_file import FileAdapter, FileConfig, directory, layouts
 from support.file_store import answer, open_store, refusal
 
 from iii_skill.errors import AdapterError
@@ -247,10 +247,10 @@ async def test_a_network_file_system_is_refused_unless_allowed(
 async def test_a_newer_schema_is_refused(data: Path) -> None:
     await filled(data)
     with sqlite3.connect(data / "state.db") as other:
-        other.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
+        other.execute(f"PRAGMA user_version = {layouts.SCHEMA_VERSION + 1}")
     other.close()
     before = (data / "state.db").read_bytes()
-    assert "newer version (schema 3, this one reads 2): upgrade" in await refusal(data)
+    assert "newer version (schema 6, this one reads 5): upgrade" in await refusal(data)
     assert (data / "state.db").read_bytes() == before
 
 

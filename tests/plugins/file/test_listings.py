@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from iii_state_file.reader import LIST, Scan, ScanReader
+from iii_state_file.scan_reader import LIST, Scan, ScanReader
 from support.file_store import answer, open_store
 
 from iii_skill.adapter import Deferred
@@ -252,7 +252,7 @@ async def test_a_key_that_is_not_in_the_list_needs_no_reading(tmp_path: Path) ->
         await answer(store.list("s"))
         assert store.get("s", "absent") is None
         change = store.set("s", "new", b"2")
-        assert store._reading == 0
+        assert store._keys.reading == 0
         assert (await answer(change)).old is None
     async with open_store(tmp_path / "data") as store:
         assert await answer(store.list("s")) == [("a", b"1"), ("new", b"2")]

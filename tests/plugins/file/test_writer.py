@@ -43,6 +43,16 @@ async def test_rows_and_deletes_of_one_commit_are_stored(tmp_path: Path) -> None
     assert rows == kept | {f"k{number}": b"2" for number in range(0, 200, 4)}
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 127, 128, 129, 300])
+async def test_a_commit_deletes_just_what_is_gone(tmp_path: Path, count: int) -> None:
+    async with open_store(tmp_path / "data") as store:
+        await settled(*(store.set("s", f"k{number}", b"1") for number in range(count + 2)))
+        await settled(*(store.delete("s", f"k{number}") for number in range(1, count + 1)))
+    async with open_store(tmp_path / "data") as store:
+        rows = await answer(store.list("s"))
+    assert rows == [("k0", b"1"), (f"k{count + 1}", b"1")]
+
+
 async def test_revisions_go_on_over_the_end_of_what_was_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from iii_state_postgres import PostgresAdapter, PostgresConfig
 from support.postgres import PostgresServer, postgres_server
 
+from iii_skill.adapter import Clock
 from iii_skill.testing import Proxy
 
 OpenAdapter = Callable[..., AbstractAsyncContextManager[PostgresAdapter]]
@@ -57,6 +58,7 @@ def open_adapter(server: PostgresServer, schema: str) -> OpenAdapter:
     @contextlib.asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[PostgresAdapter]:
         adapter = PostgresAdapter()
+        adapter.clock = Clock()
         try:
             given = {"database_url": server.url, "schema": schema, **settings}
             await adapter.open(PostgresConfig(**given))

@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
+import zlib
+from pathlib import Path
 
 import pytest
 from iii_state_postgres import PostgresAdapter, PostgresConfig, layout
 from support.postgres import PostgresServer
 from support.redis import until
 
-from iii_skill.errors import StoreRefused
+from iii_skill.adapter import OLDEST, HistorySettings
+from iii_skill.errors import AdapterUnavailable, StoreRefused
 
 from .conftest import OpenAdapter
 
 
-async def test_hosts_that_start_at_once_make_one_schema(server: PostgresServer, schema: str) -> None:
+async def test_hosts_that_start_at_once_make_one_schema(
+    server: PostgresServer, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
     hosts = [PostgresAdapter() for _ in range(4)]
     config = PostgresConfig(database_url=server.url, schema=schema)
     try:
         await asyncio.gather(*(host.open(config) for host in hosts))
+        # None of them says that it changed what another one has just made.
+        assert not caplog.records
         await asyncio.gather(*(host.update("s", "n", lambda old: (old or b"") + b"1") for host in hosts))
         assert await hosts[0].get("s", "n") == b"1111"
     finally:
@@ -49,9 +57,184 @@ async def test_an_older_layout_is_brought_up_and_a_newer_one_refused(
         async with open_adapter() as adapter, open_adapter() as other:
             assert await adapter.get("s", "k") == b"1"
             assert await other.get("s", "k") == b"1"
-        assert server.sql(f"SELECT layout, note FROM {schema}.meta, {schema}.entry") == [["2", ""]]
-    with pytest.raises(StoreRefused, match="has layout 2, and this iii-skill knows 1"):
+        newest = len(layout.STEPS)
+        assert server.sql(f"SELECT layout, note FROM {schema}.meta, {schema}.entry") == [[str(newest), ""]]
+    with pytest.raises(StoreRefused, match=f"has layout {newest}, and this iii-skill knows {newest - 1}"):
         async with open_adapter():
+            pass
+
+
+@pytest.mark.parametrize("found", [1, 2, 3, 4])
+async def test_a_schema_of_an_older_layout_is_brought_up_with_all_it_holds(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str, found: int
+) -> None:
+    private = "__iii_skill/queue/jobs"
+    names = [("s", "a"), ("s", "b"), (private, "j1"), (private, "j2")]
+    made = (Path(__file__).parent / "layouts" / f"{found}.sql").read_text()
+    server.sql(f"CREATE SCHEMA {schema}; {made.replace('{schema}', schema)}")
+    for number, (scope, key) in enumerate(names, 1):
+        # The first layout had private scopes in the buckets of all others.
+        bucket = zlib.crc32(scope.encode()) % 16 if found == 1 else layout.place_of(scope).bucket
+        server.sql(
+            f"UPDATE {schema}.bucket SET revision = {number} WHERE id = {bucket}; "
+            f"INSERT INTO {schema}.entry (scope, key, value, place, revision) "
+            f"VALUES ('{scope}', '{key}', '{number}', {number}, {number}); "
+            f"INSERT INTO {schema}.change (bucket, revision, scope, key, new) "
+            f"VALUES ({bucket}, {number}, '{scope}', '{key}', '{number}')"
+        )
+    server.sql(
+        f"UPDATE {schema}.meta SET layout = {found}; CREATE ROLE {schema}_app LOGIN; "
+        f"GRANT USAGE ON SCHEMA {schema} TO {schema}_app; "
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {schema}_app"
+    )
+    async with open_adapter(changes_kept=1000, history=HistorySettings()) as adapter:
+        assert server.sql(f"SELECT layout FROM {schema}.meta") == [[str(len(layout.STEPS))]]
+        below = adapter.changes_below("__iii_skill/queue/")
+        assert await adapter.list("s") == [("a", b"1"), ("b", b"2")]
+        assert await adapter.list(private) == [("j1", b"3"), ("j2", b"4")]
+        made_now = await adapter.set(private, "j3", b"5")
+        assert made_now.revision > 4
+        assert await anext(below) == made_now
+        # Its place is behind those that were there.
+        assert await adapter.keys(private) == ["j1", "j2", "j3"]
+        assert (await adapter.set("s", "a", b"6")).revision > 2
+        assert (await adapter.expire("s", "a", 1)).found
+        await adapter.sweep()
+        assert await adapter.list("s") == [("b", b"2")]
+        await adapter.maintain()
+        assert int(server.sql(f"SELECT count(*) FROM {schema}.change")[0][0]) == 7
+        # Of what was before, nothing is noted.
+        assert [version.value for version in await adapter.history("s", "a", None, 10)] == [None, b"6"]
+        assert await adapter.history("s", "b", None, 10) == []
+        moment = await adapter.moment_at(int(time.time() * 1000))
+        page = await adapter.past(moment, None, 10)
+        assert {(one.key, one.value, one.known_from_ms) for one in page.keys} == {
+            ("a", None, None),
+            ("b", b"2", None),
+        }
+        before = await adapter.past(0, None, 10)
+        assert before.whole_from > 0
+        assert all(one.known_from_ms == before.whole_from_ms for one in before.keys)
+    # Who was given the tables has what was added.
+    url = f"postgresql://{schema}_app@127.0.0.1:{server.port}/postgres"
+    async with open_adapter(database_url=url, history=HistorySettings()) as adapter:
+        await adapter.set("s", "c", b"7")
+        await adapter.maintain()
+        moment = await adapter.moment_at(int(time.time() * 1000) + 1)
+        assert [one.key for one in (await adapter.past(moment, None, 10)).keys] == ["a", "b", "c"]
+    functions = (
+        "SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+        f"WHERE n.nspname = '{schema}'"
+    )
+    old = server.sql(functions)
+    async with open_adapter(schema=f"{schema}_b"):
+        assert server.sql(functions.replace(f"'{schema}'", f"'{schema}_b'")) == old
+
+
+async def test_large_values_are_compressed_by_the_faster_method_where_there_is_one(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressed = (
+        "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        f"WHERE c.relnamespace = '{schema}'::regnamespace AND a.attcompression = 'l'"
+    )
+    ((known,),) = server.sql(
+        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name ~ 'toast_compression'"
+    )
+    async with open_adapter():
+        assert server.sql(compressed) == [["4" if known == "t" else "0"]]
+    server.sql(f"DROP SCHEMA {schema} CASCADE")
+    without = [step.replace("COMPRESSION lz4", "COMPRESSION other") for step in layout.STEPS]
+    assert without != [*layout.STEPS]
+    monkeypatch.setattr(layout, "STEPS", without)
+    async with open_adapter() as adapter:
+        assert (await adapter.set("s", "k", b"1" * 100_000)).old is None
+        assert server.sql(compressed) == [["0"]]
+
+
+@pytest.mark.parametrize("name", ["user", "left", "values", "pg_iii"])
+async def test_a_schema_name_that_the_server_keeps_for_itself_is_refused(
+    name: str, open_adapter: OpenAdapter
+) -> None:
+    with pytest.raises(StoreRefused, match=f"'{name}' is reserved by PostgreSQL: set another `schema`"):
+        async with open_adapter(schema=name):
+            pass
+
+
+@pytest.mark.parametrize("name", ["public", "index", "_"])
+async def test_any_other_name_is_one(name: str, open_adapter: OpenAdapter, server: PostgresServer) -> None:
+    server.sql("ALTER DATABASE postgres SET quote_all_identifiers = on")
+    try:
+        async with open_adapter(schema=name, history=HistorySettings()) as adapter:
+            made = await adapter.set("s", "k", b"1")
+            assert (await adapter.log_page(OLDEST, 10)).rows[0].change == made
+            assert (await adapter.expire("s", "k", 1)).found
+            await adapter.sweep()
+            await adapter.maintain()
+            assert len(await adapter.history("s", "k", None, 10)) == 2
+    finally:
+        server.sql("ALTER DATABASE postgres RESET quote_all_identifiers")
+
+
+async def test_a_connection_may_be_idle_whatever_the_default_of_the_user_is(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str
+) -> None:
+    server.sql(f"CREATE ROLE {schema}_idle LOGIN SUPERUSER")
+    server.sql(f"ALTER ROLE {schema}_idle SET idle_session_timeout = '1min'")
+    url = f"postgresql://{schema}_idle@127.0.0.1:{server.port}/postgres"
+    show = "SELECT current_setting('idle_session_timeout')"
+    async with open_adapter(database_url=url) as adapter:
+        for use in (adapter.use_reader, adapter.use_writer):
+            assert [tuple(row) for row in await use(lambda session: session.fetch(show))] == [("0",)]
+
+
+async def test_private_scopes_are_told_to_their_owner_alone(open_adapter: OpenAdapter) -> None:
+    async with open_adapter() as adapter, open_adapter() as other:
+        public, queue = adapter.changes(), adapter.changes_below("__iii_skill/queue/")
+        made = []
+        for host in (adapter, other):
+            await host.set("__iii_skill/cron/x", "k", b"1")
+            await host.set("__iii_skill/queues", "k", b"1")
+            made.append(await host.set("__iii_skill/queue/x", "k", b"2"))
+            await host.set("__iii_skill/queue/y", "k", b"3")
+        seen = [await anext(queue) for _ in range(4)]
+        assert [change for change in seen if change.scope == "__iii_skill/queue/x"] == made
+        last = await other.set("s", "k", b"4")
+        assert await anext(public) == last
+
+
+@pytest.mark.parametrize("code", ["40P01", "55P03", "57P01"])
+async def test_a_step_that_something_is_in_the_way_of_is_tried_again(
+    code: str, open_adapter: OpenAdapter, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_adapter() as adapter:
+        await adapter.set("s", "k", b"1")
+    steps = layout.STEPS
+    hindered = f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = 'in the way'; END $$"
+    monkeypatch.setattr(layout, "STEPS", (*steps, hindered))
+    async with open_adapter() as adapter:
+        with pytest.raises(AdapterUnavailable):
+            await adapter.get("s", "k")
+        monkeypatch.setattr(layout, "STEPS", (*steps, "ALTER TABLE {schema}.entry ADD COLUMN note text"))
+        await until(lambda: server.sql(f"SELECT layout FROM {schema}.meta") == [[str(len(steps) + 1)]])
+        await until(lambda: adapter._reader.up)
+        assert await adapter.get("s", "k") == b"1"
+
+
+async def test_who_does_not_own_the_schema_is_told_who_may_change_its_layout(
+    open_adapter: OpenAdapter, server: PostgresServer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_adapter():
+        pass
+    server.sql(
+        f"CREATE ROLE {schema}_guest LOGIN; GRANT USAGE ON SCHEMA {schema} TO {schema}_guest; "
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {schema}_guest"
+    )
+    newest = len(layout.STEPS)
+    monkeypatch.setattr(layout, "STEPS", (*layout.STEPS, "ALTER TABLE {schema}.entry ADD COLUMN note text"))
+    found = f"has layout {newest} and cannot be brought to {newest + 1}: must be owner of table entry"
+    with pytest.raises(StoreRefused, match=found):
+        async with open_adapter(database_url=f"postgresql://{schema}_guest@127.0.0.1:{server.port}/postgres"):
             pass
 
 
@@ -62,7 +245,7 @@ async def test_a_step_that_fails_leaves_the_layout_as_it_was(
         await adapter.set("s", "k", b"1")
     with monkeypatch.context() as newer:
         newer.setattr(layout, "STEPS", (*layout.STEPS, "CREATE TABLE {schema}.more (); SELECT nonsense"))
-        with pytest.raises(StoreRefused, match="cannot be made"):
+        with pytest.raises(StoreRefused, match="cannot be brought to"):
             async with open_adapter():
                 pass
     async with open_adapter() as adapter:
@@ -216,7 +399,8 @@ def test_the_plugin_loads_without_its_driver_and_says_what_to_install() -> None:
     script = """
 import asyncio, sys
 sys.modules["asyncpg"] = None
-from iii_skill.errors import StoreRefused
+from iii_skill.adapter import OLDEST, HistorySettings
+from iii_skill.errors import AdapterUnavailable, StoreRefused
 from iii_skill.plugins import load_plugins
 adapter = load_plugins().adapter("postgres")()
 try:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from iii_state_postgres import PostgresAdapter
+from iii_state_postgres import PostgresAdapter, PostgresConfig
 from support import postgres
 from support.postgres import PostgresServer, owner
 from support.redis import until
 
+from iii_skill.errors import StoreRefused
 from iii_skill.testing import Check, Subject, checks_for, run_check
 from iii_skill.testing.server import ServerProcess
 
@@ -80,6 +81,9 @@ async def test_what_other_hosts_write_without_the_pooler_is_followed_through_it(
         open_adapter(database_url=direct) as there,
     ):
         changes = here.changes()
+        # What others write counts once this host knows where the log ended.
+        begun = await here.set("s", "begin", b"0")
+        assert await anext(changes) == begun
         made = [await there.set("s", "k", b"%d" % number) for number in range(5)]
         async with asyncio.timeout(10):
             assert [await anext(changes) for _ in made] == made
@@ -105,3 +109,10 @@ async def test_a_pooler_that_is_restarted_loses_nothing(pooler: Pooler, open_ada
         pooler.start()
         await adding
         assert int(await adapter.get("s", "n") or 0) >= 200
+
+
+async def test_a_pooler_that_is_not_named_is_told_of(pooler: Pooler) -> None:
+    adapter = PostgresAdapter()
+    with pytest.raises(StoreRefused, match="set pooler=true"):
+        await adapter.open(PostgresConfig(database_url=pooler.url, schema="unnamed"))
+    await adapter.close()

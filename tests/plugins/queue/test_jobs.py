@@ -92,8 +92,8 @@ async def test_a_discarded_letter_is_gone(host: Host) -> None:
     await drained(host, dead=1)
     call = {"queue": "q", "message_id": receipt}
     assert (await host.trigger("iii::queue::discard_message", call))["redriven"] == 1
+    await drained(host)
     assert (await host.trigger("iii::queue::discard_message", call))["redriven"] == 0
-    assert await stats(host) == (0, 0)
 
 
 async def test_as_many_run_at_once_as_the_queue_says(host: Host) -> None:

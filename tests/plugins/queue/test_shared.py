@@ -45,7 +45,7 @@ async def test_a_message_reaches_the_subscribers_of_every_host_once(hosts: list[
     for host, function_id in zip(hosts, ("one", "two", "one"), strict=True):
         host.register_trigger("durable:subscriber", function_id, {"topic": "t"})
     queues = [host.companions.running["iii-queue"] for host in hosts]
-    await until(lambda: all(len(queue._known.get("t", ())) == 2 for queue in queues))
+    await until(lambda: all(len(queue._subscribers.of("t")) == 2 for queue in queues))
     for number in range(20):
         await publish(hosts[number % 3], number)
     for host in hosts:
@@ -78,7 +78,7 @@ async def test_a_definition_counts_on_every_host(hosts: list[Host]) -> None:
     await hosts[0].trigger("queue::define", {"queue": "q", "config": {"max_retries": 1}})
     handler = Handler(hosts[1], fails=9)
     queue = hosts[1].companions.running["iii-queue"]
-    await until(lambda: "q" in queue._named)
+    await until(lambda: "q" in queue._queues.named)
     await enqueue(hosts[1], 1)
     await drained(hosts[1], dead=1)
     await drained(hosts[2], dead=1)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from iii_queue.queues import Queues
+from iii_queue.topics import TopicSubscriber
+from iii_queue.work_queue import WorkQueue
+from support.client import raw_client
 from support.jobs import Handler, drained, publish, stats, until
 
 from iii_skill import Host, InvocationError, open_host
@@ -29,6 +34,54 @@ async def test_each_function_gets_each_message_once(host: Host) -> None:
     await drained(host, "t")
     answer = await host.trigger("engine::queue::topic_stats", {"topic": "t"})
     assert answer == {"depth": 0, "consumer_count": 3, "dlq_depth": 0, "config": None}
+
+
+async def test_a_subscription_that_ends_costs_the_same_however_many_there_are(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with many of them leaves in one turn of the loop, in which nobody else is served."""
+    handler = Handler(host)
+    triggers = [subscribe(host, queue_config={"maxRetries": number + 1}) for number in range(200)]
+    looked: list[WorkQueue] = []
+    found = Queues.of_subscriber
+
+    def counted(queues: Queues, subscriber: TopicSubscriber) -> WorkQueue:
+        looked.append(found(queues, subscriber))
+        return looked[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queues, "of_subscriber", counted)
+        for trigger in triggers[2:]:
+            host.unregister_trigger(trigger)
+    assert len(looked) <= len(triggers)
+    # What is left runs as the one says that came last of those that are still there.
+    host.unregister_trigger(triggers[0])
+    assert looked[-1].limits.attempts == 3  # maxRetries 2
+    topics = await host.trigger("engine::queue::list_topics", {})
+    assert topics == [{"name": "t", "broker_type": "builtin", "subscriber_count": 1}]
+    await publish(host, "m")
+    assert await handler.has(1) == ["m"]
+
+
+async def test_functions_that_come_together_wake_the_queues_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        subscribe(host, "work", f"topic-{number}")
+        await publish(host, number, f"topic-{number}")
+    woken: list[WorkQueue] = []
+    wake = WorkQueue.wake
+
+    def counted(queue: WorkQueue) -> None:
+        woken.append(queue)
+        wake(queue)
+
+    monkeypatch.setattr(WorkQueue, "wake", counted)
+    handler = Handler(host)
+    for number in range(50):
+        host.register_function(f"other-{number}", handler)
+    assert sorted(await handler.has(20)) == list(range(20))
+    assert len(woken) == 20
 
 
 async def test_messages_before_the_first_subscriber_wait_for_it_in_order(host: Host) -> None:
@@ -192,3 +245,24 @@ async def test_calls_that_lack_something(function_id: str, payload: Any, code: s
         with pytest.raises(InvocationError) as caught:
             await host.trigger(function_id, payload)
         assert caught.value.code == code
+
+
+async def test_job_and_condition_come_with_ids_that_every_sdk_reads() -> None:
+    """The Rust SDK drops a frame whose invocation id is no UUID."""
+    async with open_host() as host:
+        served = await host.serve(port=0, http_port=0)
+        async with raw_client(served.ws_url) as worker:
+            await worker.register("work")
+            await worker.register("may")
+            config = {"topic": "t", "condition_function_id": "may"}
+            await worker.result(
+                "engine::register_trigger",
+                {"trigger_type": "durable:subscriber", "function_id": "work", "config": config},
+            )
+            await publish(host, 1)
+            for function_id in ("may", "work"):
+                message = await worker.wait_for("invokefunction", function_id=function_id)
+                assert str(uuid.UUID(message["invocation_id"])) == message["invocation_id"]
+                answer = {"type": "invocationresult", "function_id": function_id, "result": True}
+                await worker.send({**answer, "invocation_id": message["invocation_id"]})
+            await drained(host, "t")

@@ -22,10 +22,16 @@ class TestRedisAdapter(AdapterContract):
         return settings()
 
 
+class _ClusterLayout(RedisAdapter):
+    """It keeps no history there, and says so when it is opened with the setting."""
+
+    historical = False
+
+
 class TestClusterLayout(AdapterContract):
     """The layout for clusters, on a single server."""
 
-    adapter = RedisAdapter
+    adapter = _ClusterLayout
 
     def config(self, tmp_path: Path) -> Mapping[str, Any]:
         """An empty corner of the server."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from iii_skill.errors import InvocationError
+from iii_skill.plugins import Plugins
 from iii_skill.testing.engine.local import LocalEngine
 
 
@@ -113,6 +114,15 @@ def test_a_restart_keeps_ports_data_functions_and_time(engine: LocalEngine) -> N
     engine.state.set("a", "k", {"n": 2})
     assert engine.events.expect(scope="a", value={"n": 2}).type == "state:updated"
     assert [event.type for event in engine.events.all] == ["state:created", "state:updated"]
+
+
+def test_a_restart_keeps_the_ports_of_companions(engine: LocalEngine, plugins: Plugins) -> None:
+    before = engine.companion_urls
+    engine.faults.restart()
+    with LocalEngine(plugins=plugins) as other:
+        other.faults.restart()
+        assert other.companion_urls.keys() == before.keys() == {"iii-stream"}
+        assert other.companion_urls != before == engine.companion_urls
 
 
 def test_a_job_of_the_queue_survives_a_restart(engine: LocalEngine) -> None:

@@ -67,6 +67,28 @@ def test_a_failing_test_shows_what_happened_and_what_workers_wrote(pytester: pyt
     )
 
 
+def test_a_failing_test_names_the_faults_that_struck_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_wrong(iii_engine):
+            iii_engine.faults.fail("state::gett")
+            iii_engine.faults.fail("state::set").stop()
+            iii_engine.faults.lose_reply("state::update", probability=1.0)
+            iii_engine.faults.delay("state::list", 0.01)
+            iii_engine.call("state::list", {"scope": "a"})
+            assert False
+        """
+    )
+    done = pytester.runpytest_subprocess(*QUIET)
+    done.assert_outcomes(failed=1)
+    lines = [line for line in done.stdout.lines if "no call was struck" in line]
+    assert lines == [
+        f"no call was struck by the fault {one}" for one in ("fail state::gett", "lose_reply state::update")
+    ]
+
+
 def test_a_passing_test_shows_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_right(iii_engine):\n    iii_engine.state.set('a', 'k', 1)\n")
     done = pytester.runpytest_subprocess(*QUIET, "-rA")
@@ -150,6 +172,36 @@ def test_a_configuration_file_chooses_what_runs(pytester: pytest.Pytester) -> No
         """
     )
     pytester.runpytest_subprocess(*QUIET).assert_outcomes(passed=1)
+
+
+def test_one_engine_for_all_tests(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        talker="print('I am here', flush=True)\nimport time\ntime.sleep(60)\n",
+        test_it="""
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def worker(iii_shared_worker):
+            return iii_shared_worker("talker.py", functions=[])
+
+        def test_first(iii_shared_engine):
+            iii_shared_engine.state.set("a", "k", 1)
+
+        def test_second(iii_shared_engine, iii_engine):
+            assert iii_shared_engine.state.get("a", "k") == 1
+            assert iii_engine.state.get("a", "k") is None
+
+        def test_wrong(worker, iii_shared_engine):
+            while "here" not in worker.output:
+                pass
+            assert False
+        """,
+    )
+    done = pytester.runpytest_subprocess(*QUIET, "--iii-adapter", "file")
+    done.assert_outcomes(passed=2, failed=1)
+    done.stdout.fnmatch_lines(
+        ["*- iii engine -*", "*state:created*a / k*null -> 1", "*talker.py*", "I am here"]
+    )
 
 
 def test_engines_live_side_by_side_under_xdist(pytester: pytest.Pytester) -> None:

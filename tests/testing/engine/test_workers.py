@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sdk import link_node_modules, python_sdk, rust_binary, tool
+from support.sdk import link_node_modules, once, python_sdk, rust_binary, tool
 
-from iii_skill.testing.engine.local import LocalEngine, WorkerFailed
+from iii_skill.testing.engine.local import LocalEngine
+from iii_skill.testing.engine.readiness import WorkerFailed
 from iii_skill.testing.engine.starting import Workers
 
 HERE = Path(__file__).parent
@@ -60,6 +63,37 @@ def test_a_worker_in_rust_is_a_program_as_any(engine: LocalEngine, workers: Work
     asked = {"function_id": "state::set", "payload": {"scope": "a", "key": "k", "value": 1}}
     engine.http.post("/call", asked).expect(200)
     engine.events.expect(scope="a", key="k", value=1)
+
+
+def test_a_worker_in_typescript_is_a_program_as_any(
+    engine: LocalEngine, workers: Workers, tmp_path: Path
+) -> None:
+    modules = once("node-tsx", _install_typescript)
+    (tmp_path / "node_modules").symlink_to(modules / "node_modules")
+    typed = (HERE / "shop.mjs").read_text("utf-8")
+    typed = typed.replace("(scope, key, path, by)", "(scope: string, key: string, path: string, by: number)")
+    (tmp_path / "worker.ts").write_text(typed.replace("async (request)", "async (request: any)"))
+    worker = workers("worker.ts")
+    assert worker.functions == {"shop::sell", "shop::reorder"}
+    engine.state.set("shop", "chair", {"stock": 1})
+    engine.http.post("/sell", {"id": "chair"}).expect(201)
+    engine.settle()
+    assert engine.state.list("orders") == {"chair": {"ordered": 1}}
+    worker.stop()
+    # npx starts the program, and is gone before it.
+    deadline = time.monotonic() + 20
+    while engine.functions():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _install_typescript(target: Path) -> None:
+    target.mkdir()
+    packages = {"iii-sdk": "0.22.1", "tsx": "^4.20.0", "typescript": "^5.9.0"}
+    (target / "package.json").write_text(json.dumps({"type": "module", "dependencies": packages}), "utf-8")
+    npm = [tool("npm"), "install", "--no-audit", "--no-fund", "--silent"]
+    done = subprocess.run(npm, cwd=target, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_crate_that_does_not_build_says_why(workers: Workers, tmp_path: Path) -> None:
@@ -116,7 +150,7 @@ def test_an_end_before_registration_says_what_was_written(workers: Workers, tmp_
 
 def test_a_worker_that_registers_nothing_is_not_waited_for_for_ever(workers: Workers, tmp_path: Path) -> None:
     (tmp_path / "silent.py").write_text("import time\nprint('I wait', flush=True)\ntime.sleep(60)\n")
-    with pytest.raises(WorkerFailed, match=r"(?s)no function within 0.5 s.*I wait"):
+    with pytest.raises(WorkerFailed, match=r"(?s)did not register any function within 0.5 s.*I wait"):
         workers("silent.py", within=0.5)
 
 

@@ -1,0 +1,1 @@
+"""Engines for tests in other languages: `iii-skill serve --control`, told over HTTP what tests want."""
