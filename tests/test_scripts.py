@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,31 @@ def test_the_test_script_names_every_missing_tool_and_how_to_get_it(tmp_path: Pa
     assert missing == ["[test] chromium", "[test] node", "[test] npm", "[test] cargo", "[test] git"]
 
 
+RERUNS = "--reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks"
+
+
 def test_continuous_integration_runs_the_test_script() -> None:
     run = (ROOT / ".ci" / "run").read_text("utf-8")
-    assert run.splitlines()[-1] == 'exec scripts/test "$@"'
+    assert run.splitlines()[-1] == f'exec scripts/test {RERUNS} "$@"'
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_what_fails_once_in_continuous_integration_is_shown_and_what_fails_twice_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "runs = []\n"
+        "def test_once():\n    runs.append(1)\n    assert len(runs) > 1, 'the first run'\n"
+        "def test_twice():\n    assert not 'right'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "2", *RERUNS.split(), "test_it.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "AssertionError: the first run" in done.stdout
+    assert "FAILED test_it.py::test_twice" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 failed, 1 passed, 2 rerun in ")
+    assert done.returncode == 1
