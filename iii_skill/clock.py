@@ -90,6 +90,12 @@ class Clock:
         """How many calls wait for their moment."""
         return len(self._timers)
 
+    @property
+    def due(self) -> int:
+        """How many of them have come to it: they are made in one of the next turns of the loop."""
+        now = self.now()
+        return sum(timer.when <= now for timer in self._timers)
+
     def forget(self, timer: Timer) -> None:
         """The timer is over."""
         self._timers.pop(timer, None)

@@ -1,4 +1,4 @@
-"""What tests of queues need: a handler that keeps its jobs, and the calls that make them."""
+"""What tests of queues and schedules need: a handler that keeps its jobs, calls that make them, the clock."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+async def early_in_a_minute(*hosts: Host) -> None:
+    """Bring the clocks of new hosts to the tenth second of a minute, when nothing waits for its moment.
+
+    They go on by themselves, too: a test has the rest of that minute before one more begins.
+    """
+    # What a host does beside has its first turn; soon after the start it looks once for keys that ended
+    # while none ran.
+    await asyncio.sleep(0)
+    seconds = 70 - hosts[0].clock.now() % 60
+    for host in hosts:
+        host.clock.advance(seconds)
+    await until(lambda: not any(host.clock.pending for host in hosts))
+
+
+async def waiting(host: Host, jobs: int) -> None:
+    """Wait until what was due is called and so many schedules wait for their next moment.
+
+    One whose handler still runs does not wait: it would miss the moments to which the clock is moved.
+    """
+    await until(lambda: not host.clock.due and host.clock.pending == jobs)
 
 
 async def enqueue(host: Host, data: Any, queue: str = "q", function_id: str = "work", **more: Any) -> str:

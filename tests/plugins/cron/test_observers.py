@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from support import redis
-from support.jobs import Handler, until
+from support.jobs import Handler, early_in_a_minute, until, waiting
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.errors import CallerError
@@ -22,11 +21,7 @@ MINUTELY = {"expression": "0 * * * * *"}
 @pytest.fixture
 async def host() -> AsyncIterator[Host]:
     async with open_host() as host:
-        # Soon after the start it is looked once for keys that ended while no host ran.
-        host.clock.advance(10)
-        async with asyncio.timeout(20):
-            while host.clock.pending:
-                await asyncio.sleep(0.001)
+        await early_in_a_minute(host)
         yield host
 
 
@@ -61,6 +56,7 @@ async def test_each_observer_hears_its_own_expression_and_filter_and_a_trigger_s
         host.clock.advance(60)
         await minutely.has(times)
         await old.has(times)
+        await waiting(host, 4)
     (tick,) = await hourly.has(1)
     assert tick["expression"] == "@hourly"
     assert [told["scheduled_time"] for told in minutely.got] == [told["scheduled_time"] for told in old.got]
@@ -74,6 +70,7 @@ async def test_a_target_that_runs_does_not_hold_back_ticks_unless_its_bound_does
     for times in (1, 2, 3):
         host.clock.advance(60)
         await free.has(times)
+        await waiting(host, 2)
     await bound.has(1)
     free.free.set()
     bound.free.set()
@@ -134,12 +131,13 @@ async def test_one_of_the_hosts_that_share_a_store_tells_each_moment() -> None:
             for _ in range(3)
         ]
         handlers = [Handler(host) for host in hosts]
+        await early_in_a_minute(*hosts)
         for host in hosts:
             await host.observe(ON_TICK, "work", args=MINUTELY, deliver="input")
         for round_ in (1, 2):
             for host in hosts:
                 host.clock.advance(60)
-            await asyncio.sleep(0)
-            await until(lambda: all(host.clock.pending for host in hosts))
+            for host in hosts:
+                await waiting(host, 1)
             await until(lambda count=round_: sum(len(handler.got) for handler in handlers) >= count)
             assert sum(len(handler.got) for handler in handlers) == round_
