@@ -31,7 +31,7 @@ class CommandSender(Protocol):
 
     known: KnownValues
     resends: dict[int, Resends]
-    """The writes that are sent again, by bucket; empty when there are none."""
+    """What is sent again, by bucket; empty when nothing is."""
 
     def resend(self, command: CommandRules, fault: ServerFault) -> bool:
         """Send it again where that is safe and helps: the server has not carried it out."""

@@ -2,8 +2,9 @@
 
 Replies of a connection come in order. So when a read is answered, every write that was sent before it and is
 to be sent again is known, and is on its way ahead of whatever is sent from now on: the read is asked again
-until those have settled. It may then show later writes too. Two writes keep their order unless another host
-loads the script just between them; then the earlier one is written last.
+until those have settled. It may then show later writes too. A read that is itself sent again, for it needs a
+script as well, has its place behind the writes that were sent again before it. Two writes keep their order
+unless another host loads the script just between them; then the earlier one is written last.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ class Resends:
             self._last += 1
             self._writes[write] = self._last
 
-    def settled(self, write: Hashable) -> bool:
+    def add_read(self, read: Hashable) -> None:
+        """It is sent again itself: behind the writes of now, not behind later ones."""
+        self._reads.setdefault(read, self._last)
+
+    def settled(self, command: Hashable) -> bool:
         """It has been answered, or never will be; True when no other one is on its way again."""
-        self._writes.pop(write, None)
-        return not self._writes
+        self._writes.pop(command, None)
+        self._reads.pop(command, None)
+        return not self._writes and not self._reads
 
     def overtaken_by(self, read: Hashable) -> bool:
         """True while a write that was sent before the read is on its way again."""
         # The read stays behind the writes that were there when it was answered first, not behind later ones.
         last = self._reads.setdefault(read, self._last)
-        if next(iter(self._writes.values())) <= last:
-            return True
-        del self._reads[read]
-        return False
+        return next(iter(self._writes.values()), last + 1) <= last

@@ -73,7 +73,7 @@ class RedisStore:
         self.now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
         """The host's clock."""
         self.resends: dict[int, Resends] = {}
-        """By bucket; empty while no write is sent again."""
+        """By bucket; empty while nothing is sent again."""
         self.on_connected: list[Callable[[], None]] = []
         """Called with every new connection for calls: what they send is ahead of every call."""
         self.connection = self.new_connection(self.layout.buckets[0])
@@ -144,6 +144,8 @@ class RedisStore:
         command.resent += 1
         if command.writes:
             self.resends.setdefault(command.bucket.number, Resends()).add(command)
+        elif command.shows:
+            self.resends.setdefault(command.bucket.number, Resends()).add_read(command)
         self.send(command)
         return True
 
@@ -155,10 +157,10 @@ class RedisStore:
 
     def overtook(self, command: CommandRules) -> bool:
         """A reply that came while writes are sent again: ask once more if it was ahead of one of them."""
-        self.settled(command)
         resends = self.resends.get(command.bucket.number)
         # A write cannot show too little, and what shows nothing has overtaken nothing.
         if resends is None or command.writes or not command.shows or not resends.overtaken_by(command):
+            self.settled(command)
             return False
         self.send(command)
         return True

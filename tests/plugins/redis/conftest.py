@@ -39,13 +39,17 @@ def server(running: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def open_adapter(server: RedisServer) -> OpenAdapter:
-    """Open an adapter with the given settings for the length of a block."""
+    """Open an adapter with the given settings for the length of a block.
+
+    Its time-out is far away: what a test is about ends a call, never a machine that is busy.
+    """
 
     @contextlib.asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[RedisAdapter]:
         adapter = RedisAdapter()
         try:
-            await adapter.open(RedisConfig(**{"redis_url": server.url, **settings}))
+            given = {"redis_url": server.url, "timeout": 60.0, "connect_timeout": 60.0, **settings}
+            await adapter.open(RedisConfig(**given))
             yield adapter
         finally:
             await adapter.close()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -33,11 +32,10 @@ async def works(adapter: RedisAdapter) -> bool:
 
 
 async def outcome(call: Awaitable[object]) -> AdapterError:
-    """The error of a call, which comes within the time-out."""
-    began = time.monotonic()
+    """The error of a call, which does not wait for the time-out of an adapter that was given none."""
     with pytest.raises(AdapterError) as caught:
-        await call
-    assert time.monotonic() - began < 3.0
+        async with asyncio.timeout(40):
+            await call
     return caught.value
 
 
@@ -50,7 +48,6 @@ async def test_a_server_that_is_absent_at_start_is_waited_for(
     server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.kill()
-    began = time.monotonic()
     async with open_adapter() as adapter:
         place = f"Redis at 127.0.0.1:{server.port}"
         assert f"{place} cannot be used yet: Connection refused. Calls are refused" in caplog.text
@@ -62,7 +59,6 @@ async def test_a_server_that_is_absent_at_start_is_waited_for(
         )
         for call in calls:
             assert isinstance(await outcome(call), AdapterUnavailable)
-        assert time.monotonic() - began < 2.0
         server.start()
         await until(lambda: works(adapter))
 
@@ -97,9 +93,13 @@ async def test_changes_made_as_soon_as_an_absent_server_is_there_are_all_seen(
         server.start()
         await until(lambda: works(adapter))
         made = await adapter.set("s", "k", b"2")
-        async with asyncio.timeout(10):
-            assert (await first).scope == "probe"
-            assert await anext(changes) == made
+        async with asyncio.timeout(30):
+            change = await first
+            assert change.scope == "probe"
+            # One that was refused may have been made all the same.
+            while change.scope == "probe":
+                change = await anext(changes)
+            assert change == made
 
 
 async def test_who_asks_again_when_the_time_is_up_gets_an_answer_too(
@@ -129,7 +129,7 @@ async def test_who_asks_again_when_the_time_is_up_gets_an_answer_too(
         ask()
         await until(lambda: asked > 6)
         server.signal(signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await ended is None
 
 
@@ -232,9 +232,21 @@ async def test_calls_made_while_a_killed_connection_is_replaced_just_work(
 ) -> None:
     monkeypatch.setattr("iii_state_redis.connection.STEADY", 0.0)
     await adapter.set("s", "k", b"1")
+    connection, replaced = adapter._store.connection, asyncio.Event()
+    connected = connection.on_connected
+
+    def on_connected() -> None:
+        if connected is not None:
+            connected()
+        replaced.set()
+
+    connection.on_connected = on_connected
     server.cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert await outcome(adapter.get("s", "k"))
-    await until(lambda: works(adapter), seconds=1.0)
+    async with asyncio.timeout(30):
+        await replaced.wait()
+    # Calls are taken already, and the new connection does not stand yet.
+    assert not connection.up
     assert await adapter.get("s", "k") == b"1"
 
 
@@ -242,8 +254,8 @@ async def test_a_paused_server_times_out_and_says_that_the_fate_of_writes_is_unk
     server: RedisServer, open_adapter: OpenAdapter
 ) -> None:
     async with open_adapter(timeout=0.4) as adapter:
-        await adapter.set("s", "k", b"1")
-        server.cli("CLIENT", "PAUSE", "1500", "ALL")
+        await until(lambda: works(adapter))
+        server.signal(signal.SIGSTOP)
         calls = [adapter.set("s", "k", b"2"), adapter.update("s", "k", bump), adapter.delete("s", "other")]
         read = adapter.get("s", "free")
         for call in calls:
@@ -251,16 +263,26 @@ async def test_a_paused_server_times_out_and_says_that_the_fate_of_writes_is_unk
             assert isinstance(error, AdapterTimeout)
             assert FATE in error.message
         assert isinstance(await outcome(read), AdapterTimeout)
+        server.signal(signal.SIGCONT)
         await until(lambda: works(adapter))
-        assert await adapter.update("s", "n", bump)
+        await until(lambda: counts(adapter))
+
+
+async def counts(adapter: RedisAdapter) -> bool:
+    """True when an update is answered."""
+    try:
+        return (await adapter.update("s", "n", bump)).new is not None
+    except AdapterError:
+        return False
 
 
 async def test_one_slow_command_does_not_answer_later_calls_wrongly(
     server: RedisServer, open_adapter: OpenAdapter
 ) -> None:
-    async with open_adapter(timeout=0.5) as adapter:
-        await adapter.set("s", "a", b"1")
-        await adapter.set("s", "b", b"2")
+    async with open_adapter(timeout=0.5) as adapter, open_adapter() as patient:
+        await patient.set("s", "a", b"1")
+        await patient.set("s", "b", b"2")
+        await until(lambda: works(adapter))
         server.signal(signal.SIGSTOP)
         late = asyncio.ensure_future(adapter.get("s", "a"))
         await asyncio.wait([late], timeout=0.4)
@@ -269,9 +291,19 @@ async def test_one_slow_command_does_not_answer_later_calls_wrongly(
         server.signal(signal.SIGCONT)
         try:
             assert await soon == b"2"
-        except AdapterUnavailable:
+        except (AdapterUnavailable, AdapterTimeout):
             await until(lambda: works(adapter))
-        assert await adapter.get("s", "b") == b"2"
+        found: list[bytes | None] = []
+
+        async def read() -> bool:
+            try:
+                found.append(await adapter.get("s", "b"))
+            except AdapterError:
+                return False
+            return True
+
+        await until(read)
+        assert found == [b"2"]
 
 
 async def test_a_failover_to_a_replica_refuses_writes_and_stale_reads(
@@ -300,10 +332,11 @@ async def test_a_server_that_loads_its_data_is_waited_for(server: RedisServer, a
     server.cli("DEBUG", "POPULATE", 3000)
     server.cli("SAVE")
     server.kill()
+    # It loads for longer than anybody waits, until it is told to be quick.
     server.settings = (
         *server.settings,
         "--key-load-delay",
-        "300",
+        "5000",
         "--loading-process-events-interval-bytes",
         "1024",
     )
@@ -318,9 +351,14 @@ async def test_a_server_that_loads_its_data_is_waited_for(server: RedisServer, a
             errors.add(error.message)
             return False
 
+    async def refused_for_it() -> bool:
+        assert not await answered()
+        return any("loading" in error for error in errors)
+
+    await until(refused_for_it)
+    server.cli("CONFIG", "SET", "key-load-delay", "0")
     await until(answered)
     (server.directory / "dump.rdb").unlink()
-    assert any("loading" in error for error in errors)
 
 
 async def test_a_key_of_another_type_breaks_its_scope_only(
@@ -504,11 +542,16 @@ async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, a
     assert (await adapter.update("s", "k", bump)).new == b"3"
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["no ends", "ends"])
 @pytest.mark.parametrize("layout", ["engine", "cluster"])
 async def test_no_read_overtakes_a_write_whose_script_was_flushed(
-    layout: str, server: RedisServer, open_adapter: OpenAdapter
+    layout: str, ends: bool, server: RedisServer, open_adapter: OpenAdapter
 ) -> None:
     async with open_adapter(layout=layout, scan_seconds=0.0) as adapter:
+        if ends:
+            # Where a key has an end, reads are made by scripts too, and are sent again like writes.
+            await adapter.set("s", "ends", b"1")
+            await adapter.expire("s", "ends", 2**53 - 1)
         for number in range(1, 50):
             key, value, scope = f"k{number % 3}", b"%d" % number, f"s{number}"
             held = dict(await adapter.list("s"))
@@ -552,17 +595,18 @@ async def test_no_read_overtakes_a_write_whose_script_was_flushed(
 async def test_pairs_of_set_and_get_stay_in_order_while_scripts_are_flushed_all_the_time(
     server: RedisServer, adapter: RedisAdapter
 ) -> None:
-    running = True
+    running, flushed = True, 0
 
-    async def flush() -> int:
-        flushed = 0
+    async def flush() -> None:
+        nonlocal flushed
         while running:
             await asyncio.to_thread(server.cli, "SCRIPT", "FLUSH")
             flushed += 1
-        return flushed
 
     async def pairs(lane: int) -> None:
-        for number in range(100):
+        number = 0
+        while number < 100 or flushed <= 10:
+            number += 1
             value = b"%d" % number
             written, read = await asyncio.gather(
                 adapter.set("s", f"k{lane}", value), adapter.get("s", f"k{lane}"), return_exceptions=True
@@ -576,7 +620,7 @@ async def test_pairs_of_set_and_get_stay_in_order_while_scripts_are_flushed_all_
     flusher = asyncio.create_task(flush())
     await asyncio.gather(*(pairs(lane) for lane in range(8)))
     running = False
-    assert await flusher > 10
+    await flusher
 
 
 async def test_a_missing_right_is_named(server: RedisServer, open_adapter: OpenAdapter) -> None:
@@ -614,10 +658,10 @@ async def test_a_cancelled_caller_leaves_the_rest_whole(server: RedisServer, ada
 async def test_calls_do_not_queue_without_bound_before_the_connection_is_there(
     server: RedisServer, open_adapter: OpenAdapter
 ) -> None:
-    async with open_adapter(timeout=1.0) as adapter:
+    async with open_adapter() as adapter:
         await adapter.set("s", "k", b"1")
         server.signal(signal.SIGSTOP)
-        pipeline = Pipeline(1.0, lambda _pipeline, _fault: None)
+        pipeline = Pipeline(60.0, lambda _pipeline, _fault: None)
         adapter._store.connection.send = pipeline.send
         value = b"1" * 10_000_000
         calls = [adapter.set("s", str(number), value) for number in range(9)]
@@ -633,12 +677,10 @@ async def test_nothing_hangs_when_the_adapter_is_closed(
     server: RedisServer, open_adapter: OpenAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The time-out is far away: closing does not wait for it.
-    async with open_adapter(timeout=60.0) as adapter:
+    async with asyncio.timeout(60), open_adapter(timeout=600.0) as adapter:
         await adapter.set("s", "k", b"1")
         server.signal(signal.SIGSTOP)
         calls = [adapter.get("s", "k"), adapter.set("s", "k", b"2")]
-        began = time.monotonic()
-    assert time.monotonic() - began < 3.0
     assert "did not answer 2 calls before the adapter closed" in caplog.text
     server.signal(signal.SIGCONT)
     for call in calls:

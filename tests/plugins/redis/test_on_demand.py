@@ -57,6 +57,8 @@ async def test_a_host_follows_from_its_first_trigger_to_its_last(server: RedisSe
         await until(lambda: followers(server) == 0)
 
         listening(two, events, "second")
+        await two.trigger("state::get", {"scope": "s", "key": "k"})
+        # It was answered after the host had asked where the stream ends.
         await one.trigger("state::set", {"scope": "s", "key": "k", "value": 3})
         async with asyncio.timeout(10):
             assert await events.get() == 3
