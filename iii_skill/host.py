@@ -18,17 +18,14 @@ from iii_skill.configuration.entries import Configurations
 from iii_skill.configuration.placeholders import Exposed
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.python_functions import DEPTH, PythonFunctions, decoded, encoded
-from iii_skill.errors import (
-    ConfigurationError,
-    StorageFailed,
-)
+from iii_skill.errors import ConfigurationError, StorageFailed
 from iii_skill.http.provider import HttpTriggers
 from iii_skill.http.source import HttpSource
 from iii_skill.introspection.functions import add_engine_functions
 from iii_skill.observers.hosted import HostedObserver
 from iii_skill.observers.messages import ObserverMessages, read_observe
 from iii_skill.observers.table import Observers
-from iii_skill.opening import checked_settings, chosen_adapter, open_adapter
+from iii_skill.opening import chosen_adapter, open_configured
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.state.closing import close_state
 from iii_skill.state.settings import LiveSettings, StateSettings
@@ -327,12 +324,9 @@ class Host:
             await asyncio.sleep(0.005)
 
     async def _open_state(self, config: StateConfig, configurations: Configurations) -> None:
-        adapter = self._adapter_type(config)()
-        settings = checked_settings(type(adapter), config)
-        adapter.on_failure = self._store_failed
-        adapter.clock = self.clock
-        self.adapter = adapter
-        await open_adapter(adapter, settings)
+        adapter = self.adapter = await open_configured(
+            self._adapter_type(config), config, on_failure=self._store_failed, clock=self.clock
+        )
         live = StateSettings(triggers_enabled=config.triggers_enabled, max_value_bytes=config.max_value_bytes)
         self.state = add_state(
             self.engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib import metadata
 from pathlib import Path
 
@@ -32,6 +33,35 @@ async def test_of_a_host() -> None:
         async with open_host(adapter="unopenable", plugins=plugins()):
             raise AssertionError("it is open")
     assert Unopenable.closed == 1
+
+
+async def test_whose_close_fails_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def close(_adapter: Unopenable) -> None:
+        raise RuntimeError("no shelf to leave")
+
+    monkeypatch.setattr(Unopenable, "close", close)
+    with pytest.raises(StoreRefused, match=SENTENCE):
+        async with open_host(adapter="unopenable", plugins=plugins()):
+            raise AssertionError("it is open")
+    assert "the adapter 'unopenable' was not opened, and its `close` failed" in caplog.text
+    assert "no shelf to leave" in caplog.text
+
+
+async def test_whose_close_does_not_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def close(_adapter: Unopenable) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Unopenable, "close", close)
+    monkeypatch.setattr("iii_skill.state.closing.LEAST_S", 0.01)
+    monkeypatch.setattr("iii_skill.opening.GRACE_S", 0.01)
+    with pytest.raises(StoreRefused, match=SENTENCE):
+        async with open_host(adapter="unopenable", plugins=plugins()):
+            raise AssertionError("it is open")
+    assert "`close` of the adapter 'unopenable' has not ended" in caplog.text
 
 
 def test_of_attach(monkeypatch: pytest.MonkeyPatch) -> None:

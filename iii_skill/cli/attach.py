@@ -22,7 +22,7 @@ from iii_skill.cli.loop import leave, run_loop
 from iii_skill.cli.secrets import token_of, token_options
 from iii_skill.config import StateConfig
 from iii_skill.errors import IiiSkillError, StorageFailed
-from iii_skill.opening import checked_settings, chosen_adapter, open_adapter
+from iii_skill.opening import chosen_adapter, open_configured
 from iii_skill.plugins import load_plugins
 from iii_skill.state.closing import close_state
 
@@ -102,11 +102,13 @@ def attach(
 
 
 async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json: bool) -> int:
-    adapter = chosen_adapter(load_plugins(), state)()
-    settings = checked_settings(type(adapter), state)
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[StorageFailed] = loop.create_future()
-    adapter.on_failure = lambda error: None if failed.done() else failed.set_result(error)
+    adapter = await open_configured(
+        chosen_adapter(load_plugins(), state),
+        state,
+        on_failure=lambda error: None if failed.done() else failed.set_result(error),
+    )
     announced = False
 
     def ready() -> None:
@@ -117,7 +119,6 @@ async def _attach(url: str, state: StateConfig, *, token: str | None, ready_json
             collector.settle()
 
     try:
-        await open_adapter(adapter, settings)
         attached = Attached(
             url,
             adapter,

@@ -99,11 +99,7 @@ async def open_target(side: Side) -> StateAdapter:
 async def _opened(side: Side) -> StateAdapter:
     assert side.adapter is not None
     adapter = side.adapter()
-    try:
-        await open_adapter(adapter, side.settings)
-    except BaseException:
-        await adapter.close()
-        raise
+    await open_adapter(adapter, side.settings)
     return adapter
 
 
