@@ -12,7 +12,8 @@ import click
 import msgspec
 
 from iii_skill.adapter import StateAdapter
-from iii_skill.cli.key_values import KEY_VALUE, settings_in
+from iii_skill.cli.adapter_options import settings_in
+from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.cli.output import print_json
 from iii_skill.config.reader import adapter_settings
 from iii_skill.errors import ConfigurationError

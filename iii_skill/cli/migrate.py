@@ -11,7 +11,8 @@ from dataclasses import asdict
 
 import click
 
-from iii_skill.cli.key_values import KEY_VALUE, settings_in
+from iii_skill.cli.adapter_options import settings_in
+from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.cli.output import print_json
 from iii_skill.errors import AdapterError, ConfigurationError
 from iii_skill.migrate.move import Report, move, require_empty, survey

@@ -8,8 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from iii_skill.cli.adapter_options import with_adapter
-from iii_skill.cli.key_values import KEY_VALUE, settings_in
+from iii_skill.cli.adapter_options import settings_in, with_adapter
+from iii_skill.cli.key_values import KEY_VALUE
 from iii_skill.cli.main import cli
 from iii_skill.config import StateConfig
 
