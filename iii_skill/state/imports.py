@@ -115,6 +115,8 @@ class _Import:
         """Of a shared store."""
         self.task: asyncio.Task[int] | None = None
         self.idle: asyncio.TimerHandle | None = None
+        self.taking = 0
+        """Parts that the store takes just now."""
         self.broken = False
         """A part was not taken: what has come is not what was sent."""
 
@@ -294,11 +296,15 @@ class ImportFunction:
     async def _take(self, name: str, found: _Import, part: Part) -> None:
         number, found.parts = found.parts, found.parts + 1
         count = len(part.rows) + len(part.deletes)
-        self._wait_for_more(name)
-        if self._journal is not None:
-            await self._journal.keep(name, number, msgspec.json.encode(part))
-            found.count += count
-            return
+        found.taking += 1
+        try:
+            if self._journal is not None:
+                await self._journal.keep(name, number, msgspec.json.encode(part))
+                found.count += count
+                return
+        finally:
+            found.taking -= 1
+            self._wait_for_more(name)
         found.count += count
         found.size += sum(len(scope) + len(key) + len(bytes(raw)) for scope, key, raw in part.rows)
         held = sum(one.size for one in self._imports.values() if one.task is None)
@@ -361,7 +367,9 @@ class ImportFunction:
                 await self._journal.forget(name)
 
     def _wait_for_more(self, name: str) -> None:
-        found = self._imports[name]
+        found = self._imports.get(name)
+        if found is None or found.task is not None:
+            return
         if found.idle is not None:
             found.idle.cancel()
         found.idle = asyncio.get_running_loop().call_later(IDLE_S, self._give_up, name)
@@ -369,7 +377,7 @@ class ImportFunction:
     def _give_up(self, name: str) -> None:
         """Nothing came for a long time: whoever began it is gone."""
         found = self._imports.get(name)
-        if found is not None and found.task is None:
+        if found is not None and found.task is None and not found.taking:
             self._begin(self._forgotten(name, found))
 
     async def _forgotten(self, name: str, found: _Import) -> None:

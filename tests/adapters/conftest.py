@@ -61,14 +61,18 @@ def proxy(server: ServerProcess) -> Iterator[Proxy]:
 
 @pytest.fixture
 def open_adapter(adapter_type: type[SharedAdapter[Any, int]], proxy: Proxy) -> OpenAdapter:
-    """Open an adapter behind the proxy for the length of a block."""
+    """Open an adapter behind the proxy for the length of a block.
+
+    Its time-out is far away: what a test is about ends a call, never a machine that is busy.
+    """
     store = uuid.uuid4().hex
 
     @contextlib.asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[SharedAdapter[Any, int]]:
         adapter = adapter_type()
         try:
-            await adapter.open(adapter.config_type(**{"port": proxy.port, "store": store, **settings}))
+            given = {"port": proxy.port, "store": store, "timeout": 60.0, **settings}
+            await adapter.open(adapter.config_type(**given))
             yield adapter
         finally:
             await adapter.close()

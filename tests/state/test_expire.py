@@ -16,6 +16,7 @@ from support import redis
 from support.calls import Asking, OneCall
 from support.client import RawClient, raw_client
 from support.host import running_host
+from support.redis import until
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.clock import Clock
@@ -37,9 +38,7 @@ async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def until_told(told: list[Any], count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(told) < count:
-            await asyncio.sleep(0.002)
+    await until(lambda: len(told) >= count)
 
 
 def now_ms(host: Host) -> int:
@@ -98,11 +97,12 @@ async def test_an_end_is_one_event_and_one_change(host: Host) -> None:
     for number in range(5):
         await host.trigger("state::set", {"scope": "s", "key": f"k{number}", "value": number})
         await host.trigger(EXPIRE, {"scope": "s", "key": f"k{number}", "ttl_ms": (5 - number) * 60_000})
-    host.clock.advance(59)
+    # The first of them ends after 60 s: the rest of that is for a machine that is busy.
+    host.clock.advance(6)
     await host.trigger("state::set", {"scope": "s", "key": "fence", "value": 1})
     await until_told(told, 6)
     assert {event["event_type"] for event in told} == {"state:created"}
-    host.clock.advance(241)
+    host.clock.advance(294)
     await until_told(told, 11)
     assert [(event["event_type"], event["key"], event["old_value"]) for event in told[6:]] == [
         ("state:deleted", f"k{number}", number) for number in (4, 3, 2, 1, 0)
@@ -147,19 +147,19 @@ async def test_a_lock_that_ended_is_free(host: Host) -> None:
     async def take(owner: str) -> bool:
         answer = await host.trigger("state::compare-and-set", {**KEY, "value": owner})
         if answer["swapped"]:
-            await host.trigger(EXPIRE, {**KEY, "ttl_ms": 30_000})
+            await host.trigger(EXPIRE, {**KEY, "ttl_ms": 600_000})
         return bool(answer["swapped"])
 
     assert await take("a")
-    host.clock.advance(29)
+    host.clock.advance(300)
     assert not await take("b")
-    host.clock.advance(1.1)
+    host.clock.advance(301)
     assert await take("b")
     # What keeps the lock keeps its end.
     renewed = {**KEY, "expected": "b", "value": "b again"}
     assert (await host.trigger("state::compare-and-set", renewed))["swapped"]
     assert (await host.trigger(EXPIRE, KEY))["expires_at_ms"] is not None
-    host.clock.advance(31)
+    host.clock.advance(601)
     expected = {**KEY, "expected": "b again", "value": "late"}
     assert await host.trigger("state::compare-and-set", expected) == {"swapped": False, "current": None}
 
@@ -202,21 +202,18 @@ async def test_while_nothing_ends_nothing_is_swept(monkeypatch: pytest.MonkeyPat
     sweeping = Sweeper(adapter, adapter.clock)
     task = asyncio.ensure_future(sweeping.run())
     try:
+        await until(lambda: adapter.sweeps == 3)  # Two that failed, and the first that did not.
         await asyncio.sleep(0.2)
-        assert adapter.sweeps == 3  # Two that failed, and the first that did not.
+        assert adapter.sweeps == 3
         adapter.set("s", "k", b"1")
         for at in (9_000_000_000_000, 8_000_000_000_000, 8_500_000_000_000):
             adapter.expire("s", "k", at)
             sweeping.given(at)
-        await asyncio.sleep(0.02)
-        assert adapter.clock.pending == 1
+        await until(lambda: adapter.clock.pending == 1)
         assert adapter.sweeps == 3
         adapter.clock.advance(8_500_000_000 - adapter.clock.now() + 0.01)
-        async with asyncio.timeout(5):
-            while adapter.keys("s"):
-                await asyncio.sleep(0.001)
-            while adapter._scopes:
-                await asyncio.sleep(0.001)
+        await until(lambda: not adapter.keys("s"))
+        await until(lambda: not adapter._scopes)
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -259,16 +256,15 @@ async def test_a_kill_loses_no_end(tmp_path: Path) -> None:
             following = asyncio.ensure_future(follow(client))
             shown = await client.result("state::list_keys", {"scope": "s"})
             assert not set(before) & set(shown["keys"])
-            async with asyncio.timeout(20):
-                while names[-1] not in told:
-                    await asyncio.sleep(0.05)
+            await until(lambda: names[-1] in told)
             assert await client.result("state::list_keys", {"scope": "s"}) == {"keys": []}
             following.cancel()
             await asyncio.wait([following])
     assert len(told) == len(set(told)), "an end was told twice"
     assert told == sorted(told, key=names.index), "ends were told in another order than that of their moments"
     untold = [name for name in names if name not in told]
-    last, first = names.index(before[-1]), names.index(told[len(before)])
+    last = names.index(before[-1])
+    first = names.index(told[len(before)]) if len(told) > len(before) else len(names)
     assert untold == names[last + 1 : first], "an end was lost that no kill could have taken"
 
 
@@ -281,7 +277,7 @@ async def test_a_sweep_that_fails_is_warned_of_and_made_again(
     adapter.failures = 1
     task = asyncio.ensure_future(Sweeper(adapter, adapter.clock).run())
     with caplog.at_level(logging.WARNING):
-        await asyncio.sleep(0.1)
+        await until(lambda: adapter.sweeps == 2)
     task.cancel()
     await asyncio.wait([task])
     assert "keys that are over could not be deleted, trying again: no disk" in caplog.text

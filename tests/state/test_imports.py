@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support import postgres
 from support.adapters import settings
+from support.redis import until
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.state import imports
@@ -69,9 +70,7 @@ async def test_nothing_is_there_until_the_commit_then_all_of_it_in_order(host: H
     assert await entries(host, "other") == [["k", "v"]]
     # Asked again, as after a lost answer, it is not done again.
     assert (await step(host, step="commit", **{"import": name}, count=4))["changed"] == 4
-    async with asyncio.timeout(10):
-        while len(seen) < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(seen) >= 3)
     assert sorted(seen) == [("state:created", "new"), ("state:deleted", "a"), ("state:updated", "b")]
 
 
@@ -155,14 +154,52 @@ async def test_a_shared_store_takes_so_much_and_no_more(host: Host, monkeypatch:
 async def test_an_import_that_brings_nothing_more_is_forgotten(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "IDLE_S", 0.05)
     name = await begin(host)
     await step(host, step="rows", **{"import": name}, rows=[["s", "a", 1]])
-    await asyncio.sleep(0.3)
-    await refused(host, "IMPORT_UNKNOWN", step="commit", **{"import": name}, count=1)
+    monkeypatch.setattr(imports, "IDLE_S", 0.05)
+    await step(host, step="rows", **{"import": name}, rows=[["s", "b", 1]])
+
+    async def forgotten() -> bool:
+        with pytest.raises(InvocationError) as caught:
+            await step(host, step="commit", **{"import": name}, count=3)
+        assert caught.value.code in ("IMPORT_INCOMPLETE", "IMPORT_UNKNOWN")
+        return caught.value.code == "IMPORT_UNKNOWN"
+
+    await until(forgotten)
     assert host.adapter is not None
     if not host.adapter.shared:
-        assert await _private(host) == []
+
+        async def removed() -> bool:
+            return await _private(host) == []
+
+        await until(removed)
+
+
+async def test_an_import_is_not_idle_while_the_store_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_host() as host:
+        name = await begin(host)
+        monkeypatch.setattr(imports, "IDLE_S", 0.0)
+        adapter: Any = host.adapter
+        keep, asked, go_on = adapter.set, asyncio.Event(), asyncio.Event()
+
+        async def slow(scope: str, key: str, value: bytes) -> Any:
+            asked.set()
+            await go_on.wait()
+            return keep(scope, key, value)
+
+        adapter.set = slow
+        taken = asyncio.ensure_future(step(host, step="rows", **{"import": name}, rows=[["s", "a", 1]]))
+        await asked.wait()
+        await asyncio.sleep(0.01)
+        await refused(host, "IMPORT_INCOMPLETE", step="commit", **{"import": name}, count=5)
+        go_on.set()
+        await taken
+
+        async def removed() -> bool:
+            return await _private(host) == []
+
+        await until(removed)
+        await refused(host, "IMPORT_UNKNOWN", step="commit", **{"import": name}, count=1)
 
 
 async def test_a_host_finishes_what_was_committed_and_removes_what_was_not(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
-from support.peers import Peer, turns
+from support.peers import Peer
 
 from iii_skill.host import Host, open_host
 
@@ -16,8 +17,10 @@ VALUE = "x" * 600_000
 
 async def answered(host: Host, peer: Peer, function_id: str, data: dict[str, Any]) -> dict[str, Any]:
     invocation_id = peer.call(function_id, {"scope": "s", "key": "k", **data})
-    await turns(20)
-    (answer,) = [m for m in peer.received() if m.get("invocation_id") == invocation_id]
+    async with asyncio.timeout(60):
+        while not (answers := [m for m in peer.received() if m.get("invocation_id") == invocation_id]):
+            await asyncio.sleep(0)
+    (answer,) = answers
     return answer
 
 

@@ -15,6 +15,8 @@ from iii_skill.state.worker import StateWorker
 from iii_skill.values import Change
 
 FENCE = "fence"
+WAIT_S = 60.0
+"""For an answer; how long it takes, the machine's load alone decides."""
 _marks = itertools.count()
 
 NOTHING = "no result"
@@ -69,7 +71,7 @@ class Asking:
         mark = f"fence {next(_marks)}"
         await self("set", {"scope": FENCE, "key": "k", "value": mark})
         value = json.dumps(mark).encode()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while not any(isinstance(entry, Change) and entry.new == value for entry in self.log):
                 await asyncio.sleep(0.001)
         return self.events
@@ -83,7 +85,7 @@ class Asking:
 
     async def raw(self, name: str, payload: Any, *, caller_id: str | None = "w1") -> bytes | None:
         """The encoded answer; InvocationError with its code."""
-        answer = await asyncio.wait_for(self.start(name, payload, caller_id=caller_id), 5)
+        answer = await asyncio.wait_for(self.start(name, payload, caller_id=caller_id), WAIT_S)
         assert answer is None or isinstance(answer, bytes)
         return answer
 

@@ -159,8 +159,8 @@ class RedisServer:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 15.0) -> None:
-    """Wait until the condition holds; it may be async."""
+async def until(condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 60.0) -> None:
+    """Wait until the condition holds; it may be async. How long that takes is up to the machine's load."""
     end = time.monotonic() + seconds
     while True:
         holds = condition()

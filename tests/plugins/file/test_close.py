@@ -31,7 +31,7 @@ async def test_writers_that_go_on_while_it_closes_are_all_answered(tmp_path: Pat
     while min(acknowledged) < 20:
         await asyncio.sleep(0.001)
     await adapter.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for outcome in await asyncio.gather(*writers, return_exceptions=True):
             assert isinstance(outcome, AdapterError)
             assert "closed" in outcome.message

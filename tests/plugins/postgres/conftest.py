@@ -53,14 +53,17 @@ def schema() -> str:
 
 @pytest.fixture
 def open_adapter(server: PostgresServer, schema: str) -> OpenAdapter:
-    """Open an adapter with the given settings for the length of a block."""
+    """Open an adapter with the given settings for the length of a block.
+
+    Its time-out is far away: what a test is about ends a call, never a machine that is busy.
+    """
 
     @contextlib.asynccontextmanager
     async def opened(**settings: Any) -> AsyncIterator[PostgresAdapter]:
         adapter = PostgresAdapter()
         adapter.clock = Clock()
         try:
-            given = {"database_url": server.url, "schema": schema, **settings}
+            given = {"database_url": server.url, "schema": schema, "timeout": 60.0, **settings}
             await adapter.open(PostgresConfig(**given))
             yield adapter
         finally:

@@ -180,7 +180,7 @@ class TestOfAHost:
                 host.trigger(CHANGES, {"after": found["next"], "newest": 2, "wait_ms": 30_000}, timeout=40)
             )
             await other.trigger("state::set", {"scope": "s9", "key": "k", "value": 60})
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 assert [row["new_value"] for row in (await waiting)["changes"]] == [60]
 
     async def test_a_wait_ends_with_the_first_change_that_is_wanted_of_any_host(
@@ -194,7 +194,7 @@ class TestOfAHost:
             await asyncio.sleep(0.2)
             for scope in ("other", "wanted"):
                 await there.trigger("state::set", {"scope": scope, "key": "k", "value": 1})
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 found = await waiting
             assert [row["scope"] for row in found["changes"]] == ["wanted"]
             nothing = await here.trigger(CHANGES, {"after": found["next"], "wait_ms": 50})
@@ -226,7 +226,8 @@ class TestOfAHost:
 
             async def listen() -> None:
                 nonlocal cursor
-                while not (stop and seen and seen[-1] >= done[-1] and set(done) <= set(seen)):
+                # The order of scopes may be another one than that of the writes.
+                while not (stop and set(done) <= set(seen)):
                     try:
                         found = await host.trigger(CHANGES, {"after": cursor, "wait_ms": 200, "limit": 50})
                     except InvocationError as error:
@@ -239,13 +240,13 @@ class TestOfAHost:
 
             listening, writing = asyncio.ensure_future(listen()), asyncio.ensure_future(write())
             for goal in (100, 200):
-                await until(lambda goal=goal: len(done) >= goal, seconds=30)  # type: ignore[misc]
+                await until(lambda goal=goal: len(done) >= goal)  # type: ignore[misc]
                 server.kill()
                 server.start()
-            await until(lambda: len(done) >= 300, seconds=30)
+            await until(lambda: len(done) >= 300)
             stop = True
             await writing
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await listening
             assert len(seen) == len(set(seen))
 
@@ -256,7 +257,7 @@ async def test_the_log_of_a_server_that_is_away_is_an_error_in_time(
     async with open_adapter() as adapter:
         server.shut_down()
         with pytest.raises(AdapterError):
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(40):
                 await adapter.log_page(None, 1)
         server.start()
 

@@ -187,7 +187,7 @@ async def test_every_host_tells_the_end_of_a_key_once(server: PostgresServer, sc
         seen: dict[str, list[str]] = {"one": [], "two": []}
         for name, host in (("one", one), ("two", two)):
             cursor = begin
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while len(seen[name]) < 20:
                     found = await host.trigger(CHANGES, {"after": cursor, "wait_ms": 500})
                     cursor = found["next"]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from iii_state_postgres import PostgresAdapter
-from support.postgres import PostgresServer
+from support.postgres import PostgresServer, connection
 from support.redis import until
 
 from iii_skill import open_host
@@ -254,20 +254,23 @@ async def test_a_moment_waits_for_commits_that_are_under_way(
     async with open_adapter(history=HistorySettings()) as adapter, open_adapter() as other:
         await adapter.set("s", "a", b"1")
         # A transaction of a stranger holds the bucket: the write waits for it, its moment is not taken yet.
-        bucket = f"{schema}.bucket WHERE revision > 0"
-        locked = asyncio.create_task(
-            asyncio.to_thread(
-                server.sql,
-                f"BEGIN; SELECT 1 FROM {bucket} FOR UPDATE; SELECT pg_sleep(1); COMMIT",
-            )
-        )
-        await until(lambda: bool(server.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")))
+        stranger = await connection(server)
+        locked = stranger.transaction()
+        await locked.start()
+        await stranger.execute(f"SELECT 1 FROM {schema}.bucket WHERE revision > 0 FOR UPDATE")
         write = asyncio.ensure_future(other.set("s", "a", b"2"))
+        waits = "application_name = 'iii-skill' AND wait_event_type = 'Lock'"
+        await until(lambda: bool(server.sql(f"SELECT 1 FROM pg_stat_activity WHERE {waits}")))
         at_ms = int(time.time() * 1000)
-        moment = await adapter.moment_at(at_ms)
+        asked = asyncio.ensure_future(adapter.moment_at(at_ms))
+        # It is answered before the write or after it, and tells the same in both cases.
+        await asyncio.wait([asked], timeout=0.2)
+        await locked.rollback()
+        moment = await asked
         first = await past_of(adapter, moment)
-        await asyncio.gather(locked, write)
+        await write
         assert await past_of(adapter, moment) == first
+        await stranger.close()
 
 
 async def test_a_host_copies_what_hosts_without_history_wrote_by_itself(

@@ -12,6 +12,8 @@ from iii_state_postgres.statements import Statements
 from support.postgres import PostgresServer, connection
 from support.redis import until
 
+from iii_skill.values import Change
+
 from .conftest import OpenAdapter
 
 
@@ -23,11 +25,20 @@ async def test_a_commit_holds_up_no_commit_of_another_bucket(
         server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         server.sql("SELECT pg_reload_conf()")
         try:
-            written = adapter.set("s", "k", b"2")
+            written = asyncio.ensure_future(_set(adapter))
             waiting = (
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%write(%'"
             )
-            await until(lambda: server.sql(waiting) == [["1"]])
+
+            async def waits() -> bool:
+                nonlocal written
+                if written.done():
+                    # The server had not taken notice of the setting yet.
+                    written = asyncio.ensure_future(_set(adapter))
+                await asyncio.sleep(0)
+                return server.sql(waiting) == [["1"]]
+
+            await until(waits)
             # Its commit waits for a standby. What notifies is not in its way: no host's commit is.
             other = await connection(server)
             async with asyncio.timeout(30):
@@ -37,6 +48,10 @@ async def test_a_commit_holds_up_no_commit_of_another_bucket(
             server.sql("ALTER SYSTEM RESET synchronous_standby_names")
             server.sql("SELECT pg_reload_conf()")
         assert (await written).new == b"2"
+
+
+async def _set(adapter: PostgresAdapter) -> Change:
+    return await adapter.set("s", "k", b"2")
 
 
 async def test_own_changes_are_followed_without_a_notice_and_those_of_others_with_one(
