@@ -253,6 +253,7 @@ async def test_a_host_that_is_away_is_one_sentence_and_comes_back(tmp_path: Path
         async with agent("--url", host.ws, "--allow-write", cwd=tmp_path) as me:
             await me.call("state_write", action="set", scope="s", key="k", value="1")
             watching = asyncio.create_task(me.fails("state_watch", scope="s", seconds=30))
+            await asyncio.sleep(0)  # it is sent first: when what comes after it is answered, the host has it
             await me.call("state_get", scope="s", key="k")
             host.sigkill()
             assert "The connection broke" in await watching

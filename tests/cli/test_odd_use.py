@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -164,7 +165,8 @@ def on_terminal(words: list[str], typed: bytes = b"", **env: str) -> tuple[int, 
         # A signal between the question and the wait for the answer ends neither: then it is typed once more.
         if not select.select([terminal], [], [], 2)[0]:
             if b"?" in shown:
-                os.write(terminal, typed)
+                with contextlib.suppress(OSError):  # it ended just now
+                    os.write(terminal, typed)
             continue
         try:
             some = os.read(terminal, 65_536)

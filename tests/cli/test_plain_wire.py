@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -265,9 +266,11 @@ def test_an_answer_that_does_not_come_is_given_up() -> None:
     def serve(connection: socket.socket, head: bytes) -> None:
         upgrade(connection, head, text_frames([GREETING]))
         asked(connection)
-        connection.sendall(b"\x89\x00")  # it lives
-        received(connection)
-        assert connection.recv(1) == b""  # until the command ends
+        # It lives, until the command ends; that may be before this thread has its turn.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"\x89\x00")
+            received(connection)
+            assert connection.recv(1) == b""
 
     with engine(serve) as url:
         done = run("trigger", "slow::one", "--timeout-ms", "300", "--url", url)

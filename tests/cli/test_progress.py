@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -26,12 +27,17 @@ def run(words: list[str], stderr: int = subprocess.DEVNULL) -> None:
 def shown(words: list[str]) -> bytes:
     """What a terminal shows of stderr."""
     ours, theirs = pty.openpty()
-    try:
-        run(words, theirs)
-        return os.read(ours, 65536)
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    command = [sys.executable, "-m", "iii_skill", "state", *words]
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL) as process:
+            os.close(theirs)
+            said = b""
+            # In pieces, and to its end, which is an error: a terminal hands on later what it was given.
+            with contextlib.suppress(OSError):
+                while piece := terminal.read(65536):
+                    said += piece
+        assert process.returncode == 0, said
+    return said
 
 
 def test_long_work_shows_a_bar_on_a_terminal_alone(store: list[str], tmp_path: Path) -> None:

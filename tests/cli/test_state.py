@@ -69,7 +69,7 @@ def attached(directory: Path) -> Iterator[str]:
                 yield engine.ws
             finally:
                 process.terminate()
-                process.wait(10)
+                process.wait()
 
 
 @pytest.fixture(params=["host", "file"])

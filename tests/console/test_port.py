@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -107,10 +111,12 @@ def test_a_page_that_never_reads_holds_back_its_own_feed_alone(host: ConsoleHost
         one.connect((place.hostname, place.port))
         one.sendall(head.encode())
         silent.append(one)
-    time.sleep(0.3)
     console = host.host._console
     assert console is not None
     shared = console.port._shared
+    # Each has a place in the log of changes, from which it is told.
+    while sum(feed._after is not None for feed in list(console._app._feeds)) < 5:
+        time.sleep(0.01)
     assert len(shared.connections) == 5
     for number in range(20):
         host.fill("s", [f"{number}:{key}" for key in range(500)], {"text": "x" * 3000})
@@ -124,25 +130,34 @@ def test_a_page_that_never_reads_holds_back_its_own_feed_alone(host: ConsoleHost
         one.close()
 
 
+@contextmanager
+def stream(host: ConsoleHost, after: str | None) -> Iterator[Iterator[dict[str, str]]]:
+    """The events of a stream, each whole, from a cursor on."""
+    connection = http.client.HTTPConnection(urlsplit(host.address).netloc, timeout=60)
+    extra = {} if after is None else {"last-event-id": after}
+    try:
+        connection.request("GET", "/api/changes", headers={"authorization": f"Bearer {host.token}", **extra})
+        answer = connection.getresponse()
+
+        def events() -> Iterator[dict[str, str]]:
+            fields: dict[str, str] = {}
+            while line := answer.readline().decode():
+                name, _, value = line.rstrip("\n").partition(": ")
+                if name in ("event", "data", "id"):
+                    fields[name] = value
+                elif not name and "event" in fields:
+                    yield fields
+                    fields = {}
+
+        yield events()
+    finally:
+        connection.close()
+
+
 def test_a_stream_goes_on_after_the_cursor_and_tells_of_a_gap(host: ConsoleHost) -> None:
     def events(after: str | None, wanted: int) -> list[dict[str, str]]:
-        place = urlsplit(host.address)
-        extra = "" if after is None else f"last-event-id: {after}\r\n"
-        with socket.create_connection((place.hostname, place.port), 20) as one:
-            one.sendall(
-                f"GET /api/changes HTTP/1.1\r\nhost: {place.netloc}\r\n{extra}"
-                f"authorization: Bearer {host.token}\r\n\r\n".encode()
-            )
-            text = ""
-            while text.count("event: ") < wanted:
-                text += one.recv(65536).decode()
-        found = []
-        for part in text.replace("\r\n", "\n").split("\n\n"):
-            lines = [line.partition(": ")[::2] for line in part.split("\n")]
-            fields = {name: value for name, value in lines if name in ("event", "data", "id")}
-            if "event" in fields:
-                found.append(fields)
-        return found
+        with stream(host, after) as told:
+            return [next(told) for _ in range(wanted)]
 
     (ready,) = events(None, 1)
     assert ready["event"] == "ready"
@@ -161,21 +176,14 @@ def test_a_stream_goes_on_after_the_cursor_and_tells_of_a_gap(host: ConsoleHost)
 
 
 def test_of_a_flood_the_newest_are_told_and_how_many_are_not(host: ConsoleHost) -> None:
-    place = urlsplit(host.address)
-    head = f"GET /api/changes HTTP/1.1\r\nhost: {place.netloc}\r\nauthorization: Bearer {host.token}\r\n\r\n"
-    with socket.create_connection((place.hostname, place.port), 20) as one:
-        one.sendall(head.encode())
-        text = b""
-        while b"event: ready" not in text:
-            text += one.recv(65536)
+    rows: list[Any] = []
+    seen, sent = 0, 0
+    with stream(host, None) as told:
+        assert next(told)["event"] == "ready"
         for start in range(0, 20_000, 1000):
             host.fill("s", [f"k{number}" for number in range(start, start + 1000)])
-        while b'"k19999"' not in text:
-            text += one.recv(65536)
-    rows, seen, sent = [], 0, 0
-    for line in text.decode().splitlines():
-        if line.startswith("data: ["):
-            rows += json.loads(line[6:])
+        while not rows or rows[-1]["key"] != "k19999":
+            rows += json.loads(next(told)["data"])
     for row in rows:
         if "left" in row:
             seen += row["left"]

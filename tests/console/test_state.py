@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 
 import pytest
@@ -178,10 +177,22 @@ def test_what_was_read_before_a_save_is_not_shown_after_it(host: ConsoleHost, ta
     edit(page, '{"n": 5}')
     press(page, SECOND)
     page.get_by_text("Saved", exact=True).wait_for()
-    page.wait_for_timeout(500)
+    shown = page.evaluate_handle(
+        """() => {
+          const shown = [];
+          new MutationObserver(() => shown.push(document.querySelector(".ink")?.textContent))
+            .observe(document.querySelector(".pane.value"), {
+              subtree: true, childList: true, characterData: true
+            });
+          return shown;
+        }"""
+    )
     route, response = held[0]
-    route.fulfill(response=response)
-    page.wait_for_timeout(300)
+    # It is read once more behind the one that was held.
+    with page.expect_response(lambda answer: answer.request != route.request and "/api/value" in answer.url):
+        route.fulfill(response=response)
+    tab.look()
+    assert [text for text in shown.json_value() if '"n": 1' in (text or "")] == []
     expect(page.locator(EDITOR)).to_have_value('{\n  "n": 5\n}')
 
 
@@ -222,9 +233,9 @@ def race(host: ConsoleHost, make: Callable[[], Tab], rounds: int) -> None:
               const button = (name) => [...document.querySelectorAll("button")].find(
                 (one) => one.textContent.trim() === name && !one.disabled);
               const area = () => document.querySelector(".pane.value textarea");
-              window.run = async (side, rounds) => {
-                let merges = 0;
-                for (let round = 0; round < rounds; round++) {
+              Object.assign(window, { rounds: 0, merges: 0, enough: false, over: false });
+              window.run = async (side) => {
+                for (; !enough; rounds++) {
                   (await wait(() => document.querySelector("[data-edit]:not([disabled])"))).click();
                   await wait(() => area() && !area().readOnly);
                   const text = area().value;
@@ -236,30 +247,31 @@ def race(host: ConsoleHost, make: Callable[[], Tab], rounds: int) -> None:
                     const next = await wait(
                       () => button("Save merged") ?? document.querySelector("[data-edit]"));
                     if (next.dataset.edit !== undefined) break;
-                    merges++;
+                    window.merges++;
                     const stored = () => document.querySelector(".column.theirs pre")?.textContent;
                     const before = stored();
                     next.click();
                     await wait(() => stored() !== before);
                   }
                 }
-                return merges;
+                window.over = true;
               };
             }"""
         )
-        page.evaluate("() => { window.merges = null; }")
     for page, side in zip(pages, ("left", "right"), strict=True):
-        page.evaluate(
-            "([side, rounds]) => { run(side, rounds).then((merges) => { window.merges = merges; }); }",
-            [side, rounds],
-        )
-    merges = [
-        page.wait_for_function("() => window.merges !== null", timeout=600_000)
-        and page.evaluate("() => window.merges")
-        for page in pages
-    ]
-    assert json.loads(host.text("race", "k")) == {"left": rounds, "right": rounds}
-    assert sum(merges) > 0, "they never met"
+        page.evaluate("side => { run(side); }", side)
+    # So long as it takes that they meet, wherever the machine lets one of them run ahead.
+    while True:
+        told = [page.evaluate("() => [window.rounds, window.merges]") for page in pages]
+        if min(done for done, _ in told) >= rounds and sum(merges for _, merges in told):
+            break
+        pages[0].wait_for_timeout(50)
+    for page in pages:
+        page.evaluate("() => { window.enough = true; }")
+    for page in pages:
+        page.wait_for_function("() => window.over", timeout=600_000)
+    left, right = (page.evaluate("() => window.rounds") for page in pages)
+    assert json.loads(host.text("race", "k")) == {"left": left, "right": right}
 
 
 @pytest.mark.timeout(900)
@@ -286,6 +298,7 @@ def test_a_hundred_thousand_keys_are_browsed(host: ConsoleHost, tab: Tab) -> Non
     )
     tree_row(page, "flat25000").wait_for()
     press(page, "End")
+    tree_row(page, "user:").wait_for()
     press(page, "ArrowRight")
     tree_row(page, "0:").wait_for()
     press(page, "End")
@@ -388,8 +401,8 @@ def test_a_cut_stream_is_resumed_and_a_restarted_host_is_found_again(host: Conso
     dialog.get_by_text("This console wants its token").wait_for()
     dialog.get_by_label("Address or token").fill("wrong")
     press(page, "Enter")
-    dialog.get_by_text("This console wants its token").wait_for()
-    page.wait_for_timeout(300)
+    # Asked for again, with nothing in the field.
+    expect(dialog.get_by_label("Address or token")).to_have_value("")
     dialog.get_by_label("Address or token").fill(host.url)
     press(page, "Enter")
     page.wait_for_selector(".status.live")
@@ -406,6 +419,32 @@ def test_a_wrong_token_opens_nothing(host: ConsoleHost, tab: Tab) -> None:
     assert "secret" not in tab.page.content()
     tab.page.goto(f"{host.address}/#token={host.token}")
     tab.page.get_by_text("secret").wait_for()
+
+
+def test_an_answer_to_a_token_of_before_asks_for_no_other_one(host: ConsoleHost, tab: Tab) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer wrong":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page = tab.page
+    page.route("**/api/about", hold)
+    page.goto(f"{host.address}/#token=wrong")
+    page.get_by_text("This console wants its token").wait_for()
+    while not held:
+        page.wait_for_timeout(20)
+    page.get_by_label("Address or token").fill(host.url)
+    press(page, "Enter")
+    page.wait_for_selector(".status.live")
+    for route in held:
+        with page.expect_response(lambda answer, route=route: answer.request == route.request):  # type: ignore[misc]
+            route.continue_()
+    tab.look()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".status")).to_have_text("Live")
 
 
 def test_an_empty_host_says_what_to_do(host: ConsoleHost, tab: Tab) -> None:
@@ -479,14 +518,12 @@ def test_the_light_is_the_reader_s_choice(host: ConsoleHost, tab: Tab) -> None:
     assert page.get_by_role("button", name="Light: dark").count() == 1
 
 
-def test_a_change_is_seen_at_once(host: ConsoleHost, tab: Tab) -> None:
+def test_a_change_is_seen_without_being_asked_for(host: ConsoleHost, tab: Tab) -> None:
     host.set("s", "k", 0)
     page = open_key(tab, host, "s", "k")
     for number in range(1, 4):
-        start = time.monotonic()
         host.set("s", "k", number)
         expect(page.locator(EDITOR)).to_have_value(str(number))
-        assert time.monotonic() - start < 10
 
 
 def test_what_runs_from_right_to_left_stays_inside_its_own_text(host: ConsoleHost, tab: Tab) -> None:

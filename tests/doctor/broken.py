@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from doctor.place import FILE_BASED, Place
@@ -16,7 +17,7 @@ from support.host import HostProcess, free_port
 from support.postgres import PostgresServer, connection, postgres_server
 from support.redis import RedisServer, redis_server
 
-from iii_skill.doctor import store
+from iii_skill.doctor import directory, store, workers
 from iii_skill.host import open_host
 
 Break = Callable[[Place], Awaitable[None]]
@@ -24,6 +25,7 @@ BROKEN: dict[str, tuple[str, Break]] = {}
 """Name of the set-up -> the check that comes first, and how it is made."""
 
 ROOT = os.geteuid() == 0
+SLOW_FLUSH_S = directory.SLOW_FLUSH_S
 
 
 def first(check: str) -> Callable[[Break], Break]:
@@ -64,6 +66,12 @@ def holds_the_lock(place: Place) -> None:
     place.stack.callback(held.kill)
     assert held.stdout is not None
     assert held.stdout.readline() == b"locked\n"
+
+
+def changed(place: Place, module: ModuleType, name: str, value: float) -> None:
+    """Another value of a constant, until the test ends."""
+    place.stack.callback(setattr, module, name, getattr(module, name))
+    setattr(module, name, value)
 
 
 def gone_process() -> int:
@@ -257,6 +265,7 @@ async def a_slow_disk(place: Place) -> None:
 
     os.fdatasync = slow
     place.stack.callback(setattr, os, "fdatasync", keep)
+    changed(place, directory, "SLOW_FLUSH_S", SLOW_FLUSH_S)
 
 
 @first("directory.log")
@@ -360,8 +369,7 @@ async def a_database_with_a_transaction_that_was_forgotten(place: Place) -> None
     place.stack.push_async_callback(forgotten.close)
     await forgotten.execute("BEGIN")
     await forgotten.execute("CREATE TABLE t ()")
-    store.LONG_TRANSACTION_S, before = 0, store.LONG_TRANSACTION_S
-    place.stack.callback(setattr, store, "LONG_TRANSACTION_S", before)
+    changed(place, store, "LONG_TRANSACTION_S", 0)
     await asyncio.sleep(1.5)
 
 
@@ -498,6 +506,9 @@ async def a_trigger_without_its_function(place: Place) -> None:
 
 @first("triggers.loops")
 async def a_function_that_writes_what_it_watches(place: Place) -> None:
+    # On a busy machine it goes round less often.
+    changed(place, workers, "_LISTEN_S", 2.0)
+    changed(place, workers, "_RESTLESS", 5)
     host = await place.host()
     worker = await place.worker(name="shop")
     ops = [{"type": "increment", "path": "n", "by": 1}]

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -195,39 +195,61 @@ async def test_observers_of_changes_are_told_of_those_that_their_filters_let_thr
             await client.wait_for("observerstatechanged", id="o2", state="active")
 
 
-async def test_an_event_that_no_handler_answers_is_forgotten_when_its_time_is_up(engine: HostProcess) -> None:
+@contextlib.asynccontextmanager
+async def mute_handler(url: str, handler_timeout_s: float) -> AsyncIterator[tuple[Attached, RawClient]]:
+    """State attached from this process, and a worker whose handler of all events answers nothing."""
     adapter = MemoryAdapter()
     await adapter.open(NoConfig())
-    attached = Attached(engine.ws, adapter, handler_timeout_s=0.2)
+    attached = Attached(url, adapter, handler_timeout_s=handler_timeout_s)
     running = asyncio.create_task(attached.run())
     try:
-        async with raw_client(engine.ws) as client:
+        async with raw_client(url) as client:
             await client.register("h::mute")
             trigger = {"type": "registertrigger", "trigger_type": "state", "function_id": "h::mute"}
             await client.send({**trigger, "id": "t", "config": {}})
             while await client.code("state::set", {"scope": "s"}) == "function_not_found":
                 await asyncio.sleep(0.02)
-            for number in range(3):
-                await client.result("state::set", {**WHERE, "value": number})
-            first = await client.wait_for("invokefunction", function_id="h::mute")
-            link = attached._link
-            assert link is not None
-            assert link.waiting == 1
-            for _ in range(2):
-                await client.wait_for("invokefunction", function_id="h::mute")
-                assert link.waiting == 1
-            async with asyncio.timeout(10):
-                while link.waiting:
-                    await asyncio.sleep(0.02)
-            late = {"type": "invocationresult", "function_id": "h::mute", "result": True}
-            await client.send({**late, "invocation_id": first["invocation_id"]})
-            assert await client.result("state::get", WHERE) == 2
-            assert running.done() is False
+            yield attached, client
+            assert not running.done()
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await attached.close()
         await adapter.close()
+
+
+async def test_an_event_is_waited_for_until_its_handler_answers(engine: HostProcess) -> None:
+    async with mute_handler(engine.ws, 600) as (attached, client):
+        for number in range(3):
+            await client.result("state::set", {**WHERE, "value": number})
+        link = attached._link
+        assert link is not None
+        answer = {"type": "invocationresult", "function_id": "h::mute", "result": True}
+        for _ in range(3):
+            first = await client.wait_for("invokefunction", function_id="h::mute")
+            assert link.waiting == 1
+            assert [m for m in client.inbox if m["type"] == "invokefunction"] == []
+            await client.send({**answer, "invocation_id": first["invocation_id"]})
+        async with asyncio.timeout(60):
+            while link.waiting:
+                await asyncio.sleep(0.02)
+
+
+async def test_an_event_that_no_handler_answers_is_forgotten_when_its_time_is_up(engine: HostProcess) -> None:
+    async with mute_handler(engine.ws, 0.2) as (attached, client):
+        for number in range(3):
+            await client.result("state::set", {**WHERE, "value": number})
+        first = await client.wait_for("invokefunction", function_id="h::mute")
+        for _ in range(2):
+            await client.wait_for("invokefunction", function_id="h::mute")
+        link = attached._link
+        assert link is not None
+        async with asyncio.timeout(60):
+            while link.waiting:
+                await asyncio.sleep(0.02)
+        late = {"type": "invocationresult", "function_id": "h::mute", "result": True}
+        await client.send({**late, "invocation_id": first["invocation_id"]})
+        assert await client.result("state::get", WHERE) == 2
 
 
 def test_a_second_owner_is_refused_with_a_sentence(engine: HostProcess, tmp_path: Path) -> None:
@@ -275,9 +297,8 @@ async def test_it_comes_back_after_the_engine_did(
             )
             await client.result("state::set", {**WHERE, "value": 2})
             await asyncio.wait_for(seen.wait(), 10)
-        log = worker.log.read_text()
-        assert "is lost; coming back" in log
         assert worker.stop(signal.SIGINT) == 0
+        assert "is lost; coming back" in worker.log.read_text()
 
 
 async def test_acknowledged_writes_survive_the_kill_of_the_state_worker(

@@ -13,13 +13,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 from support.host import free_port
 from support.skill_tools import npm
 
 from iii_skill import Host, open_host
 
 AXE = "4.14.1"
+PATIENCE_MS = 30_000
+"""How long a page may take for what must come: load alone decides, and some parts ask every few seconds."""
+
+DRAWN = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)))"
+"""Calls `done` when the page has drawn what was done before, and its effects have run."""
+
 WIDE, NARROW = (1280, 800), (375, 740)
 
 
@@ -157,6 +163,7 @@ def chromium() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         pytest.fail("Chromium is missing: apt-get install chromium (scripts/test does it).")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         try:
@@ -167,10 +174,7 @@ def chromium() -> Iterator[Browser]:
 
 def press(page: Page, key: str) -> None:
     """Press a key as a person does: after the page has drawn what was done before."""
-    page.evaluate(
-        "() => new Promise(done => "
-        "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
-    )
+    page.evaluate(f"() => new Promise(done => {DRAWN})")
     page.keyboard.press(key)
 
 
@@ -180,7 +184,7 @@ class Tab:
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(f"{error}\n{error.stack}"))
         self.page.on("console", self._said)
@@ -199,14 +203,21 @@ class Tab:
         return self.page
 
     def go(self, host: ConsoleHost, *parts: str) -> None:
-        """Go to a place of the page that is open."""
-        escaped = self.page.evaluate("parts => parts.map(encodeURIComponent).join('/')", list(parts))
-        self.page.evaluate("where => { location.hash = where }", f"#/{escaped}")
-        self.page.wait_for_timeout(50)
+        """Go to a place of the page that is open; when it is drawn, nothing is left of the one before."""
+        self.page.evaluate(
+            f"""parts => new Promise(done => {{
+              const where = "#/" + parts.map(encodeURIComponent).join("/");
+              const drawn = () => {DRAWN};
+              if (location.hash === where) return drawn();
+              addEventListener("hashchange", drawn, {{ once: true }});
+              location.hash = where;
+            }})""",
+            list(parts),
+        )
 
     def look(self) -> None:
         """Wait until the page has drawn."""
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 30)))")
+        self.page.evaluate(f"() => new Promise(done => {DRAWN})")
 
     def violations(self) -> list[str]:
         """What axe finds, in both lights."""

@@ -38,13 +38,19 @@ export function headers() {
   return { authorization: `Bearer ${token}` };
 }
 
+/** The token was refused that these headers carry: ask for another one, unless it was given meanwhile. */
+export function refused(sent) {
+  if (sent.authorization === headers().authorization) locked.set(true);
+}
+
 /** The answer to a question; throws a Problem with `code` and `message`. */
 export async function ask(name, fields = {}, signal = undefined) {
   let response;
+  const sent = headers();
   try {
     response = await fetch(`/api/${name}`, {
       method: "POST",
-      headers: headers(),
+      headers: sent,
       body: JSON.stringify(fields),
       signal,
     });
@@ -53,7 +59,7 @@ export async function ask(name, fields = {}, signal = undefined) {
     throw new Problem({ code: "unreachable", message: "The console does not answer. Does it still run?" });
   }
   const answer = await response.json();
-  if (response.status === 401) locked.set(true);
+  if (response.status === 401) refused(sent);
   if (answer.error) throw new Problem(answer.error);
   return answer;
 }

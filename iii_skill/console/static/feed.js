@@ -1,6 +1,6 @@
 // The changes of state: one stream for the whole page, resumed after the last cursor when it breaks.
 import { Value } from "./lib.js";
-import { askAbout, headers, locked } from "./api.js";
+import { askAbout, headers, locked, refused } from "./api.js";
 
 const MOST = 3000;
 const PAUSES = [300, 600, 1200, 2400];
@@ -33,12 +33,13 @@ export async function follow() {
     try {
       stop = new AbortController();
       const extra = cursor === null ? {} : { "last-event-id": cursor };
+      const sent = headers();
       const response = await fetch("/api/changes", {
-        headers: { ...headers(), ...extra },
+        headers: { ...sent, ...extra },
         signal: stop.signal,
       });
       if (response.status === 401) {
-        locked.set(true);
+        refused(sent);
         continue;
       }
       if (!response.ok) throw new Error(String(response.status));

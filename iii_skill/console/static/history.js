@@ -13,24 +13,31 @@ export function History({ scope, name, changed, editing, canSave, onDelete }) {
   const [problem, setProblem] = useState(null);
   const [cursor, setCursor] = useState(0);
   const [chosen, setChosen] = useState(null);
+  const latest = useRef();
+  latest.current = { list, chosen };
 
   const load = useStable(async () => {
     try {
       const answer = await ask("versions", { scope, key: name });
-      setList(answer);
+      // What was looked at meanwhile counts: older versions stay, and the cursor stays on its own one.
+      const { list: before, chosen: looked } = latest.current;
+      const known = before?.versions.findIndex((one) => one.revision === answer.versions.at(-1)?.revision) ?? -1;
+      const versions = known < 0 ? answer.versions : [...answer.versions, ...before.versions.slice(known + 1)];
+      setList({ versions, next: known < 0 ? answer.next : before.next });
       setProblem(null);
-      // Another version on top: the cursor stays on its own.
-      const at = answer.versions.findIndex((one) => one.revision === chosen);
+      const at = versions.findIndex((one) => one.revision === looked);
       setCursor(Math.max(0, at));
-      if (at < 0) setChosen(answer.versions[0]?.revision ?? null);
+      if (at < 0) setChosen(versions[0]?.revision ?? null);
     } catch (error) {
       setProblem(error);
     }
   });
   const older = useStable(async () => {
+    const { next } = list;
     try {
-      const more = await ask("versions", { scope, key: name, before: list.next });
-      setList({ versions: [...list.versions, ...more.versions], next: more.next });
+      const more = await ask("versions", { scope, key: name, before: next });
+      // Asked twice, or read anew meanwhile: it is there already, or comes elsewhere.
+      setList((before) => (before.next === next ? { versions: [...before.versions, ...more.versions], next: more.next } : before));
     } catch (error) {
       note(error.message, { kind: "bad" });
     }
