@@ -13,7 +13,10 @@ export class Clock {
     return this.#ask('clock/now', {});
   }
 
-  /** Move it forward by so many seconds; what is due by then has begun when this ends. */
+  /**
+   * Move it forward by so many seconds; what is due by then has begun when this ends.
+   * A schedule whose handler still runs misses the moment: settle before.
+   */
   advance(seconds: number): Promise<void> {
     return this.#ask('clock/advance', { seconds });
   }

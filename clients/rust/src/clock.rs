@@ -16,7 +16,8 @@ impl Clock<'_> {
         SystemTime::UNIX_EPOCH + Duration::from_secs_f64(self.0.ask("clock/now", &json!({})))
     }
 
-    /// Move it forward; what is due by then has begun when this returns.
+    /// Move it forward; what is due by then has begun when this returns. A schedule whose handler still runs
+    /// misses the moment: settle before.
     #[track_caller]
     pub fn advance(&self, time: Duration) {
         self.0

@@ -34,7 +34,10 @@ class EngineClock:
         return time.time() + self._engine.ahead
 
     def advance(self, seconds: float) -> None:
-        """Move it forward; what is due by then has begun when this returns."""
+        """Move it forward; what is due by then has begun when this returns.
+
+        A schedule whose handler still runs misses the moment: settle before.
+        """
         self._engine.advance(seconds)
 
 

@@ -20,6 +20,10 @@ from iii_skill.testing.engine.recorder import Recorder
 from iii_skill.testing.engine.untold import Untold
 from iii_skill.testing.engine.watched import Contents, WatchedEngine, WatchedHost
 
+TURNS = 10
+"""What is due begins within so many turns of the loop, where nothing outside of it is waited for."""
+BEGIN_SECONDS = 10.0
+"""A store that does not answer for so long is not waited for when the clock is moved."""
 START_SECONDS = 30.0
 CLOSE_SECONDS = 0.2
 """What is in flight when an engine ends, and companions, have so long."""
@@ -127,12 +131,26 @@ class RestartableHost:
         return ids, sum(1 for _ in engine.triggers.placed())
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock forward; what is due by then has begun when this ends."""
-        (await self.running()).clock.advance(seconds)
+        """Move the clock forward; what is due by then has begun when this ends.
+
+        A schedule whose handler has answered before misses nothing.
+        """
+        host = await self.running()
+        # Such a schedule computes its next moment some turns after the answer.
+        await _turns()
+        asked = host.watched.asked
+        before = asked.last
+        host.clock.advance(seconds)
         self.ahead += seconds
-        for _ in range(3):
-            # What is due is called by the loop, and then what that puts into the loop.
+        deadline = time.monotonic() + BEGIN_SECONDS
+        while host is self.host and host.clock.due and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0)
+        await _turns()
+        # Some of it asks the store first: which host calls the handler, which keys are over.
+        begins = asked.after(before)
+        while host is self.host and asked.any_of(begins) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await _turns()
 
     async def drop(self, name: str | None) -> int:
         """Break the connections of all workers, or of those with this name; gives how many."""
@@ -224,3 +242,8 @@ class RestartableHost:
         state.publisher.on_promised = untold.promised
         self.untold = untold
         state.listen()
+
+
+async def _turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)

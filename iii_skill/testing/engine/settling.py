@@ -14,14 +14,16 @@ from iii_skill.testing.engine.restartable import RestartableHost
 SETTLE_SECONDS = 10.0
 QUIET_SECONDS = 0.02
 """Nothing may have happened for so long before an engine counts as settled."""
+QUIET_TURNS = 5
+"""And it must have had so many turns meanwhile: on a busy machine it may not have run at all for so long."""
 COMPUTING_SECONDS = 1.0
 """A worker that computes without saying anything for so long is not waited for."""
 
 
 async def settle(engine: RestartableHost, workers: Sequence[WatchedProgram], *, within: float) -> None:
-    """Wait until no call is in flight, no event undelivered and no worker computes.
+    """Wait until nothing is in flight: calls, events, jobs and what companions write, what came due.
 
-    TimeoutError names what is left.
+    And until no worker computes. TimeoutError names what is left.
     """
     __tracebackhide__ = True
     await engine.running()
@@ -44,18 +46,19 @@ async def quiet(
     """
     __tracebackhide__ = True
     deadline = time.monotonic() + within
-    seen, quiet_since = -1, time.monotonic()
+    seen, quiet_since, turns = -1, time.monotonic(), 0
     while True:
         left = _in_flight(recorder) if left_over is None else left_over()
         now = time.monotonic()
         if left or recorder.activity != seen:
-            seen, quiet_since = recorder.activity, now
-        elif now - quiet_since >= seconds and _idle(workers, now - quiet_since):
+            seen, quiet_since, turns = recorder.activity, now, 0
+        elif turns >= QUIET_TURNS and now - quiet_since >= seconds and _idle(workers, now - quiet_since):
             return
         if now > deadline:
             listed = "".join(f"\n  {text}" for text in left) or "\n  something happens all the time"
             raise TimeoutError(f"not settled within {within:g} s; what is left:{listed}")
         await asyncio.sleep(0.005)
+        turns += 1
 
 
 def left_over(engine: RestartableHost) -> list[str]:
@@ -67,6 +70,9 @@ def left_over(engine: RestartableHost) -> list[str]:
         left.append(f"the store has not told of the write of {scope} / {key} (revision {revision})")
     for subscriber, out, waiting in engine.host.engine.fanout.loads:
         left.append(f"{waiting} event(s) wait for {subscriber.function_id}, {out} are out")
+    left += [f"the store has not answered {text}" for text in engine.host.watched.asked.open]
+    if due := engine.host.clock.due:
+        left.append(f"{due} moment(s) of the clock have come and are not told")
     return left
 
 

@@ -16,6 +16,7 @@ from iii_skill.engine.workers import Worker
 from iii_skill.errors import InvocationError
 from iii_skill.host import Host
 from iii_skill.plugins import Plugins
+from iii_skill.testing.engine.asked import Asked
 from iii_skill.testing.engine.faults import (
     DELAY,
     DISK_FULL,
@@ -44,6 +45,7 @@ class WatchedEngine(Engine):
         self._faults = faults
         self._restart = restart
         self.store_faults = StoreFaults()
+        self.asked = Asked()
         self.on_change.append(self._note)
 
     def invoke(self, call: Call) -> None:
@@ -199,7 +201,7 @@ class WatchedHost(Host):
 
     def _adapter_type(self, config: StateConfig) -> type[StateAdapter]:
         kind = super()._adapter_type(config)
-        struck = self.watched.store_faults.around(kind)
+        struck = self.watched.store_faults.around(self.watched.asked.around(kind))
         if kind.durability is not Durability.NONE or kind.shared:
             return struck
         # The methods of `kind`: whatever fault struck the store, this is not about it.

@@ -1,9 +1,10 @@
-"""Settling on a store that hosts share: its stream tells late, and is waited for exactly."""
+"""Settling: what a store tells late is waited for exactly, and so is what the clock makes due."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import pytest
 from iii_state_memory import MemoryAdapter
@@ -11,12 +12,13 @@ from support.hub_adapter import HubAdapter
 from support.postgres import shared as postgres
 from support.redis import shared as redis
 
+from iii_skill.adapter import StateAdapter
 from iii_skill.config import Config, StateConfig
 from iii_skill.plugins import AdapterEntry, Plugins, PluginSource, load_plugins
 from iii_skill.testing import unique
 from iii_skill.testing.engine.local import LocalEngine
 from iii_skill.testing.engine.untold import Untold
-from iii_skill.values import Change
+from iii_skill.values import Change, ChangeFunction
 
 LAG = 0.3
 
@@ -104,3 +106,122 @@ def test_a_store_of_one_host_promises_nothing(engine: LocalEngine) -> None:
     assert not MemoryAdapter.shared
     engine.state.set("a", "k", 1)
     engine.settle()
+
+
+class SlowMemory(MemoryAdapter):
+    """Answers every change a while after it was made."""
+
+    name: ClassVar[str] = "slow"
+
+    async def update(self, scope: str, key: str, change: ChangeFunction) -> Change:  # type: ignore[override]
+        done = super().update(scope, key, change)
+        await asyncio.sleep(LAG)
+        return done
+
+    async def set(self, scope: str, key: str, value: bytes) -> Change:  # type: ignore[override]
+        return await self.update(scope, key, lambda _old: value)
+
+    async def delete(self, scope: str, key: str) -> Change:  # type: ignore[override]
+        return await self.update(scope, key, lambda _old: None)
+
+
+class SlowHub(SlowMemory):
+    """The same, shared: whoever calls a handler asks it first."""
+
+    name: ClassVar[str] = "slow-hub"
+    shared: ClassVar[bool] = True
+
+    async def changes(self) -> AsyncIterator[Change]:
+        await asyncio.Event().wait()
+        yield change("k", 1)
+
+
+class SlowSweep(MemoryAdapter):
+    """Takes its time to delete what is over."""
+
+    name: ClassVar[str] = "slow-sweep"
+
+    async def sweep(self) -> int | None:  # type: ignore[override]
+        await asyncio.sleep(LAG)
+        return super().sweep()
+
+
+def engine_on(kind: type[StateAdapter]) -> LocalEngine:
+    """An engine on such a store."""
+    loaded = load_plugins()
+    loaded.adapters[kind.name] = AdapterEntry(kind, PluginSource(kind.name, "tests", "0"))
+    return LocalEngine(Config(state=StateConfig(adapter_name=kind.name)), plugins=loaded)
+
+
+@pytest.fixture(params=[SlowMemory, SlowHub])
+def slow(request: pytest.FixtureRequest) -> LocalEngine:
+    """An engine on a slow store."""
+    return engine_on(request.param)
+
+
+def early_in_a_minute(engine: LocalEngine) -> None:
+    """The clock goes on by itself, too: a test has the rest of a minute before one more begins."""
+    engine.clock.advance(70 - engine.clock.now % 60)
+
+
+def test_jobs_that_wait_for_what_the_store_writes_are_waited_for(slow: LocalEngine) -> None:
+    """In a fifo queue a job begins when the one before it is gone from the store."""
+    with slow as engine:
+        ran: list[int] = []
+        engine.register_function("t::job", ran.append)
+        config = {"topic": "t", "queue_config": {"type": "fifo"}}
+        engine.register_trigger("durable:subscriber", "t::job", config)
+        for number in range(3):
+            engine.call("iii::durable::publish", {"topic": "t", "data": number})
+        with pytest.raises(TimeoutError, match="the store has not answered"):
+            engine.settle(within=LAG / 10)
+        engine.settle()
+        assert ran == [0, 1, 2]
+
+
+def test_what_is_due_has_begun_when_the_clock_was_moved_and_settles(slow: LocalEngine) -> None:
+    """Also where the store says first which host calls the handler."""
+    with slow as engine:
+        early_in_a_minute(engine)
+        ticks: list[str] = []
+        engine.register_function("t::tick", lambda event: ticks.append(event["scheduled_time"]))
+        engine.register_trigger("cron", "t::tick", {"expression": "0 * * * * *"})
+        for count in range(1, 4):
+            engine.clock.advance(60)
+            assert len(engine.calls.of("t::tick")) == count
+            engine.settle()
+            assert len(ticks) == count
+
+
+def test_a_retry_that_the_clock_makes_due_has_begun(slow: LocalEngine) -> None:
+    with slow as engine:
+        engine.register_function("t::job", lambda _data: None)
+        engine.register_trigger("durable:subscriber", "t::job", {"topic": "t"})
+        engine.faults.fail("t::job", times=2)
+        engine.call("iii::durable::publish", {"topic": "t", "data": 1})
+        for count in range(1, 4):
+            engine.settle()
+            assert len(engine.calls.of("t::job")) == count
+            engine.clock.advance(60)
+        assert len(engine.calls.of("t::job")) == 3
+
+
+def test_a_schedule_whose_handler_has_answered_misses_nothing(engine: LocalEngine) -> None:
+    """It is moved on as soon as the answer is there, without settling."""
+    early_in_a_minute(engine)
+    engine.register_function("t::tick", lambda _event: None)
+    engine.register_trigger("cron", "t::tick", {"expression": "0 * * * * *"})
+    for count in range(1, 61):
+        engine.clock.advance(60)
+        engine.calls.expect("t::tick", count=count)
+    engine.settle()
+    assert len(engine.calls.of("t::tick")) == 60
+
+
+def test_a_key_that_ended_is_told_when_it_has_settled() -> None:
+    with engine_on(SlowSweep) as engine:
+        engine.state.set("s", "k", 1)
+        engine.call("iii-skill::state::expire", {"scope": "s", "key": "k", "ttl_ms": 60_000})
+        engine.clock.advance(61)
+        engine.settle()
+        assert [event.type for event in engine.events.of(key="k")] == ["state:created", "state:deleted"]
