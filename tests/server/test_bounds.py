@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import websockets
 from support.client import raw_client
+from support.peers import pass_time
+from support.site import until
 
 from iii_skill.calls import Call
 from iii_skill.config import Config, HttpSettings, StateConfig, WorkerListener
@@ -79,9 +81,10 @@ async def test_a_caller_that_does_not_read_gets_no_more_work_done(host: Host) ->
 
         host.engine.add_function("t::large", counted)
         writer.write(masked_text_frames([call("t::large", {}) for _ in range(500)]))
-        await other.result("state::list_groups", {})
-        await other.result("state::list_groups", {})
+        await until(lambda: any(one.unread for one in sockets(host)))
         (socket,) = [one for one in sockets(host) if one.unread]
+        await other.result("state::list_groups", {})
+        await other.result("state::list_groups", {})
         assert made <= 3
         assert socket.unread <= 30 * MB
         # Whoever reads gets them all.
@@ -118,16 +121,17 @@ async def test_unfinished_long_messages_take_turns_and_stalled_ones_give_way() -
         def give_way(self, reason: str) -> None:
             self.gone = True
 
-    inflow = Inflow(turns=2, long=100, stall_s=0.02)
+    inflow = Inflow(turns=2, long=100, stall_s=10)
     first, second, third, fourth = (Connection() for _ in range(4))
     for one in (first, second, third, fourth):
         inflow.keeps(one, 1000)
     assert [one.held for one in (first, second, third, fourth)] == [False, False, True, True]
     inflow.keeps(first, 0)
     assert [one.held for one in (third, fourth)] == [False, True]
-    while not second.gone:
-        inflow.keeps(third, 2000)
-        await asyncio.sleep(0.001)
+    pass_time(6)
+    inflow.keeps(third, 2000)
+    pass_time(6)
+    await until(lambda: second.gone)
     assert not fourth.held
     assert not third.gone
     for one in (third, fourth):
@@ -141,11 +145,11 @@ async def test_many_unfinished_messages_hold_few_bytes(host: Host) -> None:
         _, writer = await stream(host)
         writer.write(head + b"x" * (2 * MB))
         writers.append(writer)
+    await until(lambda: sum(bool(socket._held) for socket in sockets(host)) >= 12 - 4)
     async with raw_client(await url_of(host)) as client:
         for _ in range(50):
             await client.result("state::list_groups", {})
-    held = [socket for socket in sockets(host) if socket._held]
-    assert len(held) >= 12 - 4
+        assert sum(bool(socket._held) for socket in sockets(host)) >= 12 - 4
     for writer in writers:
         writer.close()
 
@@ -217,16 +221,18 @@ async def test_calls_and_connections_need_no_collector(host: Host) -> None:
         return counts
 
     await use()
+
+    def nobody_is_connected() -> bool:
+        return not sockets(host) and not living()["ReaderSocket"] and not living()["WriterSocket"]
+
+    await until(nobody_is_connected)
     gc.collect()
     gc.disable()
     try:
         before = living()
         for _ in range(5):
             await use()
-        while sockets(host):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert living() == before
+        await until(lambda: living() == before)
     finally:
         gc.enable()
     assert sys.getrefcount(host) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -72,7 +73,7 @@ async def test_what_a_lost_writer_sent_is_read_by_one_who_comes_later(site: Site
     w = await connect(site.channel_url(writer))
     for number in range(3):
         await w.send(str(number))
-    await w.ping()
+    await (await w.ping())
     w.transport.abort()
     async with connect(site.channel_url(reader)) as r:
         assert [await r.recv() for _ in range(3)] == ["0", "1", "2"]
@@ -136,7 +137,7 @@ async def test_the_messages_of_a_reader_are_ignored(site: Site) -> None:
 
 async def test_a_waiting_reader_is_answered_its_pings(site: Site) -> None:
     _, reader = created(site)
-    async with connect(site.channel_url(reader)) as r, asyncio.timeout(5):
+    async with connect(site.channel_url(reader)) as r, asyncio.timeout(20):
         await (await r.ping())
 
 
@@ -182,7 +183,9 @@ async def test_a_slow_reader_holds_the_writer_back(site: Site) -> None:
 async def test_a_message_over_16_mib_ends_the_writer(site: Site) -> None:
     writer, reader = created(site)
     async with connect(site.channel_url(writer)) as w, connect(site.channel_url(reader)) as r:
-        await w.send([bytes(1 << 20) for _ in range(17)])
+        # It may be closed before it has sent all.
+        with contextlib.suppress(ConnectionClosed):
+            await w.send([bytes(1 << 20) for _ in range(17)])
         with pytest.raises(ConnectionClosed):
             await w.recv()
         assert w.close_code == 1009
@@ -195,7 +198,7 @@ async def test_an_end_that_nobody_joins_is_closed(site: Site) -> None:
     site.engine.channels.lifetime = 0.05
     writer, reader = created(site)
     async with connect(site.channel_url(reader)) as r:
-        assert await asyncio.wait_for(r.wait_closed(), 5) is None
+        assert await asyncio.wait_for(r.wait_closed(), 20) is None
     with pytest.raises(InvalidStatus):
         await connect(site.channel_url(writer))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import struct
 from collections.abc import AsyncIterator
 
@@ -215,13 +217,21 @@ async def outcome(site: Site, door: str, sent: bytes, expected: object, *, bytew
                 return int.from_bytes(payload[:2], "big") if payload else EMPTY
 
     ended = asyncio.ensure_future(ending())
-    for piece in (sent[n : n + 1] for n in range(len(sent))) if bytewise else (sent,):
-        # Behind the end nobody reads: the answer would be a reset.
-        if not ended.done():
-            writer.write(piece)
-            await asyncio.sleep(0)
-    if expected == ALIVE or not bytewise:
+
+    if not bytewise:
+        writer.write(sent)
+        await asyncio.sleep(0)
         writer.write(frame(PING, probe))
+    else:
+        if expected == ALIVE:
+            sent += frame(PING, probe)
+        for byte in sent:
+            # Behind the end nobody reads: the answer is a reset, and a transport that hears of it while it
+            # writes drops what it has not read yet.
+            if not ended.done():
+                with contextlib.suppress(ConnectionError):
+                    os.write(writer.get_extra_info("socket").fileno(), bytes((byte,)))
+                await asyncio.sleep(0)
     try:
         return await asyncio.wait_for(ended, 20)
     finally:

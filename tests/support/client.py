@@ -13,7 +13,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 Message = dict[str, Any]
-WAIT_S = 10.0
+WAIT_S = 30.0
+"""Seconds for what is bounded by the load of the machine alone: it ends tests that would wait for ever."""
 
 
 class RawClient:

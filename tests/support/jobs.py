@@ -44,7 +44,7 @@ class Handler:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait until the condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -95,6 +95,6 @@ async def stats(host: Host, name: str = "q") -> tuple[int, int]:
 
 async def drained(host: Host, name: str = "q", dead: int = 0) -> None:
     """Wait until nothing waits or runs, and so many are dead."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await stats(host, name) != (0, dead):
             await asyncio.sleep(0.002)

@@ -130,7 +130,7 @@ class Observing:
 
     async def until(self, condition: Any) -> None:
         """Wait for something of this process."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.002)
 

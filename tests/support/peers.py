@@ -106,6 +106,13 @@ class Peer:
         self.engine.disconnect(self.worker)
 
 
+def pass_time(seconds: float) -> None:
+    """Put the clock of the running loop on by so much: what is due by then comes in one of its next turns."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + seconds  # type: ignore[method-assign]
+
+
 async def turns(count: int = 3) -> None:
     """Let the event loop turn: whatever was scheduled for `soon` has run."""
     for _ in range(count):

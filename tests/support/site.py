@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
+from support.client import WAIT_S
 
 from iii_skill.calls import Call, Failure
 from iii_skill.config import HttpSettings
@@ -134,7 +135,7 @@ class Site:
 
 async def read_reply(reader: asyncio.StreamReader, *, head_only: bool = False) -> Reply:
     """One response."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         status = int(head[0].split(" ")[1])
         headers = [(name, value) for name, _, value in (line.partition(": ") for line in head[1:-2])]
@@ -193,6 +194,6 @@ def failing(code: str, message: str) -> Callable[[Call], None]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition of this process."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not condition():
             await asyncio.sleep(0)

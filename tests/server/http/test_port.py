@@ -7,7 +7,7 @@ import json
 import socket
 
 import pytest
-from support.peers import Peer
+from support.peers import Peer, pass_time
 from support.site import failing, never, open_site, read_reply, until
 
 from iii_skill.calls import Call, Failure
@@ -547,13 +547,15 @@ async def test_a_client_that_says_nothing_at_all_is_hung_up_on() -> None:
 
 
 async def test_a_client_may_fall_silent_while_it_waits_and_while_a_function_reads_its_body() -> None:
-    async with open_site(limits=HttpLimits(silence_s=0.1)) as site:
+    async with open_site() as site:
         site.route("/x", never)
         site.route("/x", never, "POST")
         waiting, uploading, silent = [await site.connect() for _ in range(3)]
         waiting[1].write(b"GET /x HTTP/1.1\r\n\r\n")
         uploading[1].write(b"POST /x HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf")
-        await until(lambda: len(site.calls) == 2)
+        await until(lambda: len(site.calls) == 2 and len(site.http.connections) == 3)
+        for connection in list(site.http.connections):
+            connection.check_time(HttpLimits().silence_s + 1)
         assert await silent[0].read() == b""
         for call in site.calls:
             call.succeed(b'{"body":1}')
@@ -697,7 +699,7 @@ async def test_an_answer_within_the_call_and_a_later_one_are_alike() -> None:
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_a_worker_that_never_answers_keeps_no_call_past_the_timeout(*, leaves: bool) -> None:
-    async with open_site(default_timeout_ms=50) as site:
+    async with open_site(default_timeout_ms=10_000) as site:
         worker = Peer(site.engine, identify=False)
         worker.release()
         worker.register("w::never")
@@ -709,7 +711,9 @@ async def test_a_worker_that_never_answers_keeps_no_call_past_the_timeout(*, lea
             writer.transport.abort()
             await until(lambda: site.http.app.in_flight == 0)
             assert site.engine.in_flight == 1
+            pass_time(10)
         else:
+            pass_time(10)
             assert (await read_reply(reader)).status == 504
         await until(lambda: site.engine.in_flight == 0)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support.peers import pass_time
 from support.site import Reply, Site, chunks, never, open_site, read_reply, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -173,13 +174,17 @@ async def test_a_null_answer_waits_for_a_channel_that_opens_later(
 
 
 async def test_a_stream_may_take_longer_than_the_timeout() -> None:
-    async with open_site(default_timeout_ms=100) as site:
+    async with open_site(default_timeout_ms=10_000) as site:
+        site.route("/y", never)
         asking = await begin(site)
-        loop = asyncio.get_running_loop()
         async with connect(site.channel_url(site.data()["response"])) as w:
             await w.send(b"a")
-            over = loop.time() + 0.15
-            await until(lambda: loop.time() > over)
+            await (await w.ping())
+            later = asyncio.create_task(site.get("/y"))
+            await until(lambda: len(site.calls) == 2)
+            # That of a request that came later is over too.
+            pass_time(11)
+            assert (await later).status == 504
             await w.send(b"b")
         assert (await asking).body == b"ab"
 
