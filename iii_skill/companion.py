@@ -29,6 +29,7 @@ from iii_skill.adapter import NoConfig, StateAdapter, settled
 from iii_skill.adapter_answers import AdapterAnswers
 from iii_skill.calls import Call, Failure, Handler, Outcome, Result
 from iii_skill.clock import Clock, Timer
+from iii_skill.deferred import Deferred
 from iii_skill.errors import AdapterError
 from iii_skill.figures import Family
 from iii_skill.filters.filter import Filter
@@ -45,8 +46,9 @@ class PrivateStore:
     """The scopes of one companion in the host's adapter; values are encoded JSON, as everywhere.
 
     Every method gives what the adapter gives: the value itself, or an awaitable of it.
-    `await store.read(...)` takes both; `store.settle` calls back without a task. The scope of a Change that
-    an answer brings is the adapter's; that of a Change out of `changes()` is the one given here.
+    `await store.read(...)` takes both; `store.settle` calls back without a task. No method raises: of an
+    adapter that does so at once the answer fails. The scope of a Change that an answer brings is the
+    adapter's; that of a Change out of `changes()` is the one given here.
     """
 
     def __init__(self, adapter: StateAdapter, owner: str, answers: AdapterAnswers) -> None:
@@ -62,27 +64,45 @@ class PrivateStore:
 
     def get(self, scope: str, key: str) -> Answer[bytes | None]:
         """The stored bytes, or None."""
-        return self._adapter.get(self._prefix + scope, key)
+        try:
+            return self._adapter.get(self._prefix + scope, key)
+        except Exception as error:
+            return _refused(error)
 
     def list(self, scope: str) -> Answer[Sequence[tuple[str, bytes]]]:
         """All pairs of a scope in order of first insertion; an overwrite keeps the place."""
-        return self._adapter.list(self._prefix + scope)
+        try:
+            return self._adapter.list(self._prefix + scope)
+        except Exception as error:
+            return _refused(error)
 
     def keys(self, scope: str) -> Answer[Sequence[str]]:
         """The keys of a scope in the same order."""
-        return self._adapter.keys(self._prefix + scope)
+        try:
+            return self._adapter.keys(self._prefix + scope)
+        except Exception as error:
+            return _refused(error)
 
     def set(self, scope: str, key: str, value: bytes) -> Answer[Change]:
         """Store a value."""
-        return self._adapter.set(self._prefix + scope, key, value)
+        try:
+            return self._adapter.set(self._prefix + scope, key, value)
+        except Exception as error:
+            return _refused(error)
 
     def delete(self, scope: str, key: str) -> Answer[Change]:
         """Remove a key."""
-        return self._adapter.delete(self._prefix + scope, key)
+        try:
+            return self._adapter.delete(self._prefix + scope, key)
+        except Exception as error:
+            return _refused(error)
 
     def update(self, scope: str, key: str, change: ChangeFunction) -> Answer[Change]:
         """Run a pure function on the current bytes, in one atomic step."""
-        return self._adapter.update(self._prefix + scope, key, change)
+        try:
+            return self._adapter.update(self._prefix + scope, key, change)
+        except Exception as error:
+            return _refused(error)
 
     async def scopes(self) -> Sequence[str]:
         """The scopes of this store that hold a key."""
@@ -155,6 +175,13 @@ class PrivateStore:
     async def _own(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
         async for change in changes:
             yield msgspec.structs.replace(change, scope=change.scope.removeprefix(self._prefix))
+
+
+def _refused(error: Exception) -> Deferred[Any]:
+    """An answer that fails."""
+    answer: Deferred[Any] = Deferred()
+    answer.set_exception(error)
+    return answer
 
 
 class CompanionHost(Protocol):
