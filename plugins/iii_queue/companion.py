@@ -77,6 +77,7 @@ class Queue(Companion):
             self._follower.cancel()
         for task in self._tasks:
             task.cancel()
+        self._subscribers.stop()
         await self._loading.stop()
         await asyncio.gather(*(queue.stop() for queue in self._queues.by_scope.values()))
 
@@ -145,6 +146,7 @@ class Queue(Companion):
                 queue.load(await store.read(store.list(scope)))
         for name, config in list(self._queues.named.items()):
             self._queues.define(name, config)
+        self._parked.go_on()
 
     async def _followed(self, change: Change) -> None:
         if not self._loading.over:
@@ -244,8 +246,9 @@ class Queue(Companion):
             self._loading.put_off(lambda: self.subscribed(subscription))
             return
         topic = subscription.subscriber.topic
-        first = not self._subscribers.of(topic) and not self._parked.waits(topic)
+        # Before anybody is forgotten: who comes back late, but before that, still gets what waits for it.
         self._topics.add(subscription)
+        first = not self._subscribers.any_of(topic)
         self._subscribers.remember(subscription)
         queue = self._queues.of_subscriber(subscription.subscriber)
         queue.limits = subscription.limits
@@ -277,7 +280,9 @@ class Queue(Companion):
         )
         with contextlib.suppress(AdapterError):
             await queue.purge()
-            await self._store.read(self._store.delete(SUBSCRIBERS, subscriber.key))
+            if self._subscribers.get(subscriber) is None:
+                # It has not come back meanwhile.
+                await self._store.read(self._store.delete(SUBSCRIBERS, subscriber.key))
 
     def _functions_changed(self) -> None:
         """Wake the queues once for all functions that come or go in this turn: there may be many of both."""

@@ -16,8 +16,11 @@ from .jobs import Record
 from .loading import not_stored
 from .queues import Queues, scope_of
 from .settings import QueueSettings
-from .subscribers import Subscribers
+from .subscribers import StoredSubscriber, Subscribers
 from .topics import TopicSubscriber
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Seconds between tries to hand messages over while the store refuses."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -42,6 +45,8 @@ class Parked:
         self._subscribers = subscribers
         self._begin = begin
         self._keys: dict[str, dict[str, None]] = {}
+        self._storing: set[str] = set()
+        """Of these keys the writes are under way."""
         self._unparking: set[str] = set()
         """Topics whose first subscriber is given what waited for it: what comes meanwhile waits behind."""
 
@@ -68,9 +73,11 @@ class Parked:
     def park(self, topic: str, data: msgspec.Raw, call: Call) -> None:
         """Keep a message that nobody waits for; the oldest make room."""
         keys = self._keys.setdefault(topic, {})
-        number = 1 + max((int(key.partition("-")[0]) for key in keys), default=0)
+        # All numbers have as many digits.
+        number = 1 + int(max(keys, default="0").partition("-")[0])
         key, scope = f"{number:016d}-{uuid.uuid4()}", scope_of("parked", topic)
         keys[key] = None
+        self._storing.add(key)
         if len(keys) > self._most:
             oldest = next(iter(keys))
             del keys[oldest]
@@ -82,39 +89,71 @@ class Parked:
                 )
             self._begin(self._store.read(self._store.delete(scope, oldest)))
         value = _encode({"data": data, "traceparent": call.traceparent, "baggage": call.baggage})
-        self._store.settle(
-            self._store.set(scope, key, value),
-            call,
-            lambda call, _change: call.succeed(None),
-            lambda call, error: call.reply(not_stored(error)),
-            key=(scope, key),
-        )
+
+        def stored(call: Call, _change: Change) -> None:
+            self._storing.discard(key)
+            call.succeed(None)
+
+        def lost(call: Call, error: BaseException) -> None:
+            self._storing.discard(key)
+            self._keys[topic].pop(key, None)
+            call.reply(not_stored(error))
+
+        self._store.settle(self._store.set(scope, key, value), call, stored, lost, key=(scope, key))
 
     def hand_over(self, subscriber: TopicSubscriber) -> None:
         """Give a first subscriber what waits for it, if anything does."""
-        if self._keys.get(subscriber.topic):
+        if self._keys.get(subscriber.topic) and not self.waits(subscriber.topic):
             self._unparking.add(subscriber.topic)
             self._begin(self._unpark(subscriber))
 
+    def go_on(self) -> None:
+        """After a start: what was not handed over to the end goes to who was given the rest of it."""
+        for topic in list(self._keys):
+            for subscriber in self._subscribers.of(topic):
+                self.hand_over(subscriber)
+                break
+
     async def _unpark(self, subscriber: TopicSubscriber) -> None:
         """Hand over in order, until nothing waits any more."""
-        topic = subscriber.topic
-        parked = self._keys[topic]
+        topic, pause = subscriber.topic, FIRST_PAUSE_S
         try:
-            while parked:
-                # A message whose write is under way is not in the list yet: it comes with the next one.
-                for key, value in await self._store.read(self._store.list(scope_of("parked", topic))):
-                    await self._hand_over(subscriber, key, value)
-                    parked.pop(key, None)
-                await asyncio.sleep(0)
-        except (AdapterError, CallerError) as error:
+            while self._keys.get(topic):
+                try:
+                    if not await self._hand_over_stored(subscriber):
+                        return
+                    pause = FIRST_PAUSE_S
+                except AdapterError as error:
+                    if pause == FIRST_PAUSE_S:
+                        self._host.log.warning("messages of topic '%s' still wait: %s", topic, error.message)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
+        except CallerError as error:
+            # The queue of the subscriber is full.
             self._host.log.warning("messages of topic '%s' still wait: %s", topic, error.message)
         finally:
             self._unparking.discard(topic)
 
-    async def _hand_over(self, subscriber: TopicSubscriber, key: str, value: bytes) -> None:
-        known = self._subscribers.get(subscriber)
-        assert known is not None
+    async def _hand_over_stored(self, subscriber: TopicSubscriber) -> bool:
+        """Hand over what is stored; False when the subscriber was forgotten meanwhile."""
+        topic = subscriber.topic
+        # A message whose write is under way is not in the list yet: it comes with the next one.
+        missing = self._keys[topic].keys() - self._storing
+        for key, value in await self._store.read(self._store.list(scope_of("parked", topic))):
+            missing.discard(key)
+            known = self._subscribers.get(subscriber)
+            if known is None:
+                return False
+            await self._hand_over(known, key, value)
+            self._keys[topic].pop(key, None)
+        for key in missing:
+            # Another host has handed it over.
+            self._keys[topic].pop(key, None)
+        await asyncio.sleep(0)
+        return True
+
+    async def _hand_over(self, known: StoredSubscriber, key: str, value: bytes) -> None:
+        subscriber = known.subscriber
         message = _decode(value, type=dict[str, msgspec.Raw])
         record = Record(
             id=key.partition("-")[2],

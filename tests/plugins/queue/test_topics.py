@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from iii_queue.parked import Parked
 from iii_queue.queues import Queues
-from iii_queue.topics import TopicSubscriber
+from iii_queue.topics import Topics, TopicSubscriber
 from iii_queue.work_queue import WorkQueue
 from support.client import raw_client
 from support.jobs import Handler, drained, publish, stats, until
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.config import CompanionSection, Config, StateConfig
+from iii_skill.errors import AdapterUnavailable
 
 
 def subscribe(host: Host, function_id: str = "work", topic: str = "t", **config: Any) -> str:
@@ -137,6 +139,188 @@ async def test_a_subscriber_that_stays_away_is_forgotten(caplog: pytest.LogCaptu
         handler = Handler(host)
         subscribe(host)
         assert await handler.has(1) == [2]
+
+
+def kept_for(seconds: int, directory: Path) -> Config:
+    section = CompanionSection(name="iii-queue", config={"subscriber_retention_ms": seconds * 1000})
+    state = StateConfig(adapter_name="file", adapter_config={"data_dir": str(directory / "data")})
+    return Config(state=state, companions=(section,))
+
+
+async def test_a_subscriber_that_comes_back_late_is_remembered(tmp_path: Path) -> None:
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        subscribe(host, "other")
+        host.unregister_trigger(subscribe(host, "late"))
+        await publish(host, 1)
+        host.clock.advance(61)
+        late = Handler(host, "late")
+        subscribe(host, "late")
+        # Nobody had looked: it gets what has waited.
+        assert await late.has(1) == [1]
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        await publish(host, 2)
+        late = Handler(host, "late")
+        subscribe(host, "late")
+        assert await late.has(1) == [2]
+
+
+async def test_a_subscriber_that_comes_back_while_it_is_forgotten_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purging, go_on = asyncio.Event(), asyncio.Event()
+    purge = WorkQueue.purge
+
+    async def slow(queue: WorkQueue) -> None:
+        purging.set()
+        await go_on.wait()
+        await purge(queue)
+
+    monkeypatch.setattr(WorkQueue, "purge", slow)
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        subscribe(host, "other")
+        host.unregister_trigger(subscribe(host, "late"))
+        host.clock.advance(61)
+        await publish(host, 1)
+        await purging.wait()
+        subscribe(host, "late")
+        go_on.set()
+        await until(lambda: not any("_forget_subscriber" in str(task) for task in asyncio.all_tasks()))
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        await publish(host, 2)
+        late = Handler(host, "late")
+        subscribe(host, "late")
+        assert await late.has(1) == [2]
+
+
+async def test_a_subscriber_that_was_there_until_the_host_ended_was_not_away(tmp_path: Path) -> None:
+    """However long ago it came: the host may have run for months."""
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        subscribe(host, "other")
+        subscribe(host)
+        for _ in range(10):
+            host.clock.advance(20)
+            await until(lambda: not host.clock.due)
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        host.clock.advance(210)
+        subscribe(host, "other")
+        await publish(host, 1)
+        handler = Handler(host)
+        subscribe(host)
+        assert await handler.has(1) == [1]
+
+
+async def test_what_was_not_handed_over_to_the_end_is_handed_over_by_the_next_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over, stuck = Parked._hand_over, asyncio.Event()
+
+    async def one_alone(parked: Parked, *given: Any) -> None:
+        if given[1].startswith("0" * 15 + "1-"):
+            await hand_over(parked, *given)
+            return
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        for number in range(5):
+            await publish(host, number)
+        with monkeypatch.context() as patch:
+            patch.setattr(Parked, "_hand_over", one_alone)
+            subscribe(host)
+            await stuck.wait()
+            await host.close()
+    async with open_host(config=kept_for(60, tmp_path)) as host:
+        handler = Handler(host)
+        subscribe(host, queue_config={"type": "fifo"})
+        assert await handler.has(5) == [0, 1, 2, 3, 4]
+
+
+async def test_messages_are_handed_over_once_the_store_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand_over, refused = Parked._hand_over, iter([True, True])
+
+    async def refusing(parked: Parked, *given: Any) -> None:
+        if given[1].startswith("0" * 15 + "2-") and next(refused, False):
+            raise AdapterUnavailable("The store is away.")
+        await hand_over(parked, *given)
+
+    monkeypatch.setattr(Parked, "_hand_over", refusing)
+    async with open_host() as host:
+        for number in range(3):
+            await publish(host, number)
+        handler = Handler(host)
+        subscribe(host, queue_config={"type": "fifo"})
+        assert await handler.has(3) == [0, 1, 2]
+    assert caplog.text.count("messages of topic 't' still wait: The store is away.") == 1
+
+
+async def test_a_message_that_could_not_be_stored_keeps_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+    hand_over = Parked._hand_over_stored
+
+    async def counted(parked: Parked, subscriber: TopicSubscriber) -> bool:
+        listed.append(subscriber)
+        return await hand_over(parked, subscriber)
+
+    monkeypatch.setattr(Parked, "_hand_over_stored", counted)
+    async with open_host() as host:
+        await publish(host, 0)
+
+        def away(*_given: Any) -> None:
+            raise AdapterUnavailable("The store is away.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(host.adapter), "set", away)
+            with pytest.raises(InvocationError, match="The store is away"):
+                await publish(host, 1)
+        handler = Handler(host)
+        subscribe(host)
+        assert await handler.has(1) == [0]
+        await publish(host, 2)
+        assert await handler.has(2) == [0, 2]
+        # Ten turns of the loop, in which nothing is left to hand over.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(listed) == 1
+
+
+async def test_a_store_that_raises_at_once_costs_the_queue_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    section = CompanionSection(name="iii-queue", config={"max_jobs": 1})
+    config = Config(state=StateConfig(adapter_name="memory"), companions=(section,))
+
+    def away(*_given: Any) -> None:
+        raise AdapterUnavailable("The store is away.")
+
+    async with open_host(config=config) as host:
+        handler = Handler(host)
+        subscribe(host)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(host.adapter), "set", away)
+            for _ in range(2):
+                with pytest.raises(InvocationError, match="The store is away") as caught:
+                    await publish(host, 1)
+                assert caught.value.code == "enqueue_error"
+        await publish(host, 2)
+        assert await handler.has(1) == [2]
+
+
+async def test_a_subscriber_looks_at_one_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    is_subscribed = Topics.is_subscribed
+
+    def counted(topics: Topics, subscriber: TopicSubscriber) -> bool:
+        looked.append(subscriber)
+        return is_subscribed(topics, subscriber)
+
+    monkeypatch.setattr(Topics, "is_subscribed", counted)
+    for number in range(100):
+        subscribe(host, f"work-{number}")
+    # Later than it would remember who is away: it has to look who is there.
+    host.clock.advance(8 * 86_400)
+    for number in range(100, 200):
+        subscribe(host, f"work-{number}")
+    assert len(looked) <= 200
 
 
 async def test_messages_of_a_topic_without_subscribers_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
