@@ -341,20 +341,33 @@ class ImportFunction:
                 writes, found.writes = found.writes, []
                 found.size = 0
                 return await self._adapter.write_together(writes)
-            await self._journal.commit(name, found.parts, if_absent=found.if_absent)
-            self._gate.closed = True
             try:
-                # A listing that was begun before must not see a part: it ends before another one does.
-                await self._answers.passed()
-                await settled(self._adapter.scopes())
-                return await self._journal.finish()
+                if await self._journal.committed():
+                    # The journal has room for one that counts.
+                    await self._finish(self._journal)
+            except IiiSkillError as error:
+                raise AdapterError(
+                    f"An earlier import is not written to its end yet ({error.message.rstrip('.')}): "
+                    "nothing of this one is stored; try again."
+                ) from error
+            await self._journal.commit(name, found.parts, if_absent=found.if_absent)
+            try:
+                return await self._finish(self._journal)
             except IiiSkillError as error:
                 raise AdapterError(
                     f"The import counts, and a part of it is not written yet ({error.message.rstrip('.')}): "
-                    "the next start of the host writes it."
+                    "the next import or the next start of the host writes it."
                 ) from error
-            finally:
-                self._gate.open()
+
+    async def _finish(self, journal: ImportJournal) -> int:
+        self._gate.closed = True
+        try:
+            # A listing that was begun before must not see a part: it ends before another one does.
+            await self._answers.passed()
+            await settled(self._adapter.scopes())
+            return await journal.finish()
+        finally:
+            self._gate.open()
 
     async def _cancel(self, name: str, found: _Import) -> None:
         if found.task is not None:

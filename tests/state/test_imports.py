@@ -13,6 +13,7 @@ from support.adapters import settings
 from support.redis import until
 
 from iii_skill import Host, InvocationError, open_host
+from iii_skill.errors import AdapterUnavailable
 from iii_skill.state import imports
 from iii_skill.state.import_journal import COMMITTED, SCOPE
 
@@ -215,6 +216,33 @@ async def test_a_host_finishes_what_was_committed_and_removes_what_was_not(tmp_p
     async with open_host(adapter="file", adapter_config=config) as host:
         assert await entries(host, "s") == [["a", 1], ["b", 9007199254740993], ["d", 1]]
         assert await _private(host) == []
+
+
+async def test_what_could_not_be_written_is_written_before_the_next_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_host(adapter="file", adapter_config=settings("file", tmp_path)) as host:
+        adapter: Any = host.adapter
+        write, away = adapter.set, 2
+
+        def refusing(scope: str, key: str, value: bytes) -> Any:
+            nonlocal away
+            if scope == "s" and away:
+                away -= 1
+                raise AdapterUnavailable("The store is away.")
+            return write(scope, key, value)
+
+        monkeypatch.setattr(adapter, "set", refusing)
+        one, two, three = [await begin(host) for _ in range(3)]
+        for number, name in enumerate((one, two, three)):
+            await step(host, step="rows", **{"import": name}, rows=[["s", f"k{number}", number]])
+        told = await refused(host, "IMPORT_ERROR", step="commit", **{"import": one}, count=1)
+        assert told.endswith("the next import or the next start of the host writes it.")
+        told = await refused(host, "IMPORT_ERROR", step="commit", **{"import": two}, count=1)
+        assert told.endswith("nothing of this one is stored; try again.")
+        assert await entries(host, "s") == []
+        assert (await step(host, step="commit", **{"import": three}, count=1))["done"]
+        assert [(key, value) for key, value, *_ in await entries(host, "s")] == [("k0", 0), ("k2", 2)]
 
 
 async def test_a_shared_adapter_without_the_step_says_so(
