@@ -155,7 +155,7 @@ async def test_an_answer_that_breaks_the_contract_leaves_no_caller_waiting(
     answers = [ask.start(name, PAYLOAD) for _ in range(2)]
     for answer in answers:
         with pytest.raises(InvocationError, match="Error") as caught:
-            await asyncio.wait_for(answer, 5)
+            await asyncio.wait_for(answer, 60)
         assert caught.value.code.endswith("_ERROR")
 
 
@@ -277,7 +277,7 @@ class Shared(MemoryAdapter):
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -372,7 +372,7 @@ async def test_an_adapter_is_maintained_as_often_as_it_asks_also_after_a_failure
     adapter = Kept()
     worker = Asking(adapter).worker
     await worker.start()
-    await asyncio.wait_for(adapter.thrice.wait(), 5)
+    await asyncio.wait_for(adapter.thrice.wait(), 60)
     await worker.close()
     assert "maintenance of the adapter 'memory' failed: The server is away." in caplog.text
     times = adapter.times

@@ -313,7 +313,7 @@ async def test_a_slow_follower_reads_all_of_a_long_log_in_order(open_adapter: Op
             calls = [adapter.set(scope, key, b"%d" % value) for scope in scopes for key in ("a", "b")]
             await asyncio.gather(*calls)
         seen: dict[tuple[str, str], list[bytes | None]] = {}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             for _ in range(30 * 40):
                 change = await anext(changes)
                 seen.setdefault((change.scope, change.key), []).append(change.new)

@@ -23,7 +23,7 @@ def bump(old: bytes | None) -> bytes:
 
 async def take(changes: AsyncIterator[Change], count: int) -> list[Change]:
     """The next `count` changes."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [await anext(changes) for _ in range(count)]
 
 
