@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from support.jobs import until
 from support.observing import Party
 
 from iii_skill import Host, open_host
@@ -56,6 +57,7 @@ class TestState:
         await scene.host.trigger("state::delete", {"scope": "s", "key": "k"})
         await scene.host.trigger("state::delete", {"scope": "s", "key": "absent"})
         await scene.until(4)
+        await until(lambda: len(triggered) >= 4)
         assert [event["event_type"] for event in scene.got] == [
             "state:created", "state:updated", "state:deleted", "state:deleted",
         ]  # fmt: skip

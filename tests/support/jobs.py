@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from iii_skill import Host
 
@@ -47,6 +51,12 @@ async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the clocks of hosts go on only when they are moved, however slow the machine is."""
+    now = time.time()
+    monkeypatch.setattr("iii_skill.clock.time", SimpleNamespace(time=lambda: now))
 
 
 async def early_in_a_minute(*hosts: Host) -> None:

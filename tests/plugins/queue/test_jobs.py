@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.jobs import Handler, drained, enqueue, stats, until
+from support.jobs import Handler, drained, enqueue, stand_still, stats, until
 
 from iii_skill import Host, InvocationError, open_host
 from iii_skill.config import CompanionSection, Config, StateConfig
@@ -42,16 +42,21 @@ async def test_a_missing_function_holds_back_no_other(host: Host) -> None:
     assert await handler.has(1) == [2]
 
 
-async def test_a_failed_job_is_tried_again_and_then_a_dead_letter(host: Host) -> None:
+async def test_a_failed_job_is_tried_again_and_then_a_dead_letter(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_still(monkeypatch)
     handler = Handler(host, fails=99)
     receipt = await enqueue(host, {"n": 1})
     await handler.has(1)
     for attempt, pause in ((2, 1.0), (3, 2.0)):
-        await until(lambda: host.clock.pending)
-        host.clock.advance(pause - 0.2)
-        await asyncio.sleep(0.02)
+        # It stands aside, and what became of it is written.
+        await drained(host)
+        host.clock.advance(pause - 0.001)
+        await until(lambda: not host.clock.due)
+        await drained(host)
         assert len(handler.got) == attempt - 1
-        host.clock.advance(0.3)
+        host.clock.advance(0.002)
         await handler.has(attempt)
     await drained(host, dead=1)
     (letter,) = await host.trigger("engine::queue::dlq_messages", {"topic": "q"})
