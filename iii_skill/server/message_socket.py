@@ -196,7 +196,7 @@ class MessageSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone; nothing of it may hold anything else of it."""
         self.closing = True
-        resets().forget(self._fd)
+        resets().forget(self._fd, self.underlying)
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None

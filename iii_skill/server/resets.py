@@ -44,9 +44,10 @@ class Resets:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._look)
 
-    def forget(self, fd: int) -> None:
+    def forget(self, fd: int, transport: Readable) -> None:
         """The connection is gone. Its number may be that of another one as soon as it is closed."""
-        if self._transports.pop(fd, None) is not None:
+        if self._transports.get(fd) is transport:
+            del self._transports[fd]
             self._poll.unregister(fd)
         if not self._transports and self._timer is not None:
             self._timer.cancel()
@@ -55,8 +56,8 @@ class Resets:
     def _look(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._look)
         for fd, _ in self._poll.poll(0):
-            transport = self._transports[fd]
-            if transport.is_reading():
+            transport = self._transports.get(fd)
+            if transport is not None and transport.is_reading():
                 transport.pause_reading()
                 transport.resume_reading()
 

@@ -85,28 +85,38 @@ class AwaitedWrites:
 
     def _answered(self, key: _Key, number: int, revision: int) -> None:
         key.writes.pop(number, None)
-        key.newest = max(key.newest, revision)
+        if revision > key.newest:
+            key.newest = revision
         if key.telling:
             # What is told of an event made a write that was answered at once: the loop below goes on.
             return
-        key.telling = True
-        try:
-            while key.events and key.ready:
-                self._next(key)
-        finally:
-            key.telling = False
-        if not key.events:
+        if key.events:
+            key.telling = True
+            try:
+                while key.events and key.ready:
+                    self._next(key)
+            finally:
+                key.telling = False
+            if key.events:
+                return
             key.stop()
-            if not key.writes and self._keys.get(key.place) is key:
-                del self._keys[key.place]
+        if not key.writes and self._keys.get(key.place) is key:
+            del self._keys[key.place]
 
     def _give_up(self, key: _Key) -> None:
         """Go on without the answers: what led to these events is not known."""
         key.stop()
-        if self._keys.get(key.place) is key:
-            del self._keys[key.place]
-        while key.events:
-            self._next(key)
+        try:
+            while key.events:
+                self._next(key)
+        finally:
+            if key.events:
+                # One could not be told: the others are, in a turn of their own.
+                key.timer = asyncio.get_running_loop().call_later(0, self._give_up, key)
+            else:
+                key.stop()
+                if self._keys.get(key.place) is key:
+                    del self._keys[key.place]
 
     def _next(self, key: _Key) -> None:
         _, change = key.events.popleft()

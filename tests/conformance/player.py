@@ -1,8 +1,8 @@
 """Play recorded cases over a worker connection, several connections at once where that is safe.
 
 But for the pauses of queues nothing sleeps for a fixed time: expected events are waited for, then a round
-trip on the same connection shows that no other is on its way. Only a store that tells of writes later,
-through its change stream, gets a short quiet time instead.
+trip on the same connection shows that no other is on its way. A store that tells of writes later, through its
+change stream, has told of all of them when it tells of one more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from conformance.recorded import (
 )
 from conformance.wire import Wire, connected
 
-EVENT_SECONDS = 10.0
+EVENT_SECONDS = 30.0
+FENCE = "conformance-fence"
+"""The scope of writes that show that those before them are done with."""
 SILENCE_SECONDS = 0.05
 CONNECTIONS = 8
 
@@ -40,8 +42,8 @@ def must_be_alone(case: Case) -> bool:
     )
 
 
-async def play_all(url: str, cases: Iterable[Case], *, quiet: float) -> dict[str, list[str]]:
-    """The differing cases by id, each with what differs; events may come `quiet` seconds late."""
+async def play_all(url: str, cases: Iterable[Case], *, told_later: bool) -> dict[str, list[str]]:
+    """The differing cases by id, each with what differs; `told_later`: events may come behind the answer."""
     cases = list(cases)
     wrong: dict[str, list[str]] = {}
     together = iter([case for case in cases if not must_be_alone(case)])
@@ -49,7 +51,7 @@ async def play_all(url: str, cases: Iterable[Case], *, quiet: float) -> dict[str
     async def run(some: Iterable[Case]) -> None:
         async with connected(url) as wire:
             for case in some:
-                found = await _Play(wire, case, quiet).run()
+                found = await _Play(wire, case, told_later=told_later).run()
                 if found:
                     wrong[case.id] = found
 
@@ -66,10 +68,10 @@ _numbers = itertools.count(1)
 class _Play:
     """One case on one connection."""
 
-    def __init__(self, wire: Wire, case: Case, quiet: float) -> None:
+    def __init__(self, wire: Wire, case: Case, *, told_later: bool) -> None:
         self._wire = wire
         self._case = case
-        self._quiet = quiet
+        self._told_later = told_later
         tag = f"{uuid.uuid4().hex[:6]}x{next(_numbers)}"
         self._scope = f"v{tag}_"
         self._ids = {name: f"rec{tag}::{name}" for name in case.functions}
@@ -134,7 +136,7 @@ class _Play:
         future = wire.expect(invocation_id)
         await wire.send(message)
         # A later write on the same connection is answered after an earlier one.
-        await wire.call("state::set", {"scope": "conformance-fence", "key": self._scope, "value": 1})
+        await wire.call("state::set", {"scope": FENCE, "key": self._scope, "value": 1})
         await asyncio.wait([future], timeout=SILENCE_SECONDS)
         return future.result() if future.done() else {"no_reply": True}
 
@@ -165,17 +167,31 @@ class _Play:
         while len(wire.calls) < expected and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.001)
         seen = -1
-        while seen != len(wire.calls) or wire.busy:
-            seen = len(wire.calls)
-            await asyncio.sleep(self._quiet)
+        while seen != self._heard or wire.busy:
+            seen = self._heard
+            if self._told_later:
+                await self._told()
             await self._round_trip()
 
+    async def _told(self) -> None:
+        """Wait until the host is told of all that was written: of a later write it is."""
+        changes, where = "iii-skill::state::changes", {"scope": FENCE, "key": self._scope}
+        after = (await self._wire.call(changes, {}))["result"]["next"]
+        await self._wire.call("state::set", {**where, "value": next(_numbers)})
+        told = await self._wire.call(changes, {**where, "after": after, "wait_ms": 15_000})
+        assert told["result"]["changes"], "the store does not tell of a write"
+
     def _add_events(self, answer: Answer) -> None:
-        events = [map_text(event, self._emptied) for event in self._wire.calls]
+        events = [map_text(call, self._emptied) for call in self._wire.calls if not _is_of_a_fence(call)]
         for event in events:
             event["payload"] = shrink(event["payload"])
         if events:
             answer["events"] = sorted(events, key=canonical)
+
+    @property
+    def _heard(self) -> int:
+        """How many calls came, but for those that only a fence leads to."""
+        return sum(not _is_of_a_fence(call) for call in self._wire.calls)
 
     async def _round_trip(self) -> None:
         await self._wire.call("state::get", {"scope": f"{self._scope}none", "key": "none"})
@@ -202,3 +218,8 @@ class _Play:
             return text
 
         return empty
+
+
+def _is_of_a_fence(call: Mapping[str, Any]) -> bool:
+    payload = call["payload"]
+    return isinstance(payload, dict) and payload.get("scope") == FENCE

@@ -90,9 +90,12 @@ async def test_only_what_has_ended_is_read_again_and_nothing_that_is_held_back()
     watched._look()
     assert [one.again for one in transports] == [0, 1, 0]
     assert held.reading is False
-    for near, _ in pairs:
-        watched.forget(near.fileno())
-        watched.forget(near.fileno())
+    for (near, _), transport in zip(pairs, transports, strict=True):
+        # One that had the number before and is told to be gone only now.
+        watched.forget(near.fileno(), Transport(True))
+        assert watched._timer is not None
+        watched.forget(near.fileno(), transport)
+        watched.forget(near.fileno(), transport)
     assert watched._timer is None
     assert (healthy.reading, ended.reading) == (True, True)
     for pair in pairs:

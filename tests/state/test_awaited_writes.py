@@ -179,6 +179,32 @@ async def test_a_write_that_is_never_answered_holds_its_events_back_for_a_while_
     await worker.state.close()
 
 
+async def test_an_event_that_cannot_be_told_takes_none_of_those_behind_it_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(awaited_writes, "LONGEST_S", 0.02)
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    worker = await opened()
+
+    def publish(change: Change) -> None:
+        if change.new == b"1":
+            raise ValueError("no")
+        worker._publish(change)
+
+    worker.state.publisher._publish = publish
+    worker.call("set", "k", 1)
+    worker.adapter.elsewhere("k", b"2")
+    async with asyncio.timeout(30):
+        while not worker.told:
+            await asyncio.sleep(0.005)
+    assert worker.told == [("k", b"2", 0, None)]
+    assert [str(error) for error in raised] == ["no"]
+    assert not worker.state.publisher._awaited
+    assert worker.state.publisher._awaited._events == 0
+    await worker.state.close()
+
+
 async def test_a_reaction_that_writes_the_key_again_does_not_overtake_what_waits() -> None:
     worker = await opened("deferred")
     publish, worker.state.publisher._publish = worker._publish, lambda change: react(change)

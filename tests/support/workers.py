@@ -123,10 +123,12 @@ async def running_worker(
     quiet_since = time.monotonic()
 
     async def settled() -> bool:
+        """It has told something, and nothing more while it could have: all its threads were asleep."""
         nonlocal seen, quiet_since
         assert process.returncode is None, f"the worker ended with {process.returncode}\n{log.read_text()}"
+        awake = _awake(process.pid)
         now = await site.functions(namespace) - before
-        if now != seen:
+        if now != seen or awake:
             seen, quiet_since = now, time.monotonic()
         return bool(seen) and time.monotonic() - quiet_since > 0.15
 
@@ -143,3 +145,20 @@ async def running_worker(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _awake(pid: int) -> bool:
+    """Whether a thread of the process, or of one that it started, has something to do; False where that is
+    not told. One that waits for its turn on a busy machine has.
+    """
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        for thread in threads:
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            children = (thread / "children").read_text().split()
+            if state in "RD" or any(_awake(int(child)) for child in children):
+                return True
+    except OSError:
+        # A thread has ended meanwhile, or nothing is told here at all.
+        return Path(f"/proc/{pid}/task").exists()
+    return False
