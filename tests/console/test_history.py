@@ -169,9 +169,14 @@ def test_older_versions_come_when_they_are_asked_for(kept: ConsoleHost, tab: Tab
     press(page, "End")
     expect(page.locator("[data-list=versions] .row[aria-selected=true]")).to_contain_text(FIRST)
     assert lines(page)[0] == "− then 0"
+    # Another version on top takes none of them away.
+    kept.put("s", "k", "120")
+    page.locator(".difference .new").filter(has_text="120").wait_for()
+    expect(page.locator("[data-list=versions] .row[aria-selected=true]")).to_contain_text(FIRST)
+    expect(page.locator("[data-list=versions] .row").last).to_have_attribute("aria-setsize", "121")
     found = kept.ask("versions", scope="s", key="k")
-    assert [one["revision"] for one in found["versions"]] == [str(number) for number in range(120, 70, -1)]
-    assert (found["next"], kept.ask("versions", scope="s", key="k", before="71")["next"]) == ("71", "21")
+    assert [one["revision"] for one in found["versions"]] == [str(number) for number in range(121, 71, -1)]
+    assert (found["next"], kept.ask("versions", scope="s", key="k", before="71")["next"]) == ("72", "21")
     assert kept.ask("versions", scope="s", key="k", before="21")["next"] is None
 
 

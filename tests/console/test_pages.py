@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -294,6 +295,7 @@ def test_dead_letters_get_another_try(host: ConsoleHost, tab: Tab) -> None:
     row.get_by_role("link").click()
     expect(page.locator(".letter")).to_have_count(3)
     expect(page.locator(".letter").last).to_contain_text("out of paper")
+    expect(page.locator(".letter header .soft").last).to_have_text(re.compile(r" · 1 attempt$"))
     expect(page.locator(".letter").last).to_contain_text("9007199254740993")
     page.get_by_role("button", name="Discard").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
@@ -341,6 +343,7 @@ def test_everybody_can_use_them(
     found["queues"] = tab.violations()
     tab.go(host, "queues", "prints")
     page.get_by_text("No dead letters").wait_for()
+    page.get_by_text("What waits is kept until a worker offers its function").wait_for()
     found["queue"] = tab.violations()
     assert {name: faults for name, faults in found.items() if faults} == {}
     assert page.evaluate("() => document.documentElement.scrollWidth") <= size[0]

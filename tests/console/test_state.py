@@ -374,6 +374,11 @@ def test_values_of_a_megabyte_are_edited_and_larger_ones_are_not(host: ConsoleHo
     host.put("s", "huge", '"' + "y" * 60_000_000 + '"')
     page = open_key(tab, host, "s", "rows")
     assert page.locator(EDITOR).input_value().count("\n") > 100_000
+    press(page, "e")
+    page.wait_for_selector(f"{EDITOR}:focus")
+    page.locator("footer .place").wait_for()
+    tab.look()
+    assert page.locator(EDITOR).evaluate("area => [area.scrollTop, area.selectionStart]") == [0, 0]
     edit(page, "[1]")
     press(page, SECOND)
     page.get_by_text("Saved", exact=True).wait_for()
@@ -410,6 +415,18 @@ def test_a_cut_stream_is_resumed_and_a_restarted_host_is_found_again(host: Conso
     expect(page.locator(EDITOR)).to_have_value("3")
     page.locator(".bar").get_by_text("changed by somebody else").wait_for()
     assert "token" not in page.evaluate("() => location.href")
+
+
+def test_what_went_wrong_can_be_read_in_a_narrow_column(host: ConsoleHost, tab: Tab) -> None:
+    page = tab.open(host)
+    tab.go(host, "tail")
+    host.stop()
+    tab.go(host, "state")
+    said = page.locator(".scopes .trouble strong")
+    expect(said).to_have_text("The console does not answer. Does it still run?")
+    place = said.bounding_box()
+    assert place is not None
+    assert place["height"] < 5 * 20, "some words on each line"
 
 
 def test_a_wrong_token_opens_nothing(host: ConsoleHost, tab: Tab) -> None:

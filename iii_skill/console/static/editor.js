@@ -42,6 +42,10 @@ export function Editor({ text, readOnly, onInput, onKeyDown, label, wrong, area,
   useEffect(() => {
     if (autofocus) box.current.focus();
   }, []);
+  useLayoutEffect(() => {
+    // A browser puts the caret behind a text that it is given: an edit would begin at its end.
+    if (readOnly) box.current.setSelectionRange(0, 0);
+  }, [text]);
   const place = () => {
     if (!onPlace) return;
     const before = box.current.value.slice(0, box.current.selectionStart);

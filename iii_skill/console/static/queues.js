@@ -93,12 +93,13 @@ function Letters({ name }) {
         <div><dt>Consumers</dt><dd>${count(data.stats.consumer_count)}</dd></div>
         <div><dt>Dead letters</dt><dd>${count(data.stats.dlq_depth)}</dd></div>
       </dl>`}
+      ${data?.stats.depth > 0 && html`<p class="nothing">What waits is kept until a worker offers its function, or subscribes to the topic, and takes it.</p>`}
       ${data && !letters.length && html`<${Empty} icon="check" title="No dead letters"><p>A job that has used up its attempts is kept here.</p><//>`}
       ${letters.map(
         (one) => html`<article class="letter" key=${one.id}>
           <header>
             <strong>${plain(one.error ?? "failed")}</strong>
-            <span class="soft">${one.failed_at ? ago(one.failed_at * 1000) : ""}${one.retries !== undefined ? ` · ${one.retries} attempts` : ""}</span>
+            <span class="soft">${one.failed_at ? ago(one.failed_at * 1000) : ""}${one.retries !== undefined ? ` · ${count(one.retries)} ${one.retries === 1 ? "attempt" : "attempts"}` : ""}</span>
             <div class="acts">
               <button onClick=${() => act("iii::queue::redrive_message", { queue: name, message_id: one.id }, "It is tried again", again)}>Try again</button>
               <button class="quiet" onClick=${() => setDiscarding(one)}><${Icon} name="trash" /><span class="hidden">Discard</span></button>

@@ -103,11 +103,13 @@ export function KeyPage({ scope, name, view, onDelete }) {
     };
   }, [draft?.text]);
 
+  // What is in sight stays in sight.
+  const focus = () => requestAnimationFrame(() => area.current?.focus({ preventScroll: true }));
   const edit = useStable(() => {
     if (!value || value.too_large || draft || !canSave) return;
     const { base, text, laid_out } = value;
     keep(scope, name, { base: value.exists ? base : null, text, opened: text, laid_out });
-    requestAnimationFrame(() => area.current?.focus());
+    focus();
   });
   const type = (text) => keep(scope, name, { ...drafted.now.get(`${scope}\n${name}`), text });
   const close = () => {
@@ -117,7 +119,7 @@ export function KeyPage({ scope, name, view, onDelete }) {
     setConflict(null);
     setLeaving(false);
     load();
-    requestAnimationFrame(() => area.current?.focus());
+    focus();
   };
   const leave = () => (draft.text === draft.opened ? close() : setLeaving(true));
   const save = useStable(async (given) => {
@@ -141,7 +143,7 @@ export function KeyPage({ scope, name, view, onDelete }) {
         setIncoming(null);
         setConflict(null);
         note("Saved");
-        requestAnimationFrame(() => area.current?.focus());
+        focus();
       } else setConflict({ ...answer, opened: fields.opened, laid_out });
     } catch (error) {
       if (error.code === "INVALID_JSON") {
@@ -170,7 +172,7 @@ export function KeyPage({ scope, name, view, onDelete }) {
     keep(scope, name, { base: now.base, opened, text, laid_out: true });
     setIncoming(null);
     setConflict(null);
-    requestAnimationFrame(() => area.current?.focus());
+    focus();
   };
 
   useEffect(() => {
