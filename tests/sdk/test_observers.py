@@ -15,7 +15,7 @@ from support.sdk_workers import SdkWorker, running_worker
 
 from iii_skill.testing import Proxy
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 ROLES = ("source", "target", "owner")
 
@@ -30,7 +30,7 @@ class Scene:
         self.heard: list[int] = []
         self.sent = 0
 
-    def hear(self, number: int, *, timeout: float = 20.0) -> None:
+    def hear(self, number: int, *, timeout: float = 60.0) -> None:
         """Wait until the target got that call."""
         while number not in self.heard[-1:]:
             self.heard.append(self.workers["target"].line("heard", timeout=timeout))
@@ -42,7 +42,7 @@ class Scene:
 
     async def recovers(self, client: RawClient) -> None:
         """Call until a call is heard of again."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(100):
             while True:
                 if await self.call(client):
                     try:

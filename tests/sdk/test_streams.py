@@ -19,7 +19,7 @@ BODY = b"words in a row, " * 20_000
 
 def shout(url: str) -> tuple[int, str | None, bytes]:
     """POST the body as plain text; status, a header of the worker, and the whole answer."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         connection.request("POST", "/shout", BODY, {"content-type": "text/plain"})
         response = connection.getresponse()
@@ -31,7 +31,7 @@ def shout(url: str) -> tuple[int, str | None, bytes]:
 @pytest.mark.parametrize("sdk", SDKS)
 def test_a_raw_body_streams_in_and_the_answer_streams_out(tmp_path: Path, sdk: str) -> None:
     with running_host(tmp_path) as host, running_worker(sdk, tmp_path / "worker", host.ws, program="stream"):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while (answer := shout(host.http))[0] == 404 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert answer[:2] == (207, "stream")

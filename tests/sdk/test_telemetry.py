@@ -19,7 +19,7 @@ from support.sdk_workers import running_worker
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
@@ -38,7 +38,7 @@ def spans(collector: Collector) -> set[str]:
 
 def frames(url: str) -> dict[str, float]:
     """What the host says became of the frames."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as page:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=60) as page:
         families = text_string_to_metric_families(page.read().decode())
         (found,) = [family for family in families if family.name == "iii_telemetry_frames"]
     return {sample.labels["outcome"]: sample.value for sample in found.samples}
@@ -46,10 +46,10 @@ def frames(url: str) -> dict[str, float]:
 
 def answered(request: urllib.request.Request) -> Any:
     """The answer, once the route is there."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -26,7 +26,7 @@ CLIENT = "00f067aa0ba902b7"
 
 def until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
 def answered(request: urllib.request.Request) -> Any:
     """The answer, or the status of an error."""
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         error.close()

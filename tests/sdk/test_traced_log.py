@@ -34,10 +34,10 @@ def lines(host: HostProcess) -> dict[str, dict[str, Any]]:
 
 def order(host: HostProcess, headers: dict[str, str]) -> None:
     request = urllib.request.Request(f"{host.http}/order", b'{"id":1}', headers)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(request, timeout=20)
+            urllib.request.urlopen(request, timeout=60)
         error.value.close()
         if error.value.code != 404:
             return
@@ -46,7 +46,7 @@ def order(host: HostProcess, headers: dict[str, str]) -> None:
 
 
 def logged(host: HostProcess) -> dict[str, dict[str, Any]]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(found := lines(host)) < len(WANTED):
         assert time.monotonic() < deadline, host.stderr
         time.sleep(0.05)
@@ -79,7 +79,7 @@ def test_the_span_of_a_line_is_the_one_that_the_host_sent(tmp_path: Path) -> Non
         ):
             worker.line("registered")
             order(host, {"content-type": "application/json", "traceparent": f"00-{TRACE}-{CLIENT}-01"})
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while "no such order" not in (found := lines(host)):
                 assert time.monotonic() < deadline, host.stderr
                 time.sleep(0.05)

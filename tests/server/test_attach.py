@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 import websockets
 from iii_state_memory import MemoryAdapter
-from support.client import RawClient, raw_client
+from support.client import WAIT_S, RawClient, raw_client
 from support.host import HostProcess, running_host
 from support.postgres import postgres_server
 from support.redis import redis_server
@@ -43,7 +43,7 @@ class AttachProcess:
         """Until it serves; a failure with its log when it ends before."""
         stream = self.process.stdout
         assert stream is not None
-        assert select.select([stream], [], [], 30)[0], self.log.read_text()
+        assert select.select([stream], [], [], WAIT_S)[0], self.log.read_text()
         line = os.read(stream.fileno(), 4096)
         assert line, self.log.read_text()
         self.ready = json.loads(line)
@@ -51,7 +51,7 @@ class AttachProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(15)
+        return self.process.wait(WAIT_S)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def engine(tmp_path: Path) -> Iterator[HostProcess]:
 
 async def eventually(client: RawClient, function_id: str, payload: Any) -> Any:
     """The result, asked for again while the state worker is away."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await client.call(function_id, payload)
             if "error" not in answer:
@@ -148,7 +148,7 @@ async def test_triggers_are_taken_from_the_engine_and_fire_in_order(
             for number in range(20):
                 await client.result("state::set", {**WHERE, "value": number})
             await client.result("state::delete", WHERE)
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(done.wait(), WAIT_S)
             await client.send({"type": "unregistertrigger", "id": "t1"})
             await client.result("state::set", {**WHERE, "value": "unseen"})
             await client.result("state::list", {"scope": "s"})
@@ -181,7 +181,7 @@ async def test_observers_of_changes_are_told_of_those_that_their_filters_let_thr
             assert private == "FORBIDDEN"
             for number in range(10):
                 await client.result("state::set", {**WHERE, "value": {"n": number}})
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(done.wait(), WAIT_S)
             assert seen == [5, 6, 7, 8, 9]
             await client.send({"type": "unobserve", "id": "o1"})
             await client.wait_for("observerstatechanged", id="o1", state="disposed")
@@ -255,7 +255,7 @@ async def test_an_event_that_no_handler_answers_is_forgotten_when_its_time_is_up
 def test_a_second_owner_is_refused_with_a_sentence(engine: HostProcess, tmp_path: Path) -> None:
     with attached(tmp_path, engine.ws, "--adapter", "memory"):
         second = AttachProcess(tmp_path, engine.ws, "--adapter", "memory")
-        assert second.process.wait(15) == 1
+        assert second.process.wait(WAIT_S) == 1
         assert second.process.stdout is not None
         second.process.stdout.close()
     log = second.log.read_text()
@@ -266,7 +266,7 @@ def test_a_second_owner_is_refused_with_a_sentence(engine: HostProcess, tmp_path
 def test_an_engine_that_serves_state_itself_is_left_alone(tmp_path: Path) -> None:
     with running_host(tmp_path, "--adapter", "memory") as engine:
         second = AttachProcess(tmp_path, engine.ws, "--adapter", "memory")
-        assert second.process.wait(15) == 1
+        assert second.process.wait(WAIT_S) == 1
         assert second.process.stdout is not None
         second.process.stdout.close()
     log = second.log.read_text()
@@ -296,7 +296,7 @@ async def test_it_comes_back_after_the_engine_did(
                 }
             )
             await client.result("state::set", {**WHERE, "value": 2})
-            await asyncio.wait_for(seen.wait(), 10)
+            await asyncio.wait_for(seen.wait(), WAIT_S)
         assert worker.stop(signal.SIGINT) == 0
         assert "is lost; coming back" in worker.log.read_text()
 
@@ -345,7 +345,7 @@ def test_a_wrong_token_ends_it_with_what_to_do(tmp_path: Path) -> None:
         running_host(tmp_path, "--no-state", "--token", "secret") as engine,
         attached(tmp_path, engine.ws, "--adapter", "memory", "--token", "wrong", ready=False) as worker,
     ):
-        assert worker.process.wait(20) == 1
+        assert worker.process.wait(WAIT_S) == 1
         assert "does not let this worker in (401): give its token with --token." in worker.log.read_text()
 
 
@@ -403,7 +403,7 @@ async def test_two_engines_share_one_store_through_attached_workers(kind: str, t
             await asyncio.gather(
                 *(client.result("state::update", payload) for client in (one, two) for _ in range(50))
             )
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(WAIT_S):
                 while min(len(values) for values in seen.values()) < 100:
                     await asyncio.sleep(0.02)
             assert seen == {"one": list(range(1, 101)), "two": list(range(1, 101))}

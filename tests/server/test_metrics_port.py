@@ -28,7 +28,7 @@ class Reply:
     """What one request got."""
 
     def __init__(self, url: str, path: str, method: str = "GET", **headers: str) -> None:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
         try:
             connection.request(
                 method, path, headers={name.replace("_", "-"): v for name, v in headers.items()}

@@ -60,7 +60,7 @@ def forwarder_to(url: str, **options: int) -> Forwarder:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)

@@ -16,7 +16,8 @@ from typing import Any
 
 from iii_skill.testing.server import free_port
 
-READY_S = 30.0
+WAIT_S = 60.0
+"""Seconds for what only the load of the machine makes long: it ends a test that would wait for ever."""
 
 
 class HostFailed(Exception):
@@ -49,7 +50,7 @@ class HostProcess:
             self._process = subprocess.Popen(
                 command, cwd=self.directory, env=self.env, stdout=subprocess.PIPE, stderr=log
             )
-        line = self._line(READY_S)
+        line = self._line(WAIT_S)
         if not line:
             code = self.stop(signal.SIGKILL) if self._process.poll() is None else self._process.returncode
             self._close()
@@ -89,7 +90,7 @@ class HostProcess:
         lines = [line for line in self.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
         return [line for line in lines if "The host goes on without it." not in line]
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 15.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = WAIT_S) -> int:
         """Send a signal and wait for the end; the exit code (negative: the signal that ended it)."""
         self.process.send_signal(number)
         code = self.process.wait(timeout)
@@ -113,7 +114,7 @@ class HostProcess:
         """End it if it still runs, and release everything."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(15)
+            self._process.wait(WAIT_S)
         self._close()
 
     def _line(self, timeout: float) -> bytes:
@@ -128,7 +129,7 @@ class HostProcess:
                 return b""
             piece = os.read(stream.fileno(), 4096)
             if not piece:
-                self.process.wait(15)
+                self.process.wait(WAIT_S)
                 return b""
             found += piece
         return found

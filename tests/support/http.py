@@ -14,7 +14,7 @@ def post(
     url: str,
     body: Any = None,
     *,
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, Any]:
@@ -33,7 +33,7 @@ def post(
             return error.code, _decoded(error.read())
 
 
-def post_until(url: str, body: Any, *, status: int = 200, timeout: float = 30.0) -> Any:
+def post_until(url: str, body: Any, *, status: int = 200, timeout: float = 60.0) -> Any:
     """Send JSON again and again until the answer has that status; its body.
 
     What is refused or has no route yet is asked again: a worker registers its routes a moment after it

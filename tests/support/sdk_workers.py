@@ -18,7 +18,8 @@ from typing import Any
 from support.sdk import link_node_modules, python_sdk, rust_binary, tool
 
 WORKERS = Path(__file__).parents[1] / "sdk" / "workers"
-WAIT_S = 20.0
+WAIT_S = 60.0
+"""Seconds for what only the load of the machine makes long: it ends a test that would wait for ever."""
 
 SDKS = [
     "python-0.10.0",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.client import WAIT_S
 from websockets.sync.client import connect
 
 CALL = {"type": "invokefunction", "invocation_id": "11111111-1111-4111-8111-111111111111"}
@@ -28,7 +29,7 @@ class ServedHost:
     ws: str
     http: str | None
 
-    def call(self, function_id: str, payload: object, *, timeout: float = 30) -> Mapping[str, Any]:
+    def call(self, function_id: str, payload: object, *, timeout: float = WAIT_S) -> Mapping[str, Any]:
         """Call a function as a worker would: the answer's `result` and `error`, each only if it is there."""
         with connect(self.ws, max_size=None) as socket:
             socket.send(json.dumps({**CALL, "function_id": function_id, "data": payload}))
@@ -64,7 +65,7 @@ class ServedHost:
                 return error.code, json.loads(error.read() or b"null")
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = 30) -> None:
+def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = WAIT_S) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -89,7 +90,7 @@ def served_host(
             yield ServedHost(ready["ws"], ready["http"])
         finally:
             process.terminate()
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=WAIT_S) == 0
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def serving_worker(
         assert process.poll() is None, f"the worker ended\n{log.read_text()}"
         yield log
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=15) == 0, log.read_text()
+        assert process.wait(timeout=WAIT_S) == 0, log.read_text()
     finally:
         if process.poll() is None:
             process.kill()

@@ -20,7 +20,8 @@ import pytest
 from iii_skill import open_host
 from iii_skill.host import Host
 
-START_S = 30.0
+WAIT_S = 60.0
+"""Seconds for what only the load of the machine makes long: it ends a test that would wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Site:
 
     async def call(self, function_id: str, payload: Any, *, namespace: str | None = None) -> Any:
         """The result of a function; InvocationError when it fails."""
-        return await self.host.trigger(function_id, payload, namespace=namespace, timeout=15)
+        return await self.host.trigger(function_id, payload, namespace=namespace, timeout=WAIT_S)
 
     async def functions(self, namespace: str = "default") -> set[str]:
         """The ids of all functions of a namespace."""
@@ -49,7 +50,7 @@ class Site:
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(self.http + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=15) as response:
+            with urllib.request.urlopen(request, timeout=WAIT_S) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -74,7 +75,7 @@ async def running_site(*, engine_functions_only: bool = False) -> AsyncIterator[
         yield Site(host, servers.ws_url, str(servers.http_url))
 
 
-async def becomes(what: str, condition: Callable[[], Awaitable[bool]], *, seconds: float = START_S) -> None:
+async def becomes(what: str, condition: Callable[[], Awaitable[bool]], *, seconds: float = WAIT_S) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not await condition():
@@ -139,7 +140,7 @@ async def running_worker(
             raise AssertionError(f"{error}\n{log.read_text()}") from None
         yield seen
         process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(process.wait(), 15)
+        code = await asyncio.wait_for(process.wait(), WAIT_S)
         assert code == 0, f"after SIGTERM the worker ended with {code}\n{log.read_text()}"
     finally:
         if process.returncode is None:
