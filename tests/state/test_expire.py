@@ -104,9 +104,9 @@ async def test_an_end_is_one_event_and_one_change(host: Host) -> None:
     assert {event["event_type"] for event in told} == {"state:created"}
     host.clock.advance(294)
     await until_told(told, 11)
-    assert [(event["event_type"], event["key"], event["old_value"]) for event in told[6:]] == [
-        ("state:deleted", f"k{number}", number) for number in (4, 3, 2, 1, 0)
-    ]
+    # Events of different keys have no order; the changes have, that of the ends.
+    ended = [(event["event_type"], event["key"], event["old_value"]) for event in told[6:]]
+    assert sorted(ended) == [("state:deleted", f"k{number}", number) for number in range(5)]
     changes = (await host.trigger(CHANGES, {"after": after}))["changes"]
     assert [row["key"] for row in changes if row["event_type"] == "state:deleted"] == [
         "k4",
