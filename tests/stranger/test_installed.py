@@ -20,7 +20,7 @@ from support.host import HostFailed, running_host
 ROOT = Path(__file__).parents[2]
 LMDB = Path(__file__).parent / "acme-iii-lmdb"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)  # the whole kit runs in one of them: only the load makes it long
 
 
 @dataclass(frozen=True)
