@@ -53,6 +53,13 @@ def trace_context(given: str | None) -> str | None:
     return given if given is None or _TRACEPARENT.fullmatch(given) else None
 
 
+def result_of(outcome: Outcome) -> bytes | None:
+    """The encoded result, None for none; InvocationError for a failure."""
+    if isinstance(outcome, Failure):
+        raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
+    return outcome.value
+
+
 def no_reply(_outcome: Outcome) -> None:
     """The reply of a void call."""
 

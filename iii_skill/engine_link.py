@@ -139,19 +139,31 @@ class Link(MessageSocket):
         """How many calls the engine has not answered."""
         return len(self._waiting)
 
-    async def ask(self, function_id: str, payload: object) -> bytes | Failure:
-        """Call a function of the engine and wait for what it says; ConnectionResetError when it leaves."""
+    async def outcome(
+        self, function_id: str, payload: bytes, *, namespace: str | None = "default", timeout: float | None
+    ) -> Outcome:
+        """What the engine answers a call; TimeoutError after `timeout` seconds."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
 
         def settle(outcome: Outcome) -> None:
             if not future.done():
                 future.set_result(outcome)
 
-        self.call(Call(function_id, msgspec.json.encode(payload), settle, "default"))
+        call = Call(function_id, payload, settle, namespace)
+        self.call(call)
         try:
-            outcome = await asyncio.wait_for(future, ANSWER_S)
+            return await asyncio.wait_for(future, timeout)
+        except (TimeoutError, asyncio.CancelledError):
+            self.abandon(call)
+            raise
+
+    async def ask(self, function_id: str, payload: object) -> bytes | Failure:
+        """Call a function of the engine and wait for what it says; Refused when it says nothing."""
+        try:
+            outcome = await self.outcome(function_id, msgspec.json.encode(payload), timeout=ANSWER_S)
         except TimeoutError:
-            raise Refused(f"The engine at {self._owner.url} did not answer {function_id} in 10 s.") from None
+            text = f"The engine at {self._owner.url} did not answer {function_id} in {ANSWER_S:g} s."
+            raise Refused(text) from None
         return outcome if isinstance(outcome, Failure) else outcome.value or b"null"
 
     def leave(self) -> None:

@@ -6,11 +6,10 @@ import asyncio
 from typing import Any
 
 from iii_skill import __version__
-from iii_skill.calls import Call, Failure, Outcome
+from iii_skill.calls import result_of
 from iii_skill.cli.plain_wire import OPEN_S, check_size, not_in_time
 from iii_skill.engine_link import UNREACHED as UNREACHED
 from iii_skill.engine_link import Link, connect
-from iii_skill.errors import InvocationError
 from iii_skill.protocol import client
 
 
@@ -26,22 +25,10 @@ class LoopWire:
     async def call(self, function_id: str, payload: bytes, *, timeout: float | None = 30.0) -> bytes | None:
         """The encoded result of a function; raises InvocationError."""
         check_size(payload)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def settle(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        call = Call(function_id, payload, settle, "default")
-        self.link.call(call)
         try:
-            outcome = await asyncio.wait_for(future, timeout)
+            return result_of(await self.link.outcome(function_id, payload, timeout=timeout))
         except TimeoutError:
-            self.link.abandon(call)
             raise not_in_time(function_id, timeout) from None
-        if isinstance(outcome, Failure):
-            raise InvocationError(outcome.message, code=outcome.code)
-        return outcome.value
 
     def close(self) -> None:
         """Send what is left, and end the connection."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from iii_skill.calls import Call, Failure, Outcome
+from iii_skill.calls import result_of
 from iii_skill.engine_link import UNREACHED, Link, connect
 from iii_skill.errors import InvocationError
 from iii_skill.protocol import client
@@ -70,26 +70,13 @@ class EngineCaller:
         link = self._link
         if link is None or link.lost.is_set():
             raise InvocationError(f"{self.url} is away; trying to reach it again.", code="not_connected")
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def settle(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        call = Call(function_id, payload, settle, namespace or "default")
-        link.call(call)
         try:
-            outcome = await asyncio.wait_for(future, timeout)
-        except asyncio.CancelledError:
-            link.abandon(call)
-            raise
+            return result_of(
+                await link.outcome(function_id, payload, namespace=namespace or "default", timeout=timeout)
+            )
         except TimeoutError:
-            link.abandon(call)
             text = f"'{function_id}' did not answer within {timeout:g} s; its outcome is unknown."
             raise InvocationError(text, code="TIMEOUT") from None
-        if isinstance(outcome, Failure):
-            raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
-        return outcome.value
 
     # What the connection calls: nothing is offered, so nothing is called.
 

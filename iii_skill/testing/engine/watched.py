@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from iii_skill.adapter import StateAdapter, settled
-from iii_skill.calls import Call, Failure, Outcome
+from iii_skill.calls import Call, Outcome, result_of
 from iii_skill.config import Config, StateConfig
 from iii_skill.engine.engine import Engine
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine.workers import RESTART as RECONNECT
 from iii_skill.engine.workers import Worker
-from iii_skill.errors import InvocationError
 from iii_skill.host import Host
 from iii_skill.plugins import Plugins
 from iii_skill.testing.engine.asked import Asked
@@ -76,10 +75,7 @@ class WatchedEngine(Engine):
                 future.set_result(outcome)
 
         Engine.invoke(self, Call(function_id, payload, answered, invocation_id=fresh_id()))
-        outcome = await asyncio.wait_for(future, timeout)
-        if isinstance(outcome, Failure):
-            raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
-        return outcome.value
+        return result_of(await asyncio.wait_for(future, timeout))
 
     def abandon(self, call: Call) -> None:
         """Nobody waits for the answer any more."""

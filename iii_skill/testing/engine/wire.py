@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from iii_skill import __version__
-from iii_skill.calls import Call, Failure, Handler, Outcome
+from iii_skill.calls import Call, Failure, Handler, Outcome, result_of
 from iii_skill.engine.ids import fresh_id
 from iii_skill.engine_link import UNREACHED, FunctionName, Link, connect
 from iii_skill.errors import ConfigurationError, InvocationError
@@ -56,23 +56,11 @@ class Wire:
     async def call(self, function_id: str, payload: bytes, within: float) -> bytes | None:
         """The encoded result of a function; raises InvocationError."""
         link = self._open_link()
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def answered(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        call = Call(function_id, payload, answered)
-        link.call(call)
         try:
-            outcome = await asyncio.wait_for(future, within)
+            return result_of(await link.outcome(function_id, payload, namespace=None, timeout=within))
         except TimeoutError:
-            link.abandon(call)
             text = f"Invocation of '{function_id}' timed out after {within:g} s."
             raise InvocationError(text, code="TIMEOUT") from None
-        if isinstance(outcome, Failure):
-            raise InvocationError(outcome.message, code=outcome.code, stacktrace=outcome.stacktrace)
-        return outcome.value
 
     def register_function(self, function_id: str, handler: Handler) -> None:
         """Offer a function."""
