@@ -35,7 +35,9 @@ GRACE_S = 2.0
 def _websocket_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
     try:
         parts = urlsplit(url)
-        fits = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        # What no name can be raises a ValueError, and no OSError, when it is looked up.
+        host = (parts.hostname or "").encode("idna")
+        fits = parts.scheme in ("ws", "wss") and bool(host) and parts.port != 0
     except ValueError:
         fits = False
     if not fits:

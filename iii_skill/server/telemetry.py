@@ -245,7 +245,9 @@ class Forwarder:
 def _url(address: str) -> SplitResult | None:
     try:
         url = urlsplit(address)
-        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        # What no name can be raises a ValueError, and no OSError, when it is looked up.
+        host = (url.hostname or "").encode("idna")
+        usable = url.scheme in ("http", "https") and host and url.port != 0
     except ValueError:
         return None
     if not usable or url.username is not None or not (address.isascii() and address.isprintable()):

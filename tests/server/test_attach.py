@@ -409,7 +409,7 @@ async def test_two_engines_share_one_store_through_attached_workers(kind: str, t
             assert seen == {"one": list(range(1, 101)), "two": list(range(1, 101))}
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "foo", "ws://", "ws://127.0.0.1:none"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "foo", "ws://", "ws://127.0.0.1:none", "ws://a..b:1"])
 def test_an_engine_that_is_no_websocket_url_is_refused_at_once(url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "iii_skill", "attach", "--engine", url]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)

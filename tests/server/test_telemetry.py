@@ -170,6 +170,7 @@ def test_the_variables_of_opentelemetry_say_where() -> None:
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://["},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://host:99999"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a b/"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://.collector:4318"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:1", "OTEL_SDK_DISABLED": "TRUE"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
     ],
