@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 from support import many_edits
 from support.host import running_host
+
+from iii_skill.cli.reach import Stopped
+from iii_skill.cli.state.export_file import ExportWriter, rows, target
 
 BIG = '{"n":9007199254740993,"f":1.0,"e":1E2}'
 
@@ -163,6 +167,12 @@ def store(tmp_path: Path) -> Place:
         (lambda _text: b"{}\n", "was not written by"),
         (lambda _text: b"", "its last line is missing"),
         (lambda text: text + b"{}\n", "after the end"),
+        (lambda text: text[:-20], "its last line is cut off"),
+        (lambda text: text.replace(b'"k1"', b'"\xff"'), "line 3 is no row"),
+        (
+            lambda text: text.replace(b'"value":1', b'"value":' + b"[" * 9999 + b"]" * 9999, 1),
+            "line 2 is no row",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_before_anything_is_written(store: Place, damage: Any, words: str) -> None:
@@ -174,6 +184,23 @@ def test_a_damaged_file_is_refused_before_anything_is_written(store: Place, dama
     store.ok("state", "delete", "s", "--all", "--yes")
     assert words in store.fails(2, "state", "import", "x.ndjson")
     assert store.ok("state", "keys", "s") == ""
+
+
+def test_a_packed_file_with_a_wrong_byte_is_refused_wherever_that_is(tmp_path: Path) -> None:
+    with target(tmp_path / "x.gz") as whole:
+        writer = ExportWriter(whole)
+        for number in range(20):
+            writer.row("s", f"k{number}", b'"%b"' % hashlib.sha256(b"%d" % number).hexdigest().encode())
+        writer.end()
+    content = (tmp_path / "x.gz").read_bytes()
+    assert len(list(rows(tmp_path / "x.gz"))) == 20
+    # From the packed bytes on to the sum at the end; the name and the time in the head are of no meaning.
+    for place in range(20, len(content)):
+        (tmp_path / "y.gz").write_bytes(
+            content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+        )
+        with pytest.raises(Stopped):
+            list(rows(tmp_path / "y.gz"))
 
 
 def test_an_export_that_is_interrupted_leaves_the_old_file(store: Place) -> None:

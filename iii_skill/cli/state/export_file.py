@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from iii_skill.cli.reach import Stopped
 from iii_skill.cli.state.values import encode_text
 
 _FORMAT = "iii-state/1"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a line raises that is damaged, or was never one of an export."""
 
 
 class ExportHead(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -54,7 +57,16 @@ class Content(msgspec.Struct, frozen=True):
     scopes: list[str]
 
 
+class ExportEnd(msgspec.Struct, frozen=True):
+    """The last line: what was written before it."""
+
+    end: bool
+    count: int
+    sha256: str
+
+
 _head = msgspec.json.Decoder(ExportHead).decode
+_end = msgspec.json.Decoder(ExportEnd).decode
 _row = msgspec.json.Decoder(ExportRow).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -79,8 +91,7 @@ class ExportWriter:
 
     def end(self) -> None:
         """The last line."""
-        trailer = {"end": True, "count": self.count, "sha256": self._digest.hexdigest()}
-        self._file.write(_encode(trailer) + b"\n")
+        self._file.write(_encode(ExportEnd(True, self.count, self._digest.hexdigest())) + b"\n")
 
 
 def check(file: Path) -> Content:
@@ -107,7 +118,7 @@ def check(file: Path) -> Content:
 def _is_head(line: bytes) -> bool:
     try:
         return _head(line).format == _FORMAT
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
 
 
@@ -134,18 +145,22 @@ def rows(file: Path) -> Iterator[ExportRow]:
                 if ended:
                     raise Stopped(USAGE, f"{file}: line {number} comes after the end.")
                 if line.startswith(b'{"end":'):
-                    trailer = msgspec.json.decode(line)
+                    try:
+                        trailer = _end(line)
+                    except UNREADABLE:
+                        raise Stopped(USAGE, f"{file} is not whole: its last line is cut off.") from None
                     ended = True
-                    if trailer.get("count") != count or trailer.get("sha256") != digest.hexdigest():
+                    if trailer.count != count or trailer.sha256 != digest.hexdigest():
                         raise Stopped(USAGE, f"{file} was changed or is not whole: its sum does not fit.")
                     continue
                 digest.update(line)
                 count += 1
                 try:
-                    yield _row(line)
-                except msgspec.DecodeError as error:
+                    row = _row(line)
+                except UNREADABLE as error:
                     raise Stopped(USAGE, f"{file}: line {number} is no row: {error}.") from None
-        except (EOFError, OSError) as error:
+                yield row
+        except (EOFError, OSError, zlib.error) as error:
             raise Stopped(USAGE, f"{file} cannot be read to its end: {error}.") from None
     if not ended:
         raise Stopped(USAGE, f"{file} is not whole: its last line is missing.")
