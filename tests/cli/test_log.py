@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.host import WAIT_S
 from websockets.sync.client import connect
 
 from iii_skill.cli.log import OF_WORKERS, WAITING_BYTES, StderrLog
@@ -133,7 +134,7 @@ def test_a_host_whose_stderr_nobody_reads_serves_and_ends(tmp_path: Path) -> Non
             socket.send(json.dumps({**asked, "invocation_id": "d82d3a10-1111-4222-8333-444455556666"}))
             assert json.loads(socket.recv(timeout=30))["result"] == {"groups": []}
         host.send_signal(signal.SIGTERM)
-        assert host.wait(20) == 0
+        assert host.wait(WAIT_S) == 0
     finally:
         host.kill()
         host.communicate()

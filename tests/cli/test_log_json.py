@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.host import WAIT_S
 from websockets.sync.client import connect
 
 from iii_skill.calls import TRACE
@@ -128,7 +129,7 @@ def test_a_host_logs_nothing_but_objects(tmp_path: Path) -> None:
             socket.send(json.dumps({**asked, "invocation_id": "d82d3a10-1111-4222-8333-444455556666"}))
             assert "error" in json.loads(socket.recv(timeout=30))
         host.send_signal(signal.SIGTERM)
-        _, written = host.communicate(timeout=20)
+        _, written = host.communicate(timeout=WAIT_S)
         assert host.returncode == 0
     finally:
         if host.poll() is None:

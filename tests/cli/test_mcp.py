@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from support.host import HostProcess, running_host
+from support.host import WAIT_S, HostProcess, running_host
 from support.markdown import blocks
 from support.tree import ROOT
 
@@ -300,7 +300,7 @@ def test_it_ends_when_its_client_does_or_a_signal_comes(tmp_path: Path, end: Any
             server.stdin.close()
         else:
             server.send_signal(end)
-        assert server.wait(20) == (130 if end == signal.SIGINT else 0)
+        assert server.wait(WAIT_S) == (130 if end == signal.SIGINT else 0)
 
 
 def test_garbage_on_stdin_stops_nobody(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_garbage_on_stdin_stops_nobody(tmp_path: Path) -> None:
             server.stdin.write(line + b"\n")
         assert "result" in hello(server)
         server.stdin.close()
-        assert server.wait(20) == 0
+        assert server.wait(WAIT_S) == 0
 
 
 def test_without_its_extra_it_says_what_to_install() -> None:

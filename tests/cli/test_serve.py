@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.client import raw_client
-from support.host import HostFailed, running_host
+from support.host import WAIT_S, HostFailed, running_host
 
 from iii_skill.cli.loop import MAX_FILES, raise_file_limit
 
@@ -77,7 +77,7 @@ def test_the_human_line_names_everything(tmp_path: Path) -> None:
         line = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == ""
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
     assert "ws://127.0.0.1:" in line
     assert "http://127.0.0.1:" in line
     assert str(tmp_path / "d") in line
@@ -229,7 +229,7 @@ async def test_a_full_disk_ends_the_host_with_an_error_and_no_false_ack(tmp_path
                         break
                     acked += 1
                 assert answer["error"]["code"] == "SET_ERROR"
-            assert host.process.wait(10) == 1
+            assert host.process.wait(WAIT_S) == 1
             assert "the store failed" in host.stderr
         run("mount", "-o", "remount,size=50m", str(store))
         with running_host(tmp_path, "--data-dir", str(store / "state")) as host:

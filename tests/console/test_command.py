@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from support.host import free_port
+from support.host import WAIT_S, free_port
 from support.markdown import blocks
 from support.tree import ROOT
 
@@ -40,6 +40,6 @@ def test_the_commands_of_the_page_print_addresses_that_open(tmp_path: Path) -> N
     finally:
         for process in reversed(running):
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(WAIT_S) == 0
             assert process.stdout is not None
             process.stdout.close()

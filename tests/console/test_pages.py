@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 from support.console import NARROW, WIDE, ConsoleHost, Tab, press
-from support.host import running_host
+from support.host import WAIT_S, running_host
 from websockets.sync.client import connect
 
 ROW = "[data-list=tail] .row"
@@ -369,7 +369,7 @@ def console_of(url: str) -> Iterator[str]:
             yield json.loads(process.stdout.readline())["console"]
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(WAIT_S) == 0
 
 
 def look(tab: Tab, address: str) -> Page:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from doctor.place import FILE_BASED, Place
-from support.host import HostProcess
+from support.host import WAIT_S, HostProcess
 from support.redis import redis_server
 
 from iii_skill.adapter import StateAdapter
@@ -135,7 +135,7 @@ async def state_that_is_attached(place: Place) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     place.stack.push_async_callback(end)
-    await asyncio.wait_for(ready.wait(), 20)
+    await asyncio.wait_for(ready.wait(), WAIT_S)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
