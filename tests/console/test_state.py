@@ -368,6 +368,7 @@ def test_hostile_names_and_values_are_shown_as_what_they_are(host: ConsoleHost, 
     assert "\\u202eevil\\u202c" in page.locator("[data-list=scopes]").inner_text()
 
 
+@pytest.mark.timeout(300)  # a browser lays out 100,000 lines, several times
 def test_values_of_a_megabyte_are_edited_and_larger_ones_are_not(host: ConsoleHost, tab: Tab) -> None:
     host.put("s", "flat", '"' + "x" * 1_000_000 + '"')
     host.put("s", "rows", "[" + ",".join(['{"n":9007199254740993}'] * 45_000) + "]")

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
-from support.host import free_port
+from support.host import WAIT_S, free_port
 from support.skill_tools import npm
 
 from iii_skill import Host, open_host
 
 AXE = "4.14.1"
-PATIENCE_MS = 30_000
+PATIENCE_MS = 1000 * WAIT_S
 """How long a page may take for what must come: load alone decides, and some parts ask every few seconds."""
 
 DRAWN = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)))"
