@@ -78,7 +78,7 @@ def _reading(source: Path) -> Iterator[sqlite3.Connection]:
     if not (source / DATABASE).is_file():
         raise StoreRefused(f"There is no store in {source}: name the directory that holds {DATABASE}.")
     try:
-        directory = claim_directory(str(source), allow_network_fs=True)
+        directory = claim_directory(str(source), allow_network_fs=True, only_read=True)
     except DirectoryInUse:
         store = connect(source.absolute() / DATABASE, "ro", timeout=5)
         try:

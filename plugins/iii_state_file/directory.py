@@ -48,12 +48,15 @@ class DataDirectory:
             os.close(lock)
 
 
-def claim_directory(name: str, *, allow_network_fs: bool) -> DataDirectory:
-    """Create, check and lock the data directory; StoreRefused says what is wrong and what to do."""
+def claim_directory(name: str, *, allow_network_fs: bool, only_read: bool = False) -> DataDirectory:
+    """Create, check and lock the data directory; StoreRefused says what is wrong and what to do.
+
+    `only_read`: files that others may read stay as they are.
+    """
     path = Path(os.path.abspath(os.path.expanduser(name)))
     try:
         _create(path)
-        _check(path)
+        _check(path, close=not only_read)
         if not allow_network_fs:
             _refuse_network(path)
             _check_owners(path)
@@ -110,7 +113,7 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, *, close: bool) -> None:
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         raise StoreRefused(
@@ -130,7 +133,7 @@ def _check(path: Path) -> None:
         if not stat.S_ISREG(mode):
             what = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
             raise StoreRefused(f"The file {path / name} is {what}: move it away or {_ELSEWHERE}.")
-        if stat.S_IMODE(mode) & 0o077:
+        if close and stat.S_IMODE(mode) & 0o077:
             os.chmod(path / name, 0o600)
 
 

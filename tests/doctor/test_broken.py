@@ -210,7 +210,9 @@ async def test_fixing_a_file_that_was_left_behind_finds_the_host(place: Place) -
 
 async def test_it_leaves_no_trace(place: Place) -> None:
     await place.written()
+    (place.store / "state.db").chmod(0o644)
     before = sorted(os.listdir(place.store))
     await place.look()
     assert sorted(os.listdir(place.store)) == before
+    assert (place.store / "state.db").stat().st_mode & 0o777 == 0o644
     assert sorted(os.listdir(place.cwd)) == [".iii"]
