@@ -11,7 +11,7 @@ import pytest
 from support.http import post
 
 from iii_skill import Host, open_host
-from iii_skill.config import Config, HttpSettings
+from iii_skill.config import Config, HttpSettings, StateConfig
 from iii_skill.config.settings import Middleware
 from iii_skill.errors import CallerError
 from iii_skill.observers.hosted import HostedObserver
@@ -45,7 +45,8 @@ class Site:
 
 @asynccontextmanager
 async def site(**http: Any) -> AsyncIterator[Site]:
-    async with open_host(config=Config(http=HttpSettings(**http))) as host:
+    memory = StateConfig(adapter_name="memory")
+    async with open_host(config=Config(state=memory, http=HttpSettings(**http))) as host:
         servers = await host.serve(port=0, http_port=0)
         assert servers.http_url is not None
         yield Site(host, servers.http_url)

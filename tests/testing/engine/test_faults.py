@@ -82,14 +82,24 @@ def test_a_reply_that_never_comes_is_no_call_in_flight(engine: LocalEngine) -> N
 
 def test_a_delayed_call_is_overtaken(engine: LocalEngine) -> None:
     engine.register_function("order::note", lambda payload: payload)
-    engine.faults.delay("order::note", 0.2)
+    engine.faults.delay("order::note", 60)
     engine.register_trigger("state", "order::note", {"scope": "a"})
     engine.state.set("a", "first", 1)
     engine.state.set("a", "second", 2)
-    engine.settle()
+    assert engine.calls.expect("order::note").payload["key"] == "second"
     calls = engine.calls.of("order::note")
-    assert [call.payload["key"] for call in calls] == ["first", "second"]
-    assert (calls[0].seconds or 0) >= 0.2 > (calls[1].seconds or 0)
+    assert [(call.payload["key"], call.answered) for call in calls] == [("first", False), ("second", True)]
+
+
+def test_a_delayed_call_is_made_later(engine: LocalEngine) -> None:
+    engine.register_function("order::note", lambda payload: payload)
+    engine.faults.delay("order::note", 0.2)
+    engine.register_trigger("state", "order::note", {"scope": "a"})
+    engine.state.set("a", "k", 1)
+    engine.settle()
+    (call,) = engine.calls.of("order::note")
+    assert call.answered
+    assert (call.seconds or 0) >= 0.2
 
 
 def test_a_delay_is_in_flight(engine: LocalEngine) -> None:

@@ -150,8 +150,8 @@ def test_an_end_before_registration_says_what_was_written(workers: Workers, tmp_
 
 def test_a_worker_that_registers_nothing_is_not_waited_for_for_ever(workers: Workers, tmp_path: Path) -> None:
     (tmp_path / "silent.py").write_text("import time\nprint('I wait', flush=True)\ntime.sleep(60)\n")
-    with pytest.raises(WorkerFailed, match=r"(?s)did not register any function within 0.5 s.*I wait"):
-        workers("silent.py", within=0.5)
+    with pytest.raises(WorkerFailed, match=r"(?s)did not register any function within 5 s.*I wait"):
+        workers("silent.py", within=5)  # for Python to come up on a busy machine
 
 
 def test_a_program_that_is_not_there_is_named(workers: Workers, tmp_path: Path) -> None:
