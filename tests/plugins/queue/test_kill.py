@@ -38,7 +38,7 @@ class Load:
             self.number += 1
             number = self.number
             action = {"type": "enqueue", "queue": f"q{number % 3}"}
-            answer = await client.call("work", {"n": number}, action=action, timeout=5)
+            answer = await client.call("work", {"n": number}, action=action)
             assert "messageReceiptId" in answer["result"]
             self.accepted.add(number)
 
@@ -52,15 +52,19 @@ async def a_while_of_load(host: HostProcess, load: Load, *, jobs: int) -> None:
         callers = [await stack.enter_async_context(raw_client(host.ws)) for _ in range(4)]
         tasks = [asyncio.ensure_future(load.enqueue(caller)) for caller in callers]
         while len(load.accepted) < aim:
+            for task in tasks:
+                if task.done():
+                    raise RuntimeError("a job was not accepted while the host ran") from task.exception()
             await asyncio.sleep(0.005)
         if random.random() < 0.5:
             # The worker dies first, without a word, and a moment later the host.
             worker.socket.transport.abort()
             await asyncio.sleep(random.random() * 0.05)
         host.sigkill()
+        # What is not acknowledged by now will never be.
         for task in tasks:
-            with contextlib.suppress(*AWAY):
-                await asyncio.wait_for(task, 10)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.timeout(300)
