@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Sequence
-from itertools import starmap
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -29,9 +28,10 @@ from . import cursors
 from .batches import Batch, ahead_us
 from .bucket_log import BucketLog, Position
 from .config import PostgresConfig
-from .current_values import UNKNOWN, CurrentValues, Head
+from .current_values import CurrentValues
 from .given_ends import GivenEnds
 from .history import History
+from .key_reads import KeyReads
 from .layout import indexed, name_of, place_of, raw_name
 from .server_errors import TryAgain, UnknownWriter
 from .session import Session, lost_errors
@@ -44,9 +44,9 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 8
 SWEPT = 250
+"""Keys of each bucket that end in one call."""
 MOST_SWEEPS = 10_000
 """For the end of one key: those that came before it are made first."""
-"""Keys of each bucket that end in one call."""
 
 
 class PostgresAdapter(SharedAdapter[Session, Position]):
@@ -87,6 +87,7 @@ class PostgresAdapter(SharedAdapter[Session, Position]):
         self.server = _label(self._url)
         self.lost = lost_errors()
         self._statements = Statements.of(config.schema)
+        self._key_reads = KeyReads(self._statements, self._current, self.clock)
         self._log = BucketLog(config, self._statements, self.server)
         if config.history is not None:
             self._history = History(config.history, self._statements, self.use_scanner, self.clock.now_ms)
@@ -112,46 +113,8 @@ class PostgresAdapter(SharedAdapter[Session, Position]):
     async def disconnect(self, connection: Session) -> None:
         await connection.close()
 
-    async def read(self, connection: Session, keys: Sequence[Key]) -> Sequence[bytes | None]:
-        current, epoch = self._current, self._current.epoch
-        buckets = [place_of(scope).bucket for scope, _ in keys]
-        values: list[bytes | Literal[False] | None] = [UNKNOWN] * len(keys)
-        asked = sorted({bucket for bucket in buckets if current.worth_asking(bucket)})
-        if asked:
-            rows = await connection.fetch(self._statements.heads, asked)
-            held = {head.bucket for head in starmap(Head, rows) if current.holds(head)}
-            values = [
-                current.get(bucket, key) if bucket in held else UNKNOWN
-                for bucket, key in zip(buckets, keys, strict=True)
-            ]
-        missing = [number for number, value in enumerate(values) if value is UNKNOWN]
-        if missing:
-            ids = sorted({buckets[number] for number in missing})
-            heads, found = await self._read(connection, ids, [keys[number] for number in missing])
-            for number, value in zip(missing, found, strict=True):
-                values[number] = value
-            if current.epoch == epoch:
-                for head in heads:
-                    pairs = zip(missing, found, strict=True)
-                    current.was_read(head, [(keys[n], v) for n, v in pairs if buckets[n] == head.bucket])
-        return [None if value is UNKNOWN else value for value in values]
-
-    async def _read(
-        self, connection: Session, buckets: Sequence[int], keys: Sequence[Key]
-    ) -> tuple[Sequence[Head], Sequence[bytes | None]]:
-        """The heads of the buckets and the values of the keys, at one moment."""
-        scopes = [place_of(scope).scope for scope, _ in keys]
-        names = [indexed(raw_name(key))[0] for _, key in keys]
-        heads: list[Head] = []
-        values: list[bytes | None] = [None] * len(keys)
-        for n, *head, value in await connection.fetch(
-            self._statements.read, buckets, scopes, names, self.clock.now_ms()
-        ):
-            if n is None:
-                heads.append(Head(*head))
-            else:
-                values[n - 1] = value
-        return heads, values
+    def read(self, connection: Session, keys: Sequence[Key]) -> Coroutine[Any, Any, Sequence[bytes | None]]:
+        return self._key_reads.of(connection, keys)
 
     async def write(self, connection: Session, swaps: Sequence[Swap]) -> Sequence[Outcome]:
         batch = Batch(swaps, self.clock)
