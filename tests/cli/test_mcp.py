@@ -316,6 +316,35 @@ def test_garbage_on_stdin_stops_nobody(tmp_path: Path) -> None:
         assert server.wait(WAIT_S) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "says"),
+    [
+        ('{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"key":"\\ud800"}}', 5, "surrogate"),
+        ('{"jsonrpc":"2.0","id":"a","method":"tools/list","params":{"\\udfff":1}}', "a", "surrogate"),
+        ('{"jsonrpc":"2.0","id":6,"method":"tools/list","params":NaN}', 6, "cannot be read"),
+        ('{"jsonrpc":"1.0","id":7,"method":"tools/list"}', 7, "cannot be read"),
+        ('{"id":8,"method":"tools/list"}', 8, "Field required"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused(tmp_path: Path, line: str, key: Any, says: str) -> None:
+    with raw_server(tmp_path) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        hello(server)
+        for unasked in ('{"jsonrpc":"2.0","method":"x","params":"\\ud800"}', '{"id":"\\ud800","method":"x"}'):
+            server.stdin.write(f"{unasked}\n".encode())
+        server.stdin.write(f'{line}\n{{"jsonrpc":"2.0","id":99,"method":"ping"}}\n'.encode())
+        server.stdin.flush()
+        answers = []
+        while not answers or answers[-1]["id"] != 99:
+            answers.append(json.loads(server.stdout.readline()))
+        server.stdin.close()
+        assert server.wait(20) == 0
+    assert "result" in answers.pop()
+    assert [answer["id"] for answer in answers] == [key]
+    assert all(says in answer["error"]["message"] for answer in answers)
+
+
 def test_without_its_extra_it_says_what_to_install() -> None:
     program = "import sys; sys.modules['mcp'] = None; from iii_skill.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", program, "mcp"], capture_output=True, text=True, timeout=60)
