@@ -8,12 +8,11 @@ import inspect
 import json
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from iii_skill.testing.server import stands_still
 from iii_skill.testing.subject import Subject, expect
 
 
@@ -70,7 +69,7 @@ class Child:
 
     async def stopped(self) -> None:
         """Wait until the process stands still."""
-        while not _stands_still(self._process.pid):  # noqa: ASYNC110 - nothing tells of it
+        while not stands_still(self._process.pid):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.002)
 
     def send_continue(self) -> None:
@@ -83,12 +82,3 @@ class Child:
             self._killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
-
-
-def _stands_still(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except FileNotFoundError:  # It is gone, or this is no Linux.
-        command = ["ps", "-o", "state=", "-p", str(pid)]
-        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return state.strip()[:1] in ("", "T", "t")

@@ -36,13 +36,16 @@ class Proxy:
         """How many pieces clients have sent so far; a small request is one piece."""
         self.answers = 0
         """How many pieces the server has sent so far."""
+        self.swallowed = 0
+        """How many of them were swallowed."""
         self._seconds = seconds
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="iii-proxy", daemon=True)
         self._pairs: set[_Pair] = set()
         self._open: set[_Side] = set()
         self._socket: socket.socket
-        self._server: asyncio.Server | None = None
+        self._listening = False
+        self._accepting: set[asyncio.Task[None]] = set()
         self._port = 0
         self._paused = False
         self._delay = 0.0
@@ -124,13 +127,28 @@ class Proxy:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((self.host, self._port))
         self._port = self._socket.getsockname()[1]
-        self._server = await self._loop.create_server(self._accept, sock=self._socket)
+        self._socket.setblocking(False)
+        self._socket.listen(100)
+        self._loop.add_reader(self._socket, self._accept)
+        self._listening = True
 
-    def _accept(self) -> _Side:
+    def _accept(self) -> None:
+        """Take the next connection; from here on it is cut and refused with the others."""
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return  # It ended before it was taken.
+        client.setblocking(False)
         self.accepted += 1
         pair = _Pair(self)
         self._pairs.add(pair)
-        return pair.client
+        task = self._loop.create_task(self._take(pair, client))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _take(self, pair: _Pair, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(lambda: pair.client, client)
 
     def _cut(self) -> None:
         self._left = None
@@ -138,9 +156,10 @@ class Proxy:
             pair.reset()
 
     async def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
             # A socket that is bound and does not listen: the port stays ours, connections are refused.
             self._socket = socket.socket()
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,7 +181,7 @@ class Proxy:
             pair.left = after
 
     async def _resume(self) -> None:
-        if self._server is None and not self._ended:
+        if not self._listening and not self._ended:
             self._socket.close()
             await self._listen()
         self._paused, self._delay, self._left = False, 0.0, None
@@ -201,12 +220,16 @@ class _Pair:
         self.server = _Side(self)
         self.lost = False
         self.left = proxy._left
+        self._broken = False
         self._late: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     def opened(self, side: _Side) -> None:
         """One of the two is there: after the client's, make the server's."""
+        if self._broken:
+            side.abort()
+            return
         if side is self.client:
             self._connecting = self.proxy._loop.create_task(self._connect())
         if self.proxy._paused:
@@ -229,7 +252,10 @@ class _Pair:
         self.proxy.answers += 1
         if self.left is not None:
             self.left -= 1
-        if self.lost or (self.left is not None and self.left < 0):
+        if self.left is not None and self.left < 0:
+            self.proxy.swallowed += 1
+            return
+        if self.lost:
             return
         if self.proxy._delay or self._late:
             self._late.append((self.proxy._loop.time() + self.proxy._delay, data))
@@ -261,7 +287,8 @@ class _Pair:
         return self.server if side is self.client else self.client
 
     def reset(self) -> None:
-        """Break both off."""
+        """Break both off, one that is still to be opened then."""
+        self._broken = True
         if self._connecting is not None:
             self._connecting.cancel()
         if self._timer is not None:

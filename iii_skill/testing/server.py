@@ -130,8 +130,10 @@ class ServerProcess:
         return Proxy("127.0.0.1", self.port, seconds=seconds)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers. It has stopped when this returns."""
         os.kill(self.pid, signal.SIGSTOP)
+        while not stands_still(self.pid):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -148,6 +150,16 @@ class ServerProcess:
         """End it and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def stands_still(pid: int) -> bool:
+    """True when a process has stopped, or is gone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    except FileNotFoundError:  # It is gone, or this is no Linux.
+        command = ["ps", "-o", "state=", "-p", str(pid)]
+        state = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return state.strip()[:1] in ("", "T", "t", "Z")
 
 
 def _accepts(port: int) -> bool:

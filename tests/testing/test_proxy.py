@@ -125,6 +125,24 @@ def test_refuse_keeps_the_port_and_refuses_until_resume(proxy: Proxy) -> None:
         assert ask(client, b"b") == b"B"
 
 
+def test_a_connection_that_is_just_being_made_is_refused_too(proxy: Proxy) -> None:
+    """The system has accepted it, and the proxy hears of it when it refuses already."""
+    gate = threading.Event()
+    proxy._loop.call_soon_threadsafe(gate.wait)
+    with connect(proxy) as client:
+        refusing = threading.Thread(target=proxy.refuse)
+        refusing.start()
+        while not proxy._loop._ready:  # type: ignore[attr-defined]
+            time.sleep(0.001)
+        gate.set()
+        refusing.join()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    proxy.resume()
+    with connect(proxy) as client:
+        assert ask(client, b"b") == b"B"
+
+
 def test_pause_holds_both_directions_and_new_connections_until_resume(
     proxy: Proxy, server: socketserver.ThreadingTCPServer
 ) -> None:
@@ -164,6 +182,7 @@ def test_swallow_lets_requests_through_and_loses_answers(
         client.sendall(b"swallowed")
         heard(server, b"swallowed")
         assert silent(client)
+        assert proxy.swallowed == 1
         proxy.resume()
         assert ask(client, b"b") == b"B"
 
@@ -195,10 +214,13 @@ def test_a_server_that_is_away_is_a_connection_that_breaks(server: socketserver.
 def test_after_its_time_it_sets_a_client_free_that_waits_for_ever(
     server: socketserver.ThreadingTCPServer,
 ) -> None:
-    with Proxy("127.0.0.1", server.server_address[1], seconds=0.2) as proxy, connect(proxy) as client:
+    with Proxy("127.0.0.1", server.server_address[1], seconds=600) as proxy, connect(proxy) as client:
         assert ask(client, b"a") == b"A"
         proxy.pause()
         client.sendall(b"b")
+        # Its time is over.
+        proxy._loop.time = lambda: time.monotonic() + 600  # type: ignore[method-assign]
+        proxy._loop.call_soon_threadsafe(lambda: None)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
         proxy.resume()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,31 @@ def test_what_an_adapter_raises_is_the_reason(adapter: type[StateAdapter], reaso
     found = verdict(adapter, "set-stores-and-tells-old-and-new")
     assert not found.passed
     assert reason in (found.reason or "")
+
+
+class EndsItsThreadLate(MemoryAdapter):
+    async def close(self) -> None:
+        threading.Thread(target=time.sleep, args=(0.2,)).start()
+
+
+class KeepsAThread(MemoryAdapter):
+    over = threading.Event()
+
+    async def close(self) -> None:
+        threading.Thread(target=self.over.wait, name="stays").start()
+
+
+def test_a_thread_has_a_moment_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "close-leaves-nothing-running"
+    assert verdict(EndsItsThreadLate, name).reason is None
+    monkeypatch.setattr("iii_skill.testing.kit.lifecycle.ENDING_SECONDS", 0.05)
+    try:
+        # All of them have one name.
+        monkeypatch.setattr(KeepsAThread, "over", threading.Event())
+        found = verdict(KeepsAThread, name)
+    finally:
+        KeepsAThread.over.set()
+    assert "threads are still there" in (found.reason or "")
 
 
 def test_each_check_has_a_directory_of_its_own_that_goes_with_it() -> None:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from iii_skill.testing import ServerProcess
-from iii_skill.testing.server import free_port, reserve
+from iii_skill.testing.server import free_port, reserve, stands_still
 
 ECHO = """
 import socketserver, sys
@@ -54,6 +54,7 @@ def test_it_answers_when_it_is_started_and_is_gone_at_the_end() -> None:
 def test_a_stopped_server_is_silent_and_goes_on() -> None:
     with ServerProcess(echo) as server:
         server.pause()
+        assert stands_still(server.pid)
         with pytest.raises(TimeoutError):
             ask(server.port, seconds=0.2)
         server.resume()

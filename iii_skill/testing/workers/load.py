@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 PAUSE_SECONDS = 0.05
 """After a refusal: an engine that starts again is not asked a thousand times."""
+REST_SECONDS = 0.005
 
 
 def succeeds(work: Callable[[], object]) -> bool:
@@ -44,10 +45,11 @@ def ended(work: Callable[[], object], seconds: float) -> bool | None:
 class Load:
     """Work that goes on in several threads until it is stopped, each piece counted."""
 
-    def __init__(self, work: Callable[[], object], *, threads: int = 4, most: int = 200) -> None:
-        """It ends by itself when `most` pieces were done."""
+    def __init__(self, work: Callable[[], object], *, threads: int = 4, most: int = 100) -> None:
+        """When `most` pieces were done it rests until `go_on`."""
         self._work = work
         self._most = most
+        self._enough = most
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.done = 0
@@ -68,20 +70,26 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def go_on(self) -> None:
+        """As many again, from now on: however many were done meanwhile, there is more to do."""
+        with self._lock:
+            self._enough = self.done + self._most
+
     def wait(self, done: int, seconds: float) -> bool:
         """Wait until so many were done; False when they were not by then."""
         deadline = time.monotonic() + seconds
-        while self.done < done and time.monotonic() < deadline and any(t.is_alive() for t in self._threads):
+        while self.done < done and time.monotonic() < deadline:
             time.sleep(0.005)
         return self.done >= done
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            if self.done >= self._enough:
+                self._stopped.wait(REST_SECONDS)
+                continue
             good = succeeds(self._work)
             with self._lock:
                 self.done += good
                 self.refused += not good
-                if self.done >= self._most:
-                    return
             if not good:
                 time.sleep(PAUSE_SECONDS)

@@ -164,9 +164,12 @@ class WorkerChecks(WorkerHooks):
         self.start(iii_worker)
         with Load(lambda: self.act(iii_engine, ONE)) as load:
             load.wait(8, self.patience)
+            load.go_on()
             iii_engine.faults.restart()
             self.expect_running(iii_engine, "when the host was started again")
-            back = load.wait(load.done + 4, BACK_SECONDS)
+            before = load.done
+            load.go_on()
+            back = load.wait(before + 4, BACK_SECONDS)
         say(back, f"{BACK_SECONDS:g} s after a restart of the host the worker does nothing.")
         found = self.settled_look(iii_engine, ONE)
         self.expect_between(iii_engine, found, load.done, load.done + load.refused, "a restart of the host")

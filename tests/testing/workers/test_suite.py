@@ -15,6 +15,7 @@ from support.sdk import link_node_modules, python_sdk, rust_binary
 from iii_skill.plugins import Plugins, load_plugins
 from iii_skill.testing.engine.local import LocalEngine
 from iii_skill.testing.engine.starting import Workers
+from iii_skill.testing.workers.load import Load
 
 HERE = Path(__file__).parent
 NAMES = [name for name in dir(LedgerChecks) if name.startswith("test_")]
@@ -55,6 +56,9 @@ FOUND: list[tuple[str, str, str]] = [
     ("PlainObject", "odd_keys", "__proto__"),
 ]
 
+ENDLESS = {name: {"patience": 3.0} for name in ("EndlessRetry", "Feedback")}
+"""Those that use up all the patience that there is."""
+
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
@@ -63,12 +67,12 @@ def plugins() -> Plugins:
 
 
 @pytest.fixture
-def run(plugins: Plugins, tmp_path: Path) -> Callable[[Sequence[str], str], None]:
+def run(plugins: Plugins, tmp_path: Path) -> Callable[..., None]:
     """Runs one check on a worker, as pytest does for users: on a fresh engine."""
 
-    def check(command: Sequence[str], name: str) -> None:
+    def check(command: Sequence[str], name: str, *, patience: float = LedgerChecks.patience) -> None:
         checks: Any = LedgerChecks()
-        checks.worker, checks.patience = command, 3.0
+        checks.worker, checks.patience = command, patience
         with LocalEngine(plugins=plugins) as engine:
             workers = Workers(engine, [tmp_path])
             try:
@@ -108,7 +112,19 @@ def test_a_correct_worker_passes(run: Any, tmp_path: Path, language: str, name: 
 def test_a_mistake_is_found(run: Any, tmp_path: Path, mistake: str, name: str, says: str) -> None:
     language = "node" if mistake == "PlainObject" else "python"
     with pytest.raises(AssertionError, match=says):
-        run(command(language, tmp_path, mistake), f"test_{name}")
+        run(command(language, tmp_path, mistake), f"test_{name}", **ENDLESS.get(mistake, {}))
+
+
+def test_a_load_that_has_done_enough_goes_on_when_there_is_more_to_see() -> None:
+    """A worker that is quicker than who looks at it has not stopped."""
+    done: list[None] = []
+    with Load(lambda: done.append(None), threads=2, most=5) as load:
+        assert load.wait(5, 60)
+        assert not load.wait(load.done + 3, 0.05)
+        before = load.done
+        load.go_on()
+        assert load.wait(before + 4, 60)
+    assert load.done == len(done) <= before + 6
 
 
 def test_every_check_finds_a_mistake() -> None:
