@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from evals.agents import KNOWN, Agent, agent_of, ask, models, objects, tokens
 from evals.experiment import main
-from support.served import wait_until
+from support.served import runs, wait_until
 from support.tree import ROOT
 
 from iii_skill import __version__
@@ -93,14 +93,6 @@ def test_wrong_arguments_are_refused(
         main(words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def runs(process: int) -> bool:
-    """True for a process that is there and not only waited for."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
 
 
 def test_an_agent_that_does_not_end_is_stopped_with_what_it_started(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def check_python(project: Path) -> tuple[list[str], list[str]]:
     python = str(python_tools() / "python")
     run([python, "-m", "ruff", "format", "--check", "."], project)
     run([python, "-m", "ruff", "check", "."], project)
-    run([python, "-m", "mypy", "--cache-dir", str(CACHE / "mypy-projects")], project)
+    # One of its own for each process that runs tests.
+    cache = CACHE / f"mypy-projects-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    run([python, "-m", "mypy", "--cache-dir", str(cache)], project)
     return [python, "sample_worker.py"], [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from support.tree import ROOT
 CACHE = ROOT / ".cache"
 SDKS = CACHE / "sdk"
 CARGO_TARGET = CACHE / "cargo-target"
+BUILD_SECONDS = 1800
+"""What a build may take: it is bounded by the load and the network alone."""
 
 
 def python_sdk(version: str) -> Path:
@@ -43,7 +46,8 @@ def rust_binary(version: str, source: Path, *, name: str = "sdk-worker", crates:
         (place / "src").mkdir(parents=True, exist_ok=True)
         _write(place / "Cargo.toml", _CARGO_TOML.format(name=crate, version=version, crates=crates))
         _write(place / "src" / "main.rs", source.read_text("utf-8"))
-        _run([tool("cargo"), "build", "--quiet"], cwd=place, env=cargo_environment())
+        with untimed():
+            _run([tool("cargo"), "build", "--quiet"], cwd=place, env=cargo_environment())
     return CARGO_TARGET / "debug" / crate
 
 
@@ -60,8 +64,19 @@ def cargo_environment() -> Mapping[str, str]:
 @contextmanager
 def cargo_lock() -> Iterator[None]:
     """Hold it around every cargo call: one build at a time on this machine."""
-    with _locked(CACHE / "cargo.lock"):
+    with locked(CACHE / "cargo.lock"):
         yield
+
+
+@contextmanager
+def untimed() -> Iterator[None]:
+    """What happens in it is no time of the test, as pytest-timeout counts it: a build, a wait for one."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def tool(name: str) -> str:
@@ -114,7 +129,7 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
     place = SDKS / name
     if place.exists():
         return place
-    with _locked(SDKS / f"{name}.lock"):
+    with locked(SDKS / f"{name}.lock"), untimed():
         if not place.exists():
             half = SDKS / f"{name}.half"
             shutil.rmtree(half, ignore_errors=True)
@@ -124,15 +139,19 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of that file; to wait for who holds it is no time of the test."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with untimed():
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _run(command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+    )
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
 
 

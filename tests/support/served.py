@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from typing import Any
 from support.client import WAIT_S
 from websockets.sync.client import connect
 
+from iii_skill.testing.engine.processes import ForeignProcess
+
+QUIET_S = 0.15
+"""A worker that sleeps and has registered nothing for so long has registered all of it."""
 CALL = {"type": "invokefunction", "invocation_id": "11111111-1111-4111-8111-111111111111"}
 
 
@@ -52,6 +56,10 @@ class ServedHost:
         """The functions that workers offer now."""
         return {row["function_id"] for row in self.call("engine::functions::list", {})["result"]["functions"]}
 
+    def triggers(self) -> int:
+        """How many triggers there are now."""
+        return len(self.call("engine::registered-triggers::list", {})["result"]["registered_triggers"])
+
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """The status and the JSON of one HTTP request."""
         data = None if body is None else json.dumps(body).encode()
@@ -63,6 +71,23 @@ class ServedHost:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read() or b"null")
+
+
+def runs(pid: int) -> bool:
+    """True for a process that is there and not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] != b"Z"
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> set[int]:
+    """What its threads have started; a thread may end meanwhile."""
+    found: set[int] = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def wait_until(what: str, condition: Callable[[], bool], *, seconds: float = WAIT_S) -> None:
@@ -97,13 +122,28 @@ def served_host(
 def serving_worker(
     command: Sequence[str], host: ServedHost, functions: set[str], *, cwd: Path
 ) -> Iterator[Path]:
-    """A worker that has registered these functions (gives its log); it must take SIGTERM with 0."""
+    """A worker that has registered these functions and all else, and sleeps (gives its log).
+
+    It must take SIGTERM with 0.
+    """
     log = cwd / "worker.log"
     environment = os.environ | {"III_URL": host.ws, "OTEL_ENABLED": "false"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
+    program = ForeignProcess(process.pid)
+    seen, quiet_since = -1, time.monotonic()
+
+    def settled() -> bool:
+        nonlocal seen, quiet_since
+        if not functions <= host.functions():
+            return process.poll() is not None
+        now = host.triggers()
+        if now != seen or program.idle is False:
+            seen, quiet_since = now, time.monotonic()
+        return time.monotonic() - quiet_since > QUIET_S
+
     try:
-        wait_until("the worker", lambda: process.poll() is not None or functions <= host.functions())
+        wait_until("the worker", settled)
         assert process.poll() is None, f"the worker ended\n{log.read_text()}"
         yield log
         process.send_signal(signal.SIGTERM)

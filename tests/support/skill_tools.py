@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from support.sdk import BUILD_SECONDS, locked, untimed
 from support.tree import ROOT
 
 CACHE = ROOT / ".cache"
@@ -25,26 +23,22 @@ RUST_NEXT = "0.26.0-rc.4"
 PYTHON_TOOLS = {"uv": "0.13.9", "skills-ref": "0.1.1", "skillsaw": "0.22.0", "agnix": "0.59.3"}
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time makes the folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def lock_of(folder: Path) -> Path:
+    """The lock beside a folder that one process at a time makes."""
+    return folder.parent / f".{folder.name}.lock"
 
 
 def npm(package: str, version: str, *more: str) -> Path:
     """The folder of an npm package of exactly this version; `more` are installed beside it."""
     folder = CACHE / "npm-skill" / f"{package.replace('/', '+')}-{version}"
-    with locked(folder):
+    with locked(lock_of(folder)), untimed():
         if not (folder / "installed").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             (folder / "package.json").write_text('{"private": true}')
             wanted = [f"{package}@{version}", *more]
             command = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *wanted]
-            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr, timeout=BUILD_SECONDS)
             (folder / "installed").touch()
     return folder / "node_modules" / package
 
@@ -65,12 +59,13 @@ def node22() -> str:
 def python_tools() -> Path:
     """The `bin` folder of a virtual environment with uv and the validators of skills."""
     folder = CACHE / "pip-skill"
-    with locked(folder):
+    with locked(lock_of(folder)), untimed():
         if not (folder / "installed").exists():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             wanted = [f"{name}=={version}" for name, version in PYTHON_TOOLS.items()]
-            subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", *wanted], check=True)
+            install = [str(folder / "bin" / "pip"), "install", "--quiet", *wanted]
+            subprocess.run(install, check=True, timeout=BUILD_SECONDS)
             (folder / "installed").touch()
     return folder / "bin"
 

@@ -19,9 +19,12 @@ import pytest
 
 from iii_skill import open_host
 from iii_skill.host import Host
+from iii_skill.testing.engine.processes import ForeignProcess
 
 WAIT_S = 60.0
 """Seconds for what only the load of the machine makes long: it ends a test that would wait for ever."""
+QUIET_S = 0.15
+"""A worker that sleeps and has registered nothing for so long has registered all of it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Site:
         """The ids of all functions of a namespace."""
         rows = (await self.call("engine::functions::list", {}))["functions"]
         return {row["function_id"] for row in rows if row["namespace"] == namespace}
+
+    async def triggers(self) -> int:
+        """How many triggers there are."""
+        rows = (await self.call("engine::registered-triggers::list", {}))["registered_triggers"]
+        return len(rows)
 
     async def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and JSON of one HTTP request."""
@@ -120,25 +128,26 @@ async def running_worker(
         process = await asyncio.create_subprocess_exec(
             *command, cwd=cwd, env=variables, stdout=output, stderr=output
         )
-    seen: set[str] = set()
+    seen: tuple[set[str], int] = set(), 0
     quiet_since = time.monotonic()
+    program = ForeignProcess(process.pid)
 
     async def settled() -> bool:
-        """It has told something, and nothing more while it could have: all its threads were asleep."""
+        """It has registered and sleeps: it waits for work, and for the signal that ends it."""
         nonlocal seen, quiet_since
         assert process.returncode is None, f"the worker ended with {process.returncode}\n{log.read_text()}"
-        awake = _awake(process.pid)
-        now = await site.functions(namespace) - before
+        awake = program.idle is False
+        now = await site.functions(namespace) - before, await site.triggers()
         if now != seen or awake:
             seen, quiet_since = now, time.monotonic()
-        return bool(seen) and time.monotonic() - quiet_since > 0.15
+        return bool(seen[0]) and time.monotonic() - quiet_since > QUIET_S
 
     try:
         try:
             await becomes("the functions of the worker", settled)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{log.read_text()}") from None
-        yield seen
+        yield seen[0]
         process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(process.wait(), WAIT_S)
         assert code == 0, f"after SIGTERM the worker ended with {code}\n{log.read_text()}"
@@ -146,20 +155,3 @@ async def running_worker(
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-def _awake(pid: int) -> bool:
-    """Whether a thread of the process, or of one that it started, has something to do; False where that is
-    not told. One that waits for its turn on a busy machine has.
-    """
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        for thread in threads:
-            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
-            children = (thread / "children").read_text().split()
-            if state in "RD" or any(_awake(int(child)) for child in children):
-                return True
-    except OSError:
-        # A thread has ended meanwhile, or nothing is told here at all.
-        return Path(f"/proc/{pid}/task").exists()
-    return False

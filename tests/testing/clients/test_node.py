@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from support.markdown import blocks
 from support.node_client import FILES, SOURCE, dependencies, install, packed
 from support.sdk import tool
+from support.served import children_of, runs, wait_until
 from support.tree import ROOT
 
 from iii_skill import __version__
@@ -145,22 +145,11 @@ def test_a_killed_test_run_leaves_no_host_and_no_worker(project: Path) -> None:
         try:
             assert killed.stdout is not None
             told = json.loads(killed.stdout.readline())
-            children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+            children = children_of(killed.pid)
         finally:
             killed.kill()
-    assert str(told["worker"]) in children
-    deadline = time.monotonic() + 30
-    while any(running(int(child)) for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def running(pid: int) -> bool:
-    """True for a process that is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] != b"Z"
-    except OSError:
-        return False
+    assert told["worker"] in children
+    wait_until("the end of what it started", lambda: not any(map(runs, children)))
 
 
 @pytest.mark.parametrize(

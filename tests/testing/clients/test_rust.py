@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from support.controlled import controlled
 from support.markdown import blocks
 from support.sdk import CACHE, cargo_environment, cargo_lock, tool
+from support.served import children_of, runs, wait_until
 from support.tree import ROOT
 
 from iii_skill import __version__
@@ -123,16 +123,12 @@ def test_a_killed_test_run_leaves_no_host_and_no_worker(project: Path) -> None:
             assert killed.stdout is not None
             lines = (line.removeprefix("test killed ... ").strip() for line in killed.stdout)
             worker = next(line for line in lines if line.isdigit())
-            threads = Path(f"/proc/{killed.pid}/task").iterdir()
-            children = {pid for thread in threads for pid in (thread / "children").read_text().split()}
+            children = children_of(killed.pid)
         finally:
             killed.kill()
-    assert worker in children
+    assert int(worker) in children
     assert len(children) == 2
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until("the end of what it started", lambda: not any(map(runs, children)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.controlled import FREE_PORTS, Control, controlled
-from support.served import served_host
+from support.served import runs, served_host, wait_until
 
 SERVE = [sys.executable, "-m", "iii_skill", "serve"]
 
@@ -239,10 +239,7 @@ def test_it_ends_with_what_started_it(tmp_path: Path) -> None:
         assert starter.stdout is not None
         pid = json.loads(starter.stdout.readline())["pid"]
         starter.kill()
-        deadline = time.monotonic() + 30
-        while Path(f"/proc/{pid}").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until("the end of the host", lambda: not runs(pid))
 
 
 def test_until_eof_ends_any_host(tmp_path: Path) -> None:

@@ -233,6 +233,7 @@ def test_a_failing_test_shows_what_happened_there(pytester: pytest.Pytester, hos
         """
         def test_wrong(iii_engine):
             iii_engine.state.set("shop", "chair", 1)
+            iii_engine.events.expect(scope="shop", key="chair")
             iii_engine.events.expect(scope="shop", key="table", within=0.3)
         """
     )

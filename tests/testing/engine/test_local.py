@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.served import wait_until
 
 from iii_skill.config import Config, StateConfig
 from iii_skill.errors import InvocationError, StoreRefused
@@ -190,14 +190,11 @@ def test_a_store_that_is_refused_leaves_nothing_behind(plugins: Plugins, tmp_pat
     for _ in range(3):
         with pytest.raises(StoreRefused):
             LocalEngine(config, plugins=plugins).start()
-    deadline = time.monotonic() + 10
-    while resources() != before and time.monotonic() < deadline:
-        time.sleep(0.01)  # A thread that has answered is not gone yet.
-    assert resources() == before
+    wait_until(f"the threads and descriptors {before}", lambda: resources() == before)
 
 
 def resources() -> tuple[int, int]:
-    """How many threads and descriptors this process has."""
+    """How many threads and descriptors this process has; a thread that has answered is not gone yet."""
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
@@ -208,8 +205,7 @@ def test_two_hundred_engines_leave_no_thread_and_no_descriptor(plugins: Plugins)
             engine.http.get("/nowhere").expect(404)
             engine.events.expect(scope="a", key="k")
 
-    use()
     before = resources()
     for _ in range(200):
         use()
-    assert resources() == before
+    wait_until(f"the threads and descriptors {before}", lambda: resources() == before)

@@ -49,7 +49,9 @@ def test_a_failing_test_shows_what_happened_and_what_workers_wrote(pytester: pyt
         talker="print('I am here', flush=True)\nimport time\ntime.sleep(60)\n",
         test_it="""
         def test_wrong(iii_engine, iii_worker):
-            iii_worker("talker.py", functions=[])
+            worker = iii_worker("talker.py", functions=[])
+            while "here" not in worker.output:
+                pass
             iii_engine.state.set("shop", "chair", 1)
             iii_engine.events.expect(scope="shop", key="table", within=0.3)
         """,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
@@ -21,14 +22,17 @@ from iii_skill.testing.engine.untold import Untold
 from iii_skill.values import Change, ChangeFunction
 
 LAG = 0.3
+HELD_BACK = threading.Event()
 
 
 class LateHub(HubAdapter):
-    """Its stream tells of every change a while after the answer."""
+    """Its stream tells of every change a while after the answer, and of none while they are held back."""
 
     async def changes(self) -> AsyncIterator[Change]:
         async for change in super().changes():
             await asyncio.sleep(LAG)
+            while HELD_BACK.is_set():
+                await asyncio.sleep(0.01)
             yield change
 
 
@@ -55,9 +59,13 @@ def test_an_event_that_comes_late_is_waited_for(late: LocalEngine) -> None:
 
 def test_a_store_that_does_not_tell_is_named(late: LocalEngine) -> None:
     with late as engine:
-        engine.state.set("a", "k", 1)
-        with pytest.raises(TimeoutError, match="has not told of the write of a / k"):
-            engine.settle(within=LAG / 3)
+        HELD_BACK.set()
+        try:
+            engine.state.set("a", "k", 1)
+            with pytest.raises(TimeoutError, match="has not told of the write of a / k"):
+                engine.settle(within=LAG / 3)
+        finally:
+            HELD_BACK.clear()
         engine.settle()
 
 

@@ -137,6 +137,15 @@ def test_a_slow_store_answers_late_and_in_order(plugins: Plugins, tmp_path: Path
         assert [event.new_value for event in engine.events.of(key="k")] == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
+def test_a_slow_store_holds_no_other_key_up(plugins: Plugins, tmp_path: Path) -> None:
+    with on_file(plugins, tmp_path / "data") as engine:
+        engine.faults.slow_store("state::update", seconds=600)
+        with pytest.raises(InvocationError):
+            write(engine, within=0.05)
+        write(engine, key="other")
+        assert [call.answered for call in engine.calls.of("state::update")] == [False, True]
+
+
 def test_a_caller_gives_up_on_a_write_that_was_made(engine: LocalEngine) -> None:
     engine.faults.slow_store("state::update", seconds=0.3)
     with pytest.raises(InvocationError) as caught:
