@@ -22,7 +22,7 @@ import evals.checks_repair
 import evals.checks_rooms
 import evals.checks_shared  # noqa: F401 they add their checks
 from evals.checks import BEFORE, BEHAVIOURS, Check, Subject
-from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool
+from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, tool, untimed
 from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_SDK
 from support.workers import running_site, running_worker
 
@@ -119,7 +119,7 @@ def build_rust(sources: Mapping[str, str], folder: Path) -> dict[str, Started | 
         return {}
     names = {name: f"w{number}" for number, name in enumerate(sources)}
     program = folder / "program"
-    with cargo_lock():
+    with cargo_lock(), untimed():
         broken = None if program.exists() else compile_rust(sources, names, program)
     if broken is None:
         return {name: Started([str(program), module], folder) for name, module in names.items()}

@@ -98,10 +98,12 @@ def test_wrong_arguments_are_refused(
 def test_an_agent_that_does_not_end_is_stopped_with_what_it_started(tmp_path: Path) -> None:
     script = 'sleep 600 & echo $! > child; echo \'{"type":"result"\'; cat > prompt; sleep 600'
     agent = Agent("slow", ("sh", "-c", script), "claude-code")
-    answered = ask(agent, "do it", tmp_path, dict(os.environ), tmp_path / "slow.log", 1.0)
-    assert answered.exit_code is None
-    assert answered.tokens == {}
-    assert (tmp_path / "prompt").read_text() == "do it"
+    prompt, seconds = tmp_path / "prompt", 1.0
+    while not prompt.exists() or prompt.read_text() != "do it":  # until it has had the time to begin
+        answered = ask(agent, "do it", tmp_path, dict(os.environ), tmp_path / "slow.log", seconds)
+        assert answered.exit_code is None
+        assert answered.tokens == {}
+        seconds *= 4
     child = int((tmp_path / "child").read_text())
     wait_until("the end of what it started", lambda: not runs(child))
 

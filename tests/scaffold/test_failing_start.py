@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 from support.projects import HOST, node_modules, python_tools, run, write_project
 from support.scaffold import LANGUAGES, covering
-from support.sdk import CACHE, cargo_environment, cargo_lock, tool
+from support.sdk import BUILD_SECONDS, CACHE, cargo_environment, cargo_lock, tool, untimed
 
 Tests: TypeAlias = Callable[[str], str]
 
@@ -89,7 +89,9 @@ def tests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def built(language: str, project: Path) -> tuple[list[str], Mapping[str, str]]:
     """The command that runs the tests of a project, and its environment, after everything else is done."""
     if language == "rust":
-        run([tool("cargo"), "test", "--quiet", "--no-run"], project, cargo_environment())
+        build = [tool("cargo"), "test", "--quiet", "--no-run"]
+        with untimed():
+            run(build, project, cargo_environment(), seconds=BUILD_SECONDS)
         return [tool("cargo"), "test", "--quiet"], cargo_environment()
     modules = node_modules(language)
     (project / "node_modules").symlink_to(modules)

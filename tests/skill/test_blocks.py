@@ -24,7 +24,16 @@ import msgspec
 import pytest
 import yaml
 from support.markdown import Block, blocks
-from support.sdk import cargo_environment, cargo_lock, link_node_modules, python_sdk, rust_binary, tool
+from support.sdk import (
+    BUILD_SECONDS,
+    cargo_environment,
+    cargo_lock,
+    link_node_modules,
+    python_sdk,
+    rust_binary,
+    tool,
+    untimed,
+)
 from support.skill_tools import NODE_SDK, PYTHON_SDK, RUST_NEXT, RUST_SDK
 from support.tree import ROOT
 from support.workers import Site, becomes, logged, running_site, running_worker, written
@@ -599,12 +608,13 @@ def test_rust_programs_of_the_next_sdk_compile(tmp_path: Path) -> None:
         target = tmp_path / "src" / "bin" / f"block{number}.rs"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text)
-    with cargo_lock():
+    with cargo_lock(), untimed():
         done = subprocess.run(
             [tool("cargo"), "check", "--quiet"],
             cwd=tmp_path,
             env=cargo_environment(),
             capture_output=True,
             text=True,
+            timeout=BUILD_SECONDS,
         )
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ class Shell:
         self.environment = environment
         self.groups: list[int] = []
 
-    def run(self, script: str, *, seconds: float = 100) -> str:
+    def run(self, script: str, *, seconds: float = 400) -> str:
         """The output of a script; what it leaves in the background goes on."""
         output, errors = self.project.parent / "output", self.project.parent / "errors"
         with output.open("w") as out, errors.open("w") as err:
@@ -75,6 +75,10 @@ class Shell:
                 except ProcessLookupError:
                     break
                 time.sleep(0.02)
+
+
+pytestmark = pytest.mark.timeout(900)
+"""Two installations by pip are bounded by the load and the network alone."""
 
 
 @pytest.fixture(params=["whole repository, uv", "skill alone, no uv"])

@@ -45,6 +45,8 @@ INSTALLERS = (
     Installer("add-skill", "2.0.0", sources=("directory", "git-https-url")),
 )
 """The newest that runs on Node 20 and on Node 22, and the older ones whose rules of copying differ."""
+pytestmark = pytest.mark.timeout(900)
+"""Six installers one after the other, or an installation by pip: bounded by the load alone."""
 MOST_FILES, MOST_BYTES = 300, 3 << 19
 """What lands in a user's project, at most."""
 ROWS: dict[tuple[str, str, str], str] = {}
@@ -110,7 +112,7 @@ def install(installer: Installer, source: str, agent: str, origin: Origin, base:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     found = [path.parent for path in project.glob(f".*/**/skills/{SKILL_NAME}/SKILL.md")]
     found = [folder for folder in found if SKILL_NAME not in folder.parent.parts]
@@ -169,7 +171,7 @@ def test_installed_skill_scaffolds_a_worker(installer: Installer, origin: Origin
         env=clean_environment(tmp_path / "home", python_tools()),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert f"uvx --from {folder}/assets/iii_skill-" in done.stderr
@@ -191,7 +193,7 @@ def test_installed_skill_stores_a_value_where_only_python_is(
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*launcher, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=100
+            [*launcher, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=300
         )
 
     way = json.loads(run("--how", "serve").stdout)

@@ -19,6 +19,8 @@ from support.tree import MIRROR, ROOT, SKILL_NAME, copy_tracked
 
 from iii_skill import __version__
 
+pytestmark = pytest.mark.timeout(900)
+"""An installation by pip is bounded by the load and the network alone, and some tests make two."""
 LAUNCHER = "scripts/iii_skill_run.py"
 
 
@@ -59,7 +61,7 @@ def launch(
     folder: Path, arguments: list[str], environment: dict[str, str], cwd: Path
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(folder / LAUNCHER), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=110)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def test_with_uv_the_package_beside_it_scaffolds_a_worker(whole: Path, tmp_path: Path) -> None:

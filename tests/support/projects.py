@@ -15,7 +15,7 @@ from typing import TypeAlias
 from support.exercise import exercise, functions_of
 from support.redis import redis_server
 from support.scaffold import Combination, covering, files_of
-from support.sdk import CACHE, CARGO_TARGET, cargo_environment, cargo_lock, once, tool
+from support.sdk import BUILD_SECONDS, CACHE, CARGO_TARGET, cargo_environment, cargo_lock, once, tool, untimed
 from support.served import ServedHost, served_host, serving_worker
 from support.tree import ROOT
 
@@ -33,10 +33,17 @@ def write_project(
     return directory
 
 
-def run(command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> None:
+def run(
+    command: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    seconds: float | None = None,
+) -> None:
     """A tool of the project; its output is shown when it fails."""
+    variables = {**os.environ, **(environment or {})}
     done = subprocess.run(
-        command, cwd=directory, env={**os.environ, **(environment or {})}, capture_output=True, text=True
+        command, cwd=directory, env=variables, capture_output=True, text=True, timeout=seconds
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
 
@@ -94,9 +101,11 @@ def check_node(project: Path) -> tuple[list[str], list[str]]:
 def check_rust(project: Path) -> tuple[list[str], list[str]]:
     """The same for Rust; the caller holds the lock of cargo."""
     environment = cargo_environment()
-    run([tool("cargo"), "fmt", "--check"], project)
-    run([tool("cargo"), "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"], project, environment)
-    run([tool("cargo"), "test", "--quiet", "--no-run"], project, environment)
+    clippy = [tool("cargo"), "clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]
+    with untimed():
+        run([tool("cargo"), "fmt", "--check"], project)
+        run(clippy, project, environment, seconds=BUILD_SECONDS)
+        run([tool("cargo"), "test", "--quiet", "--no-run"], project, environment, seconds=BUILD_SECONDS)
     binary = CARGO_TARGET / "debug" / "sample-worker"
     return [str(binary)], [tool("cargo"), "test", "--quiet"]
 
