@@ -36,13 +36,15 @@ class ErrorReachesNobody(MemoryAdapter):
         raise RuntimeError("in a callback")
 
 
-def verdict(adapter: type[StateAdapter], name: str, **settings: Any) -> Verdict:
+def verdict(
+    adapter: type[StateAdapter], name: str, *, seconds: float | None = None, **settings: Any
+) -> Verdict:
     checks = [check for check in checks_for(adapter) if check.name == name]
 
     def made(place: Path) -> dict[str, Any]:
         return {key: make(place) for key, make in settings.items()}
 
-    (found,) = run_checks(adapter, made, checks, seconds=5)
+    (found,) = run_checks(adapter, made, checks, seconds=seconds)
     return found
 
 
@@ -156,5 +158,5 @@ def test_a_call_that_ignores_that_it_is_cancelled_holds_no_other_check_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("iii_skill.testing.runner.LEAVE_SECONDS", 0.5)
-    found = verdict(CallIgnoresItsEnd, "get-of-an-unknown-key-is-none")
+    found = verdict(CallIgnoresItsEnd, "get-of-an-unknown-key-is-none", seconds=5)
     assert found.reason == "The check got no answer within 5 s."
