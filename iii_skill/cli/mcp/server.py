@@ -21,7 +21,7 @@ from iii_skill.cli.mcp.allowed import Allowed
 from iii_skill.cli.mcp.backend import BackendCalls
 from iii_skill.cli.mcp.errors import ToolError
 from iii_skill.cli.mcp.tools import Tools
-from iii_skill.cli.mcp.unreadable import Readable
+from iii_skill.cli.mcp.unreadable import ReadableMessages
 from iii_skill.cli.reach import Reach
 from iii_skill.doctor.setup import GivenOptions
 
@@ -151,4 +151,4 @@ async def _serve(reach: Reach, allowed: Allowed, asked: GivenOptions, *, allow_w
 
 async def _over_stdio(server: Server[dict[str, Any]]) -> None:
     async with stdio_server() as (reading, writing):
-        await server.run(Readable(reading, writing), writing, server.create_initialization_options())
+        await server.run(ReadableMessages(reading, writing), writing, server.create_initialization_options())

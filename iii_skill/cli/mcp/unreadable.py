@@ -1,12 +1,12 @@
-"""Readable: the messages of a client; the library is silent about what it cannot read."""
+"""ReadableMessages: the messages of a client; the library is silent about what it cannot read."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
-from anyio import EndOfStream
 from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 
@@ -14,7 +14,7 @@ _MOST = 16 * 1024 * 1024
 """Characters of a line in which the id of a request is looked for."""
 
 
-class Readable:
+class ReadableMessages:
     """A stream of messages without those that cannot be read: who waits for an answer to one is refused."""
 
     def __init__(self, messages: Any, answers: Any) -> None:
@@ -28,21 +28,23 @@ class Readable:
 
     async def receive(self) -> SessionMessage:
         """The next message that can be read."""
-        while True:
-            found: SessionMessage | Exception = await self._messages.receive()
-            if isinstance(found, SessionMessage):
-                return found
-            if (answer := refusal(found)) is not None:
-                await self._answers.send(SessionMessage(answer))
+        return await self._readable(self._messages.receive)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SessionMessage:
-        try:
-            return await self.receive()
-        except EndOfStream:
-            raise StopAsyncIteration from None
+        return await self._readable(self._messages.__anext__)
+
+    async def _readable(
+        self, following: Callable[[], Awaitable[SessionMessage | Exception]]
+    ) -> SessionMessage:
+        while True:
+            found = await following()
+            if isinstance(found, SessionMessage):
+                return found
+            if isinstance(found, Exception) and (answer := refusal(found)) is not None:
+                await self._answers.send(SessionMessage(answer))
 
     async def __aenter__(self) -> Self:
         return self
