@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import json
 import logging
@@ -51,7 +52,7 @@ class PythonFunctions:
                 if inspect.iscoroutine(result):
                     task = asyncio.get_running_loop().create_task(self._wait(call, result))
                     self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    task.add_done_callback(functools.partial(self._ended, call, result))
                     return
                 _succeed(call, result)
             except Exception as error:
@@ -77,17 +78,29 @@ class PythonFunctions:
         try:
             _succeed(call, await result)
         except asyncio.CancelledError:
-            # Whoever waits for it would wait for ever.
-            call.reply(Failure("invocation_failed", f"{call.function_id} was cancelled before it answered."))
+            _cancelled(call)
             raise
         except Exception as error:
             _fail(call, error)
         finally:
             self.running -= 1
 
+    def _ended(self, call: Call, result: Coroutine[Any, Any, Any], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if inspect.getcoroutinestate(result) == inspect.CORO_CREATED:
+            # The task was cancelled before its first step: `_wait` has not begun.
+            result.close()
+            self.running -= 1
+            _cancelled(call)
+
 
 def _succeed(call: Call, result: Any) -> None:
     call.succeed(None if result is None else encoded(result))
+
+
+def _cancelled(call: Call) -> None:
+    # Whoever waits for it would wait for ever.
+    call.reply(Failure("invocation_failed", f"{call.function_id} was cancelled before it answered."))
 
 
 def _fail(call: Call, error: Exception) -> None:

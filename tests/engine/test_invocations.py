@@ -458,6 +458,33 @@ class TestInProcess:
         assert nan_answer["error"]["code"] == "deserialization_error"
         assert functions.running == 0
 
+    @pytest.mark.parametrize("begun", [False, True])
+    async def test_a_python_callable_that_is_cancelled_leaves_no_caller_waiting(
+        self, engine: Engine, caller: Peer, begun: bool
+    ) -> None:
+        entered = []
+
+        async def endless(_payload: Any) -> Any:
+            entered.append(1)
+            await asyncio.get_running_loop().create_future()
+
+        functions = PythonFunctions()
+        engine.add_function("py::endless", functions.handler(endless))
+        caller.call("py::endless", {})
+        others = asyncio.all_tasks()
+        while not (tasks := asyncio.all_tasks() - others):
+            await asyncio.sleep(0)
+        if begun:
+            await turns()
+        assert entered == [1] * begun
+        for task in tasks:
+            task.cancel()
+        await turns()
+        error = only(caller.received())["error"]
+        assert error["code"] == "invocation_failed"
+        assert error["message"] == "py::endless was cancelled before it answered."
+        assert functions.running == 0
+
 
 async def test_a_function_of_the_host_that_raises_leaves_no_caller_waiting(
     engine: Engine, caller: Peer, caplog: pytest.LogCaptureFixture
