@@ -20,6 +20,9 @@ from support.host import running_host
 
 from iii_skill.cli.reach import Stopped
 from iii_skill.cli.state.export_file import ExportWriter, rows, target
+from iii_skill.plugins import load_plugins
+from iii_skill.state.functions import IMPORT
+from iii_skill.testing.engine.local import LocalEngine
 
 BIG = '{"n":9007199254740993,"f":1.0,"e":1E2}'
 
@@ -201,6 +204,20 @@ def test_a_packed_file_with_a_wrong_byte_is_refused_wherever_that_is(tmp_path: P
         )
         with pytest.raises(Stopped):
             list(rows(tmp_path / "y.gz"))
+
+
+def test_an_import_that_fails_says_why_also_when_it_cannot_be_taken_back(tmp_path: Path) -> None:
+    with LocalEngine(plugins=load_plugins()) as engine:
+        here = Place(["--url", engine.url], tmp_path, True)
+        here.ok("state", "set", "s", "k", "1")
+        here.ok("state", "export", "-o", "x.ndjson")
+        # The first call begins the import, the second brings a part, the third would take it back.
+        engine.faults.fail(IMPORT, code="STORE_FULL", message="There is no room for it.", skip=1, times=1)
+        engine.faults.fail(IMPORT, message="Nor for this.", skip=1, times=1)
+        told = here.fails(1, "state", "import", "x.ndjson")
+        assert "There is no room for it." in told
+        assert "Nor for this." not in told
+        here.ok("state", "import", "x.ndjson")
 
 
 def test_an_export_that_is_interrupted_leaves_the_old_file(store: Place) -> None:

@@ -7,6 +7,7 @@ A host takes the rows in parts, keeps them aside, and stores them as one write w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,7 +124,9 @@ async def _as_one(
         if error.code in LOST:
             text = f"The connection was lost before all had come: nothing is stored ({error.message})"
             raise Stopped(UNREACHABLE, text, error=error.code, fix="Import it again.") from None
-        await _ask(opened, step="cancel", **{"import": name})
+        with contextlib.suppress(InvocationError):
+            # A host forgets by itself an import that nobody goes on with: what failed first is what is told.
+            await _ask(opened, step="cancel", **{"import": name})
         if error.code == "IMPORT_TOO_LARGE":
             fix = "--in-parts stores one key after another."
             raise Stopped(USAGE, f"{error.message} Nothing is stored.", error=error.code, fix=fix) from None
